@@ -1,0 +1,25 @@
+#pragma once
+
+#include <span>
+
+#include "ir/symbol.h"
+
+namespace fulmen::ops {
+
+// The rows of each family, in order; overloads of one name are tried in this order.
+std::span<const Symbol* const> pointwise_family();
+std::span<const Symbol* const> comparison_family();
+std::span<const Symbol* const> reduction_family();
+std::span<const Symbol* const> shape_family();
+std::span<const Symbol* const> indexing_family();
+std::span<const Symbol* const> matmul_family();
+std::span<const Symbol* const> conv_family();
+std::span<const Symbol* const> norm_family();
+std::span<const Symbol* const> attention_family();
+std::span<const Symbol* const> loss_family();
+std::span<const Symbol* const> random_family();
+std::span<const Symbol* const> creation_family();
+std::span<const Symbol* const> conversion_family();
+std::span<const Symbol* const> state_family();
+
+}  // namespace fulmen::ops

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "ir/symbol.h"
+
+namespace fulmen {
+
+// Every known symbol: the rows of all families with their in-place twins, built once on first use
+// and constant after, and the symbols that Python or a plug-in defines at run time.
+class Registry {
+ public:
+  static Registry& get();
+
+  // By name with overload ("sum.dim"); null if unknown.
+  const Symbol* find(std::string_view name) const;
+  // All rows and twins, in the order of declaration.
+  const std::vector<const Symbol*>& symbols() const { return symbols_; }
+  // The overloads behind a torch callable ("torch.sum"), in the order in which they are tried.
+  std::vector<const Symbol*> overloads(std::string_view torch_name) const;
+
+  // Defines a symbol at run time. Throws UserError when the name is taken or the schema malformed.
+  const Symbol& define(std::string_view schema, std::string_view torch_names, uint32_t tags,
+                       std::shared_ptr<SymbolRules> rules);
+  // The opaque symbol that calls `torch_name` from Python; made on first use. The bound symbol's
+  // two arguments are the tuple of positional and the dict of keyword arguments.
+  const Symbol& opaque(std::string_view torch_name);
+
+ private:
+  Registry();
+  const Symbol& add(const Symbol& row);
+
+  struct Storage;
+  std::shared_ptr<Storage> storage_;
+  std::vector<const Symbol*> symbols_;
+};
+
+}  // namespace fulmen
