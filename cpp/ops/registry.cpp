@@ -158,7 +158,8 @@ Registry::Registry() : storage_(std::make_shared<Storage>()) {
   for (const auto family :
        {ops::pointwise_family(), ops::comparison_family(), ops::reduction_family(),
         ops::shape_family(), ops::indexing_family(), ops::matmul_family(), ops::conv_family(),
-        ops::norm_family(), ops::attention_family(), ops::loss_family(), ops::random_family(),
+        ops::pooling_family(), ops::interpolate_family(), ops::norm_family(), ops::attention_family(),
+        ops::embedding_family(), ops::loss_family(), ops::random_family(),
         ops::creation_family(), ops::conversion_family(), ops::state_family()}) {
     for (const Symbol* row : family) add(*row);
   }
