@@ -1,0 +1,34 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include "bindings/bind.h"
+#include "bindings/bind_ir.h"
+#include "bindings/recorder.h"
+
+namespace fulmen::bindings {
+
+void bind_recorder(nb::module_& m) {
+  nb::class_<Recorder>(m, "Recorder", "Records torch calls into a trace while entered.")
+      .def(nb::init<>())
+      .def("enter", &Recorder::enter)
+      .def("exit", &Recorder::exit)
+      .def("add_tensor_input", &Recorder::add_tensor_input)
+      .def("add_number_input", &Recorder::add_number_input)
+      .def("record", &Recorder::record, nb::arg("callable"), nb::arg("args"), nb::arg("kwargs"))
+      .def("record_symbol", [](Recorder& r, const PySymbol& s, nb::tuple args, nb::dict kwargs) {
+        return r.record_symbol(*s.symbol, args, kwargs);
+      })
+      .def("record_opaque", &Recorder::record_opaque)
+      .def("finish", &Recorder::finish)
+      .def("set_source", &Recorder::set_source)
+      .def("name_tensor", &Recorder::name_tensor)
+      .def("lift", [](Recorder& r, nb::handle tensor) {
+        return r.wrap(r.lift(tensor));
+      })
+      .def_prop_ro("lifted", &Recorder::lifted)
+      .def_prop_rw("grad_enabled", &Recorder::grad_enabled, &Recorder::set_grad_enabled)
+      .def_prop_ro("num_recorded", &Recorder::num_recorded);
+  m.def("has_row", [](nb::handle callable) { return !overloads_of(callable).empty(); });
+}
+
+}  // namespace fulmen::bindings
