@@ -23,6 +23,16 @@ std::string repr(const PyProxy& proxy) {
   return s;
 }
 
+// isinstance(proxy, torch.Tensor) asks for __class__.
+PyObject* tensor_class(PyObject*, void*) {
+  static PyObject* cls = bridge::resolve_torch_name("torch.Tensor");
+  Py_XINCREF(cls);
+  return cls;
+}
+PyGetSetDef tensor_getset[] = {{"__class__", tensor_class, nullptr, nullptr, nullptr},
+                               {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyType_Slot tensor_slots[] = {{Py_tp_getset, tensor_getset}, {0, nullptr}};
+
 nb::object number_hint(const PyNumberProxy& n) {
   const NumberProxy* p = as_number(n.p);
   if (p->type != NumberType::kInt || !p->value.is_concrete()) return nb::none();
@@ -33,7 +43,7 @@ nb::object number_hint(const PyNumberProxy& n) {
 
 void bind_proxies(nb::module_& m) {
   nb::class_<PyTensorProxy>(m, "TensorProxy", nb::dynamic_attr(), nb::is_weak_referenceable(),
-                            "A tensor of a trace: metadata without data.")
+                            nb::type_slots(tensor_slots), "A tensor of a trace: metadata without data.")
       .def_prop_ro("name", [](const PyTensorProxy& t) { return std::string(t.p->name); })
       .def_prop_ro("shape", [](const PyTensorProxy& t) { return dims_to_tuple(type_of(t).shape); })
       .def_prop_ro("strides", [](const PyTensorProxy& t) { return dims_to_tuple(type_of(t).strides); })

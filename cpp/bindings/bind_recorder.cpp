@@ -18,8 +18,11 @@ void bind_recorder(nb::module_& m) {
       .def("record_symbol", [](Recorder& r, const PySymbol& s, nb::tuple args, nb::dict kwargs) {
         return r.record_symbol(*s.symbol, args, kwargs);
       })
-      .def("record_opaque", &Recorder::record_opaque)
-      .def("finish", &Recorder::finish)
+      .def("record_opaque", &Recorder::record_opaque, nb::arg("name"), nb::arg("args"), nb::arg("kwargs"),
+           nb::arg("spec").none(), nb::arg("mutates"))
+      .def("getitem", &Recorder::getitem, nb::arg("self"), nb::arg("index").none())
+      .def("setitem", &Recorder::setitem, nb::arg("self"), nb::arg("index").none(), nb::arg("value"))
+      .def("finish", &Recorder::finish, nb::arg("output").none(), nb::arg("name"))
       .def("set_source", &Recorder::set_source)
       .def("name_tensor", &Recorder::name_tensor)
       .def("lift", [](Recorder& r, nb::handle tensor) {

@@ -178,14 +178,15 @@ nb::object Recorder::record_symbol(const Symbol& symbol, nb::tuple args, nb::dic
   return result_object(*output, args);
 }
 
-Arg Recorder::output_from_spec(nb::handle spec) {
-  if (spec.is_none()) return {};
-  if (nb::isinstance<nb::type_object>(spec)) {
+Arg Recorder::output_from_spec(nb::handle spec, bool* views) {
+  if (PyType_Check(spec.ptr())) {
     const NumberType type = number_type(spec);
     return Arg(static_cast<const Proxy*>(
         ctx_->make_number(type, type == NumberType::kInt ? ctx_->make_symbolic_dim() : Dim(0))));
   }
-  if (PyTuple_Check(spec.ptr()) && nb::len(spec) == 6 && PyUnicode_Check(spec[0].ptr())) {
+  const bool list = PyList_Check(spec.ptr());
+  if (!list && !PyTuple_Check(spec.ptr())) return to_arg(spec, *ctx_, this);
+  if (!list && nb::len(spec) == 7 && PyUnicode_Check(nb::object(spec[0]).ptr())) {
     TensorType type;
     Arg dtype, device;
     if (!bridge::torch_constant(nb::object(spec[1]).ptr(), &dtype) ||
@@ -196,31 +197,39 @@ Arg Recorder::output_from_spec(nb::handle spec) {
     type.device = device.device();
     // -1 stands for a size that only the run decides.
     for (nb::handle d : nb::object(spec[3])) {
-      const int64_t v = nb::cast<int64_t>(d);
+      const auto v = nb::cast<int64_t>(d);
       type.shape.push_back(v >= 0 ? Dim(v) : ctx_->make_symbolic_dim());
     }
     for (nb::handle d : nb::object(spec[4])) {
-      const int64_t v = nb::cast<int64_t>(d);
+      const auto v = nb::cast<int64_t>(d);
       type.strides.push_back(v >= 0 ? Dim(v) : ctx_->make_symbolic_dim());
     }
     type.requires_grad = nb::cast<bool>(spec[5]);
-    return Arg(static_cast<const Proxy*>(ctx_->make_tensor(std::move(type))));
+    TensorProxy* result = ctx_->make_tensor(std::move(type));
+    if (const PyProxy* base = proxy_of(nb::object(spec[6]))) {
+      result->alias_of = as_tensor(base->p);
+      *views = true;
+    }
+    return Arg(result);
   }
-  const bool list = PyList_Check(spec.ptr());
-  if (!list && !PyTuple_Check(spec.ptr())) throw Unsupported("a result that is no tensor or number");
   Args items;
-  for (nb::handle item : spec) items.push_back(output_from_spec(item));
+  for (nb::handle item : spec) items.push_back(output_from_spec(item, views));
   return ctx_->make_collection(list ? Arg::Kind::kList : Arg::Kind::kTuple, items);
 }
 
 nb::object Recorder::record_opaque(const std::string& name, nb::tuple args, nb::dict kwargs,
-                                   nb::handle spec) {
-  const Symbol& symbol = Registry::get().opaque(name);
+                                   nb::handle spec, bool mutates) {
   const Arg bound[] = {to_arg(args, *ctx_, this), to_arg(kwargs, *ctx_, this)};
-  const Arg output = output_from_spec(spec);
+  bool views = false;
+  const Arg output = output_from_spec(spec, &views);
+  const Symbol& symbol =
+      Registry::get().opaque(name, (mutates ? kInplace : 0u) | (views ? kView : 0u));
   builder().append(ctx_->make_bound_symbol(symbol, bound, output, builder().source));
   return to_object(output, ctx_);
 }
+
+nb::object Recorder::getitem(nb::handle, nb::handle) { throw Unsupported("indexing"); }
+void Recorder::setitem(nb::handle, nb::handle, nb::handle) { throw Unsupported("indexing"); }
 
 Trace Recorder::finish(nb::handle output, const std::string& name) {
   Trace trace;

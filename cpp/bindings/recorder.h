@@ -27,9 +27,13 @@ class Recorder final : public TensorLifter {
   nb::object record(nb::handle callable, nb::tuple args, nb::dict kwargs);
   nb::object record_symbol(const Symbol& symbol, nb::tuple args, nb::dict kwargs);
   // Records a call of the torch callable `name`, whose results are described by `spec`: nested
-  // tuples and lists of ("tensor", dtype, device, shape, strides, requires_grad) tuples, or of
-  // number types (bool, int, float, complex), or None.
-  nb::object record_opaque(const std::string& name, nb::tuple args, nb::dict kwargs, nb::handle spec);
+  // tuples and lists of ("tensor", dtype, device, shape, strides, requires_grad, view_of) tuples,
+  // number types (bool, int, float, complex) for numbers that the program computes, or constants.
+  nb::object record_opaque(const std::string& name, nb::tuple args, nb::dict kwargs, nb::handle spec,
+                           bool mutates);
+  // Python's self[index] and self[index] = value.
+  nb::object getitem(nb::handle self, nb::handle index);
+  void setitem(nb::handle self, nb::handle index, nb::handle value);
   Trace finish(nb::handle output, const std::string& name);
 
   void set_source(const std::string& file, int line, const std::string& function);
@@ -48,7 +52,7 @@ class Recorder final : public TensorLifter {
   nb::object result_object(const Arg& output, nb::handle args);
   std::optional<Arg> try_record(const Symbol& symbol, std::span<const Arg> args,
                                 const Kwargs& kwargs, std::string* why);
-  Arg output_from_spec(nb::handle spec);
+  Arg output_from_spec(nb::handle spec, bool* views);
   const TensorProxy* make_input(nb::handle tensor, const std::string& name);
 
   std::shared_ptr<TraceContext> ctx_;

@@ -208,13 +208,14 @@ const Symbol& Registry::define(std::string_view schema, std::string_view torch_n
   return result;
 }
 
-const Symbol& Registry::opaque(std::string_view torch_name) {
+const Symbol& Registry::opaque(std::string_view torch_name, uint32_t tags) {
   const std::unique_lock lock(storage_->mutex);
-  const auto found = storage_->opaque.find(std::string(torch_name));
+  const std::string key = cat(torch_name, " ", uint64_t{tags});
+  const auto found = storage_->opaque.find(key);
   if (found != storage_->opaque.end()) return *found->second;
   auto symbol = std::make_unique<Symbol>();
   auto info = std::make_unique<SymbolInfo>();
-  symbol->tags = kOpaque;
+  symbol->tags = kOpaque | tags;
   symbol->aten = "-";
   info->schema.name = std::string(torch_name);
   info->schema.variadic = true;
@@ -225,7 +226,7 @@ const Symbol& Registry::opaque(std::string_view torch_name) {
   info->torch_names = {std::string(torch_name)};
   symbol->info = info.get();
   const Symbol& result = *symbol;
-  storage_->opaque.emplace(std::string(torch_name), &result);
+  storage_->opaque.emplace(key, &result);
   storage_->infos.push_back(std::move(info));
   storage_->made.push_back(std::move(symbol));
   return result;
