@@ -44,8 +44,8 @@ bool is_inplace_name(std::string_view torch_name) {
     for (const auto name : kInplace) {
       if (last == name) return true;
     }
-    return false;
   }
+  if (torch_name.starts_with("operator.")) return false;  // operator.and_, operator.or_
   return last.ends_with("_") && !last.ends_with("__");
 }
 
@@ -156,7 +156,10 @@ const Symbol& Registry::add(const Symbol& row) {
 
 Registry::Registry() : storage_(std::make_shared<Storage>()) {
   for (const auto family :
-       {ops::pointwise_family(), ops::comparison_family(), ops::reduction_family(),
+       {ops::pointwise_family(), ops::unary_family(), ops::special_family(), ops::power_family(),
+        ops::bitwise_family(), ops::select_family(), ops::activation_family(),
+        ops::comparison_family(), ops::reduction_family(), ops::statistics_family(),
+        ops::ordering_family(), ops::scan_family(), ops::softmax_family(),
         ops::shape_family(), ops::indexing_family(), ops::matmul_family(), ops::conv_family(),
         ops::pooling_family(), ops::interpolate_family(), ops::norm_family(), ops::attention_family(),
         ops::embedding_family(), ops::loss_family(), ops::random_family(),
@@ -209,13 +212,14 @@ const Symbol& Registry::define(std::string_view schema, std::string_view torch_n
   return result;
 }
 
-const Symbol& Registry::opaque(std::string_view torch_name) {
+const Symbol& Registry::opaque(std::string_view torch_name, uint32_t tags) {
   const std::unique_lock lock(storage_->mutex);
-  const auto found = storage_->opaque.find(std::string(torch_name));
+  const std::string key = cat(torch_name, " ", uint64_t{tags});
+  const auto found = storage_->opaque.find(key);
   if (found != storage_->opaque.end()) return *found->second;
   auto symbol = std::make_unique<Symbol>();
   auto info = std::make_unique<SymbolInfo>();
-  symbol->tags = kOpaque;
+  symbol->tags = kOpaque | tags;
   symbol->aten = "-";
   info->schema.name = std::string(torch_name);
   info->schema.variadic = true;
@@ -226,7 +230,7 @@ const Symbol& Registry::opaque(std::string_view torch_name) {
   info->torch_names = {std::string(torch_name)};
   symbol->info = info.get();
   const Symbol& result = *symbol;
-  storage_->opaque.emplace(std::string(torch_name), &result);
+  storage_->opaque.emplace(key, &result);
   storage_->infos.push_back(std::move(info));
   storage_->made.push_back(std::move(symbol));
   return result;

@@ -25,8 +25,9 @@ class Registry {
   const Symbol& define(std::string_view schema, std::string_view torch_names, uint32_t tags,
                        std::shared_ptr<SymbolRules> rules);
   // The opaque symbol that calls `torch_name` from Python; made on first use. The bound symbol's
-  // two arguments are the tuple of positional and the dict of keyword arguments.
-  const Symbol& opaque(std::string_view torch_name);
+  // two arguments are the tuple of positional and the dict of keyword arguments. `tags` (kInplace,
+  // kView) say what this use of it does to its arguments; other uses are other symbols.
+  const Symbol& opaque(std::string_view torch_name, uint32_t tags = 0);
 
  private:
   Registry();

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace fulmen::bindings {
+
+void bind_errors(nanobind::module_& m);    // UserError and its like → fulmen.errors
+void bind_proxies(nanobind::module_& m);   // TensorProxy, NumberProxy, ObjectProxy
+void bind_ir(nanobind::module_& m);        // Symbol, BoundSymbol, Trace, the registry
+void bind_recorder(nanobind::module_& m);  // Recorder
+void bind_program(nanobind::module_& m);   // transform_for_execution, Program
+
+}  // namespace fulmen::bindings

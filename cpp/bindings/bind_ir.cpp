@@ -1,0 +1,115 @@
+#include "bindings/bind_ir.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "bindings/bind.h"
+#include "bindings/convert.h"
+#include "ir/builder.h"
+#include "ops/registry.h"
+
+namespace fulmen::bindings {
+namespace {
+
+constexpr std::pair<uint32_t, const char*> kTagNames[] = {
+    {kPure, "pure"},           {kPointwise, "pointwise"}, {kReduction, "reduction"},
+    {kView, "view"},           {kRandom, "random"},       {kEffect, "effect"},
+    {kInplace, "inplace"},     {kNonDifferentiable, "non_differentiable"},
+    {kOpaque, "opaque"},       {kCreation, "creation"},   {kFloatResult, "float_result"},
+    {kMatmul, "matmul"}};
+
+nb::list tags(const PySymbol& s) {
+  nb::list names;
+  for (const auto& [tag, name] : kTagNames) {
+    if (s.symbol->has(tag)) names.append(name);
+  }
+  return names;
+}
+
+nb::object args_tuple(const PyBoundSymbol& b) {
+  nb::object tuple = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(b.bsym->args.size())));
+  for (size_t i = 0; i < b.bsym->args.size(); ++i) {
+    PyTuple_SET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i),
+                     to_object(b.bsym->args[i], b.ctx).release().ptr());
+  }
+  return tuple;
+}
+
+nb::object source(const PyBoundSymbol& b) {
+  if (!b.bsym->source) return nb::none();
+  return nb::make_tuple(std::string(b.bsym->source->file), b.bsym->source->line,
+                        std::string(b.bsym->source->function));
+}
+
+nb::list bound_symbols(const std::shared_ptr<TraceContext>& ctx,
+                       const std::vector<const BoundSymbol*>& body) {
+  nb::list list;
+  for (const BoundSymbol* b : body) list.append(nb::cast(PyBoundSymbol{ctx, b}));
+  return list;
+}
+
+}  // namespace
+
+void bind_ir(nb::module_& m) {
+  nb::class_<PySymbol>(m, "Symbol", "An operation, declared once.")
+      .def_prop_ro("name", [](const PySymbol& s) { return s.symbol->name(); })
+      .def_prop_ro("schema", [](const PySymbol& s) { return std::string(s.symbol->schema); })
+      .def_prop_ro("torch_names", [](const PySymbol& s) { return s.symbol->info->torch_names; })
+      .def_prop_ro("tags", tags)
+      .def_prop_ro("has_meta", [](const PySymbol& s) { return s.symbol->meta != nullptr; })
+      .def_prop_ro("has_decomposition", [](const PySymbol& s) {
+        return s.symbol->decompose || (s.symbol->info->rules && s.symbol->info->rules->has_decomposition());
+      })
+      .def_prop_ro("has_vjp", [](const PySymbol& s) { return s.symbol->vjp != nullptr; })
+      .def_prop_ro("functional", [](const PySymbol& s) -> nb::object {
+        if (!s.symbol->info->functional) return nb::none();
+        return nb::cast(PySymbol{s.symbol->info->functional});
+      })
+      .def_prop_ro("param_names", [](const PySymbol& s) {
+        std::vector<std::string> names;
+        for (const Param& p : s.symbol->info->schema.params) names.push_back(p.name);
+        return names;
+      })
+      .def("__eq__", [](const PySymbol& a, const PySymbol& b) { return a.symbol == b.symbol; })
+      .def("__hash__", [](const PySymbol& s) { return reinterpret_cast<uintptr_t>(s.symbol) >> 4; })
+      .def("__repr__", [](const PySymbol& s) {
+        return s.symbol->schema.empty() ? s.symbol->name() : std::string(s.symbol->schema);
+      });
+
+  nb::class_<PyBoundSymbol>(m, "BoundSymbol", "The use of a symbol on given inputs and outputs.")
+      .def_prop_ro("symbol", [](const PyBoundSymbol& b) { return PySymbol{b.bsym->symbol}; })
+      .def_prop_ro("sym", [](const PyBoundSymbol& b) { return PySymbol{b.bsym->symbol}; })
+      .def_prop_ro("args", args_tuple, "One argument per schema parameter, defaults filled in.")
+      .def_prop_ro("output", [](const PyBoundSymbol& b) { return to_object(b.bsym->output, b.ctx); })
+      .def_prop_ro("source", source, "(file, line, function) of the user's call, or None.")
+      .def_prop_ro("executor", [](const PyBoundSymbol& b) { return std::string(b.bsym->executor); })
+      .def_prop_ro("subsymbols", [](const PyBoundSymbol& b) {
+        return bound_symbols(b.ctx, subsymbols(b.ctx, *b.bsym));
+      }, "The decomposition one level down; empty for a prim.");
+
+  nb::class_<Trace>(m, "Trace", "A program: bound symbols in order.")
+      .def_prop_ro("name", [](const Trace& t) { return t.name; })
+      .def_prop_ro("provenance", [](const Trace& t) { return t.provenance; })
+      .def_prop_ro("functional", [](const Trace& t) { return t.functional; })
+      .def_prop_ro("inputs", [](const Trace& t) {
+        nb::list list;
+        for (const Proxy* p : t.inputs) list.append(wrap_proxy(p, t.ctx));
+        return list;
+      })
+      .def_prop_ro("output", [](const Trace& t) { return to_object(t.output, t.ctx); })
+      .def_prop_ro("bound_symbols", [](const Trace& t) { return bound_symbols(t.ctx, t.body); })
+      .def("__len__", [](const Trace& t) { return t.body.size(); });
+
+  m.def("symbols", [] {
+    nb::list list;
+    for (const Symbol* s : Registry::get().symbols()) list.append(nb::cast(PySymbol{s}));
+    return list;
+  }, "All rows and in-place twins.");
+  m.def("find_symbol", [](const std::string& name) -> nb::object {
+    const Symbol* s = Registry::get().find(name);
+    return s ? nb::cast(PySymbol{s}) : nb::none();
+  });
+}
+
+}  // namespace fulmen::bindings

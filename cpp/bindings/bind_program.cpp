@@ -1,0 +1,56 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+
+#include "bindings/bind.h"
+#include "bindings/program_object.h"
+#include "bridge/bridge.h"
+#include "exec/claim.h"
+
+namespace fulmen::bindings {
+
+namespace nb = nanobind;
+
+namespace {
+
+struct PyProgram {
+  std::shared_ptr<const exec::Program> program;
+};
+
+const exec::Executor* const* default_executors() {
+  static const exec::Executor* const executors[] = {&bridge::aten_executor(),
+                                                    &bridge::python_executor()};
+  return executors;
+}
+
+}  // namespace
+
+std::shared_ptr<const exec::Program> program_of(PyObject* object) {
+  if (!nb::isinstance<PyProgram>(nb::handle(object))) return nullptr;
+  return nb::inst_ptr<PyProgram>(nb::handle(object))->program;
+}
+
+void bind_program(nb::module_& m) {
+  nb::class_<exec::ClaimReport>(m, "ClaimReport", "Which executor took how many bound symbols.")
+      .def(nb::init<>())
+      .def_ro("claimed", &exec::ClaimReport::claimed)
+      .def_ro("refusals", &exec::ClaimReport::refusals);
+  nb::class_<PyProgram>(m, "Program", "A compiled trace.")
+      .def_prop_ro("num_instructions", [](const PyProgram& p) { return p.program->num_instructions(); })
+      .def_prop_ro("num_inputs", [](const PyProgram& p) { return p.program->num_inputs(); })
+      .def_prop_ro("trace", [](const PyProgram& p) { return p.program->trace(); });
+  m.def("transform_for_execution", [](const Trace& trace, exec::ClaimReport& report) {
+    return exec::transform_for_execution(trace, {default_executors(), 2}, report);
+  });
+  m.def("build_program", [](const Trace& trace) {
+    return PyProgram{exec::Program::build(trace, {default_executors(), 2}, bridge::slot_ops())};
+  });
+  m.def("resolve_torch_name", [](const std::string& name) {
+    nb::object o = nb::steal(bridge::resolve_torch_name(name));
+    if (!o.is_valid()) throw nb::python_error();
+    return o;
+  });
+}
+
+}  // namespace fulmen::bindings

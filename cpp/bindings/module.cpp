@@ -1,0 +1,16 @@
+#include <nanobind/nanobind.h>
+
+#include "bindings/bind.h"
+#include "bindings/dispatch.h"
+
+NB_MODULE(_core, m) {
+  m.doc() = "Fulmen's C++ core.";
+  // Caches of torch.compile keep programs alive past the interpreter; that is no leak.
+  nanobind::set_leak_warnings(false);
+  fulmen::bindings::bind_errors(m);
+  fulmen::bindings::bind_proxies(m);
+  fulmen::bindings::bind_ir(m);
+  fulmen::bindings::bind_recorder(m);
+  fulmen::bindings::bind_program(m);
+  fulmen::bindings::add_dispatch_type(m);
+}

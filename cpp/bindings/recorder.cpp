@@ -1,0 +1,299 @@
+#include "bindings/recorder.h"
+
+#include "bridge/bridge.h"
+#include "ops/registry.h"
+
+namespace fulmen::bindings {
+namespace {
+
+thread_local Recorder* current_recorder = nullptr;
+
+// Callables live as long as torch, so that their addresses identify them.
+struct CallableTable {
+  std::unordered_map<PyObject*, std::vector<const Symbol*>> rows;
+
+  CallableTable() {
+    for (const Symbol* s : Registry::get().symbols()) {
+      for (const std::string& name : s->info->torch_names) {
+        PyObject* callable = bridge::resolve_torch_name(name);
+        if (!callable) {
+          PyErr_Clear();  // another PyTorch version
+          continue;
+        }
+        auto& overloads = rows[callable];
+        if (std::find(overloads.begin(), overloads.end(), s) == overloads.end()) overloads.push_back(s);
+      }
+    }
+  }
+};
+
+NumberType number_type(nb::handle type) {
+  if (type.is(reinterpret_cast<PyObject*>(&PyBool_Type))) return NumberType::kBool;
+  if (type.is(reinterpret_cast<PyObject*>(&PyLong_Type))) return NumberType::kInt;
+  if (type.is(reinterpret_cast<PyObject*>(&PyFloat_Type))) return NumberType::kFloat;
+  if (type.is(reinterpret_cast<PyObject*>(&PyComplex_Type))) return NumberType::kComplex;
+  throw nb::type_error("not a number type");
+}
+
+}  // namespace
+
+const std::vector<const Symbol*>& overloads_of(nb::handle callable) {
+  static const CallableTable* table = new CallableTable;  // refers to Python objects: never freed
+  static const std::vector<const Symbol*> none;
+  const auto it = table->rows.find(callable.ptr());
+  return it == table->rows.end() ? none : it->second;
+}
+
+Recorder::Recorder() : ctx_(std::make_shared<TraceContext>()) {}
+Recorder::~Recorder() = default;
+
+Recorder* Recorder::current() { return current_recorder; }
+
+Builder& Recorder::builder() const {
+  if (!builder_) internal_error("the recorder is not entered");
+  return *builder_;
+}
+
+void Recorder::enter() {
+  if (entered_) internal_error("the recorder is entered already");
+  entered_ = true;
+  builder_ = std::make_unique<Builder>(ctx_);
+  builder_->grad_enabled = bridge::grad_enabled();
+  builder_->default_dtype = bridge::default_dtype();
+  outer_ = current_recorder;
+  current_recorder = this;
+}
+
+void Recorder::exit() {
+  current_recorder = outer_;
+  builder_.reset();
+}
+
+const TensorProxy* Recorder::make_input(nb::handle tensor, const std::string& name) {
+  const bridge::TensorInfo info = bridge::read_tensor(tensor.ptr());
+  if (!info.plain) throw Unsupported("a tensor subclass, or a conjugated or functorch tensor, as input");
+  TensorProxy* p = ctx_->make_tensor(info.type, name);
+  p->is_leaf = info.is_leaf;
+  inputs_.push_back(p);
+  return p;
+}
+
+nb::object Recorder::add_tensor_input(nb::handle tensor, const std::string& name) {
+  return wrap_proxy(make_input(tensor, name), ctx_);
+}
+
+nb::object Recorder::add_number_input(nb::handle value, const std::string& name) {
+  const NumberType type = number_type(reinterpret_cast<PyObject*>(Py_TYPE(value.ptr())));
+  const Dim dim = type == NumberType::kInt ? Dim(nb::cast<int64_t>(value)) : Dim(0);
+  const NumberProxy* p = ctx_->make_number(type, dim, name);
+  inputs_.push_back(p);
+  return wrap_proxy(p, ctx_);
+}
+
+void Recorder::name_tensor(nb::handle tensor, const std::string& name) {
+  names_[tensor.ptr()] = name;
+}
+
+const Proxy* Recorder::lift(nb::handle tensor) {
+  const auto it = lifted_by_id_.find(tensor.ptr());
+  if (it != lifted_by_id_.end()) return it->second;
+  const auto name = names_.find(tensor.ptr());
+  const TensorProxy* p = make_input(tensor, name == names_.end() ? "tensor" : name->second);
+  lifted_.emplace_back(nb::borrow(tensor), p);
+  lifted_by_id_[tensor.ptr()] = p;
+  return p;
+}
+
+nb::list Recorder::lifted() const {
+  nb::list list;
+  for (const auto& [tensor, proxy] : lifted_) list.append(tensor);
+  return list;
+}
+
+std::optional<Arg> Recorder::try_record(const Symbol& symbol, std::span<const Arg> args,
+                                        const Kwargs& kwargs, std::string* why) {
+  Args bound;
+  if (!try_bind(symbol.info->schema, args, kwargs, ctx_->arena(), bound, why)) return std::nullopt;
+  return builder().call(symbol, bound);
+}
+
+nb::object Recorder::result_object(const Arg& output, nb::handle args) {
+  // An identity returns the argument's own Python object, as eager does.
+  if (output.is_proxy()) {
+    for (nb::handle a : args) {
+      const PyProxy* proxy = proxy_of(a);
+      if (proxy && proxy->p == output.proxy()) return nb::borrow(a);
+    }
+  }
+  return to_object(output, ctx_);
+}
+
+nb::object Recorder::record(nb::handle callable, nb::tuple args, nb::dict kwargs) {
+  const auto& overloads = overloads_of(callable);
+  if (overloads.empty()) throw Unsupported("no row for this callable");
+  Args converted;
+  for (nb::handle a : args) converted.push_back(to_arg(a, *ctx_, this));
+  Kwargs named;
+  for (auto [key, value] : kwargs) {
+    named.push_back({ctx_->arena().copy(std::string_view(nb::cast<const char*>(key))),
+                     to_arg(value, *ctx_, this)});
+  }
+  std::string reasons;
+  for (const Symbol* symbol : overloads) {
+    std::string why;
+    std::optional<Arg> output;
+    try {
+      output = try_record(*symbol, converted, named, &why);
+    } catch (const Unsupported& e) {
+      why = e.what();
+    }
+    if (!output) {
+      fulmen::append(reasons, cat(reasons.empty() ? "" : "; ", symbol->name(), ": ", why));
+      continue;
+    }
+    if (symbol->has(kInplace) && symbol->info->functional && args.size() > 0) {
+      if (PyProxy* self = proxy_of(args[0])) {
+        if (output->is_proxy()) self->p = output->proxy();
+        return nb::borrow(args[0]);
+      }
+    }
+    return result_object(*output, args);
+  }
+  throw Unsupported(reasons);
+}
+
+nb::object Recorder::record_symbol(const Symbol& symbol, nb::tuple args, nb::dict kwargs) {
+  Args converted;
+  for (nb::handle a : args) converted.push_back(to_arg(a, *ctx_, this));
+  Kwargs named;
+  for (auto [key, value] : kwargs) {
+    named.push_back({ctx_->arena().copy(std::string_view(nb::cast<const char*>(key))),
+                     to_arg(value, *ctx_, this)});
+  }
+  std::string why;
+  const std::optional<Arg> output = try_record(symbol, converted, named, &why);
+  if (!output) {
+    throw UserError(ErrorKind::kType, "bad-call", cat(symbol.name(), "(): ", why, source_suffix(builder().source)));
+  }
+  return result_object(*output, args);
+}
+
+Arg Recorder::output_from_spec(nb::handle spec, bool* views) {
+  if (PyType_Check(spec.ptr())) {
+    const NumberType type = number_type(spec);
+    return Arg(static_cast<const Proxy*>(
+        ctx_->make_number(type, type == NumberType::kInt ? ctx_->make_symbolic_dim() : Dim(0))));
+  }
+  const bool list = PyList_Check(spec.ptr());
+  if (!list && !PyTuple_Check(spec.ptr())) return to_arg(spec, *ctx_, this);
+  if (!list && nb::len(spec) == 7 && PyUnicode_Check(nb::object(spec[0]).ptr())) {
+    TensorType type;
+    Arg dtype, device;
+    if (!bridge::torch_constant(nb::object(spec[1]).ptr(), &dtype) ||
+        !bridge::torch_constant(nb::object(spec[2]).ptr(), &device)) {
+      throw Unsupported("a result of an unknown dtype or device");
+    }
+    type.dtype = dtype.dtype();
+    type.device = device.device();
+    // -1 stands for a size that only the run decides.
+    for (nb::handle d : nb::object(spec[3])) {
+      const auto v = nb::cast<int64_t>(d);
+      type.shape.push_back(v >= 0 ? Dim(v) : ctx_->make_symbolic_dim());
+    }
+    for (nb::handle d : nb::object(spec[4])) {
+      const auto v = nb::cast<int64_t>(d);
+      type.strides.push_back(v >= 0 ? Dim(v) : ctx_->make_symbolic_dim());
+    }
+    type.requires_grad = nb::cast<bool>(spec[5]);
+    TensorProxy* result = ctx_->make_tensor(std::move(type));
+    if (const PyProxy* base = proxy_of(nb::object(spec[6]))) {
+      result->alias_of = as_tensor(base->p);
+      *views = true;
+    }
+    return Arg(result);
+  }
+  Args items;
+  for (nb::handle item : spec) items.push_back(output_from_spec(item, views));
+  return ctx_->make_collection(list ? Arg::Kind::kList : Arg::Kind::kTuple, items);
+}
+
+nb::object Recorder::record_opaque(const std::string& name, nb::tuple args, nb::dict kwargs,
+                                   nb::handle spec, bool mutates) {
+  const Arg bound[] = {to_arg(args, *ctx_, this), to_arg(kwargs, *ctx_, this)};
+  bool views = false;
+  const Arg output = output_from_spec(spec, &views);
+  const Symbol& symbol =
+      Registry::get().opaque(name, (mutates ? kInplace : 0u) | (views ? kView : 0u));
+  builder().append(ctx_->make_bound_symbol(symbol, bound, output, builder().source));
+  return to_object(output, ctx_);
+}
+
+nb::object Recorder::getitem(nb::handle, nb::handle) { throw Unsupported("indexing"); }
+void Recorder::setitem(nb::handle, nb::handle, nb::handle) { throw Unsupported("indexing"); }
+
+Trace Recorder::finish(nb::handle output, const std::string& name) {
+  Trace trace;
+  trace.ctx = ctx_;
+  trace.name = name;
+  trace.output = to_arg(output, *ctx_, this);
+  trace.inputs = inputs_;
+  trace.body = builder().body();
+  trace.provenance = "Acquisition";
+  return trace;
+}
+
+std::unique_ptr<Recorder> Recorder::for_trace(const Trace& trace) {
+  auto recorder = std::make_unique<Recorder>();
+  recorder->ctx_ = trace.ctx;
+  recorder->inputs_ = trace.inputs;
+  return recorder;
+}
+
+PyBoundSymbol Recorder::substituted(const PyBoundSymbol& bsym) const {
+  builder().source = bsym.bsym->source;
+  return {ctx_, substitution_.apply(*ctx_, *bsym.bsym)};
+}
+
+void Recorder::append(const PyBoundSymbol& bsym) { builder().append(bsym.bsym); }
+
+void Recorder::replace(nb::handle output, nb::handle value) {
+  const Arg from = to_arg(output, *ctx_, nullptr);
+  const Arg to = to_arg(value, *ctx_, nullptr);
+  const auto refuse = [&](std::string_view what) {
+    std::string got, expected;
+    fulmen::append(got, to);
+    fulmen::append(expected, from);
+    throw UserError(ErrorKind::kValue, "bad-replacement",
+                    cat("a rewrite replaced ", expected, " by ", got, ": ", what));
+  };
+  SmallVec<const Proxy*, 8> olds, news;
+  for_each_proxy(from, [&](const Proxy* p) { olds.push_back(p); });
+  for_each_proxy(to, [&](const Proxy* p) { news.push_back(p); });
+  if (olds.size() != news.size()) refuse("another structure");
+  for (size_t i = 0; i < olds.size(); ++i) {
+    const TensorProxy *a = as_tensor(olds[i]), *b = as_tensor(news[i]);
+    if (!a || !b) continue;
+    TensorType expected = a->type;
+    expected.requires_grad = b->type.requires_grad;
+    expected.strides = b->type.strides;
+    if (!(expected == b->type)) refuse("expected the same shape, dtype and device");
+  }
+  substitution_.bind(from, to);
+}
+
+Trace Recorder::finish_rewrite(const Trace& original, const std::string& provenance) {
+  Trace trace = original;
+  trace.inputs = inputs_;
+  trace.body = builder().body();
+  trace.output = substitution_.apply(*ctx_, original.output);
+  trace.provenance = provenance;
+  return trace;
+}
+
+void Recorder::set_source(const std::string& file, int line, const std::string& function) {
+  const SourceLine next{file, line, function};
+  if (builder().source && *builder().source == next) return;
+  builder().source = ctx_->make_source(next);
+}
+
+}  // namespace fulmen::bindings

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "bindings/convert.h"
+#include "bindings/bind_ir.h"
+#include "ir/builder.h"
+#include "ir/rewrite.h"
+
+namespace fulmen::bindings {
+
+// Records the torch calls that a front end sees into a trace. While entered, it is its thread's
+// current recorder. Real tensors that meet a call become inputs after the declared ones.
+class Recorder final : public TensorLifter {
+ public:
+  Recorder();
+  ~Recorder() override;
+  // A recorder that writes a trace anew, over the same proxies; see fulmen.transform.rewrite.
+  static std::unique_ptr<Recorder> for_trace(const Trace& trace);
+
+  void enter();
+  void exit();
+  static Recorder* current();
+
+  nb::object add_tensor_input(nb::handle tensor, const std::string& name);
+  nb::object add_number_input(nb::handle value, const std::string& name);
+  // Records `callable(*args, **kwargs)` by the first row that takes the call. Throws Unsupported
+  // when there is none: the caller records it as opaque.
+  nb::object record(nb::handle callable, nb::tuple args, nb::dict kwargs);
+  nb::object record_symbol(const Symbol& symbol, nb::tuple args, nb::dict kwargs);
+  // Records a call of the torch callable `name`, whose results are described by `spec`: nested
+  // tuples and lists of ("tensor", dtype, device, shape, strides, requires_grad, view_of) tuples,
+  // number types (bool, int, float, complex) for numbers that the program computes, or constants.
+  nb::object record_opaque(const std::string& name, nb::tuple args, nb::dict kwargs, nb::handle spec,
+                           bool mutates);
+  // Python's self[index] and self[index] = value.
+  nb::object getitem(nb::handle self, nb::handle index);
+  void setitem(nb::handle self, nb::handle index, nb::handle value);
+  Trace finish(nb::handle output, const std::string& name);
+
+  // For rewrites: a bound symbol as it reads after the replacements so far; recording it; letting
+  // `value` take the place of an output; the new trace.
+  PyBoundSymbol substituted(const PyBoundSymbol& bsym) const;
+  void append(const PyBoundSymbol& bsym);
+  void replace(nb::handle output, nb::handle value);
+  Trace finish_rewrite(const Trace& original, const std::string& provenance);
+
+  void set_source(const std::string& file, int line, const std::string& function);
+  bool grad_enabled() const { return builder().grad_enabled; }
+  void set_grad_enabled(bool enabled) { builder().grad_enabled = enabled; }
+
+  const Proxy* lift(nb::handle tensor) override;
+  // The real tensors that became inputs, in the order of the inputs they are.
+  nb::list lifted() const;
+  void name_tensor(nb::handle tensor, const std::string& name);
+  nb::object wrap(const Proxy* p) { return wrap_proxy(p, ctx_); }
+  size_t num_recorded() const { return builder_ ? builder_->body().size() : 0; }
+
+ private:
+  Builder& builder() const;
+  nb::object result_object(const Arg& output, nb::handle args);
+  std::optional<Arg> try_record(const Symbol& symbol, std::span<const Arg> args,
+                                const Kwargs& kwargs, std::string* why);
+  Arg output_from_spec(nb::handle spec, bool* views);
+  const TensorProxy* make_input(nb::handle tensor, const std::string& name);
+
+  std::shared_ptr<TraceContext> ctx_;
+  std::unique_ptr<Builder> builder_;
+  Recorder* outer_ = nullptr;
+  bool entered_ = false;
+  std::vector<const Proxy*> inputs_;
+  std::vector<std::pair<nb::object, const Proxy*>> lifted_;
+  std::unordered_map<PyObject*, const Proxy*> lifted_by_id_;
+  std::unordered_map<PyObject*, std::string> names_;
+  Substitution substitution_;
+};
+
+// The rows behind a torch callable; empty if it has none. Built from the registry on first use.
+const std::vector<const Symbol*>& overloads_of(nb::handle callable);
+
+}  // namespace fulmen::bindings

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <Python.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "exec/kernel.h"
+#include "exec/program.h"
+#include "ir/type.h"
+
+// Everything that the rest of Fulmen knows of PyTorch, behind plain structs. The implementation is
+// the only code that includes torch headers. Functions that take a PyObject need the GIL; a false or
+// null result means that a Python error is set.
+namespace fulmen::bridge {
+
+bool is_tensor(PyObject* object);
+
+struct TensorInfo {
+  TensorType type;
+  bool is_leaf = false;
+  bool plain = false;       // strided, no subclass or functorch wrapper, not conjugated or negated
+  const void* storage = nullptr;  // identity of the storage; null if it has none
+  int64_t storage_offset = 0;     // in elements
+};
+// Throws Unsupported for a tensor that TensorType can't describe (sparse, quantized, other devices).
+TensorInfo read_tensor(PyObject* tensor);
+
+// Checks that an argument is what the program was compiled for, in nanoseconds.
+class InputCheck {
+ public:
+  virtual ~InputCheck() = default;
+  // True if all fit. Otherwise, when `why` is given, it says which argument does not, and how.
+  virtual bool accepts(PyObject* const* args, size_t n, std::string* why) const = 0;
+};
+// Inputs are tensors and numbers; numbers must have the given constant values (null: any).
+std::unique_ptr<InputCheck> make_input_check(const Trace& trace,
+                                             const std::vector<PyObject*>& number_values);
+
+const exec::SlotOps& slot_ops();
+// Runs a symbol's ATen operator through the dispatcher; no Python on the way.
+const exec::Executor& aten_executor();
+// Calls the symbol's torch callable from Python: opaque symbols, and rows without an ATen operator.
+const exec::Executor& python_executor();
+
+// Runs the program on positional arguments; new reference to its result, or null with a Python
+// error set. A failing instruction's error gets the user's source line as a note.
+PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n);
+
+// The torch callable behind a dotted name ("torch.nn.functional.linear"); new reference or null.
+PyObject* resolve_torch_name(std::string_view name);
+
+// Arg → Python constant (no proxies): new reference. Needs init_constants.
+PyObject* constant_to_python(const Arg& a);
+// torch.dtype, torch.device, torch.layout, torch.memory_format objects → Arg; false if `object` is none of them.
+bool torch_constant(PyObject* object, Arg* out);
+
+bool grad_enabled();
+void set_grad_enabled(bool enabled);
+DType default_dtype();
+
+}  // namespace fulmen::bridge

@@ -1,0 +1,163 @@
+#include <c10/core/DefaultDtype.h>
+#include <c10/core/GradMode.h>
+#include <torch/csrc/autograd/python_variable.h>
+
+#include "bridge/bridge.h"
+#include "bridge/scalar_type.h"
+#include "ir/proxy.h"
+#include "support/error.h"
+
+namespace fulmen::bridge {
+namespace {
+
+Device device_of(c10::Device d) {
+  switch (d.type()) {
+    case c10::DeviceType::CPU: return {};
+    case c10::DeviceType::CUDA: return {DeviceType::kCUDA, static_cast<int8_t>(d.index())};
+    case c10::DeviceType::Meta: return {DeviceType::kMeta, -1};
+    default: throw Unsupported(cat("tensors on device ", d.str()));
+  }
+}
+
+bool is_plain(const at::Tensor& t) {
+  const auto keys = t.key_set();
+  return t.layout() == c10::kStrided && !keys.has(c10::DispatchKey::Python) &&
+         !keys.has(c10::DispatchKey::FuncTorchGradWrapper) &&
+         !keys.has(c10::DispatchKey::FuncTorchBatched) && !keys.has(c10::DispatchKey::Functionalize) &&
+         !t.is_quantized() && !t.is_conj() && !t.is_neg();
+}
+
+// The metadata of one input, in the layout in which TensorImpl holds it.
+struct TensorCheck {
+  c10::ScalarType dtype;
+  c10::Device device;
+  bool requires_grad;
+  SmallVec<int64_t, 6> sizes, strides;
+
+  bool accepts(const at::Tensor& t) const {
+    const c10::TensorImpl* impl = t.unsafeGetTensorImpl();
+    return impl->dtype() == c10::scalarTypeToTypeMeta(dtype) && impl->layout() == c10::kStrided &&
+           impl->device() == device && t.requires_grad() == requires_grad &&
+           equal(impl->sizes(), sizes) && equal(impl->strides(), strides);
+  }
+  static bool equal(c10::IntArrayRef a, const SmallVec<int64_t, 6>& b) {
+    return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
+  }
+};
+
+class TraceInputCheck final : public InputCheck {
+ public:
+  TraceInputCheck(const Trace& trace, const std::vector<PyObject*>& values) {
+    for (size_t i = 0; i < trace.inputs.size(); ++i) {
+      const Proxy* p = trace.inputs[i];
+      names_.emplace_back(p->name);
+      if (const TensorProxy* t = as_tensor(p)) {
+        TensorCheck c{to_scalar_type(t->type.dtype), to_c10(t->type.device), t->type.requires_grad, {}, {}};
+        for (const Dim d : t->type.shape) c.sizes.push_back(d.value());
+        for (const Dim d : t->type.strides) c.strides.push_back(d.value());
+        checks_.push_back(c);
+        kinds_.push_back(nullptr);
+        types_.emplace_back();
+        append(types_.back(), t->type);
+      } else {
+        checks_.push_back({c10::kFloat, c10::kCPU, false, {}, {}});
+        PyObject* v = i < values.size() && values[i] ? values[i] : Py_None;
+        Py_INCREF(v);
+        kinds_.push_back(v);
+        types_.emplace_back("a number");
+      }
+    }
+  }
+  ~TraceInputCheck() override {
+    if (!Py_IsInitialized()) return;
+    const PyGILState_STATE gil = PyGILState_Ensure();
+    for (PyObject* v : kinds_) Py_XDECREF(v);
+    PyGILState_Release(gil);
+  }
+
+  bool accepts(PyObject* const* args, size_t n, std::string* why) const override {
+    if (n != checks_.size()) {
+      if (why) *why = cat("got ", n, " arguments; expected ", checks_.size());
+      return false;
+    }
+    for (size_t i = 0; i < n; ++i) {
+      if (kinds_[i]) {
+        if (kinds_[i] == Py_None) continue;
+        const int same = PyObject_RichCompareBool(args[i], kinds_[i], Py_EQ);
+        if (same == 1) continue;
+        PyErr_Clear();
+        if (why) *why = cat("argument '", names_[i], "' has another value than at compilation");
+        return false;
+      }
+      if (!THPVariable_Check(args[i])) {
+        if (why) *why = cat("argument '", names_[i], "': got a ", Py_TYPE(args[i])->tp_name,
+                            "; expected a tensor ", types_[i]);
+        return false;
+      }
+      const at::Tensor& t = THPVariable_Unpack(args[i]);
+      if (checks_[i].accepts(t)) continue;
+      if (why) {
+        std::string got;
+        try {
+          append(got, read_tensor(args[i]).type);
+        } catch (const Unsupported& e) {
+          got = e.what();
+        }
+        *why = cat("argument '", names_[i], "': got ", got, "; expected ", types_[i]);
+      }
+      return false;
+    }
+    return true;
+  }
+
+ private:
+  std::vector<TensorCheck> checks_;
+  std::vector<PyObject*> kinds_;  // null for a tensor, else the number's value (None: any)
+  std::vector<std::string> names_, types_;
+};
+
+}  // namespace
+
+c10::Device to_c10(Device d) {
+  switch (d.type) {
+    case DeviceType::kCPU: return c10::Device(c10::kCPU);
+    case DeviceType::kCUDA: return c10::Device(c10::kCUDA, d.index);
+    case DeviceType::kMeta: return c10::Device(c10::kMeta);
+  }
+  internal_error("unknown device");
+}
+
+bool is_tensor(PyObject* object) { return THPVariable_Check(object); }
+
+TensorInfo read_tensor(PyObject* object) {
+  const at::Tensor& t = THPVariable_Unpack(object);
+  if (t.layout() != c10::kStrided) throw Unsupported("a tensor that is not strided");
+  if (t.is_quantized()) throw Unsupported("a quantized tensor");
+  const auto dtype = from_scalar_type(t.scalar_type());
+  if (!dtype) throw Unsupported(cat("dtype ", c10::toString(t.scalar_type())));
+  if (t.unsafeGetTensorImpl()->has_symbolic_sizes_strides()) throw Unsupported("symbolic sizes");
+  TensorInfo info;
+  info.type.dtype = *dtype;
+  info.type.device = device_of(t.device());
+  info.type.requires_grad = t.requires_grad();
+  for (const int64_t v : t.sizes()) info.type.shape.push_back(v);
+  for (const int64_t v : t.strides()) info.type.strides.push_back(v);
+  info.is_leaf = t.is_leaf();
+  info.plain = is_plain(t);
+  if (t.has_storage()) info.storage = t.storage().unsafeGetStorageImpl();
+  info.storage_offset = t.storage_offset();
+  return info;
+}
+
+std::unique_ptr<InputCheck> make_input_check(const Trace& trace,
+                                             const std::vector<PyObject*>& number_values) {
+  return std::make_unique<TraceInputCheck>(trace, number_values);
+}
+
+bool grad_enabled() { return c10::GradMode::is_enabled(); }
+void set_grad_enabled(bool enabled) { c10::GradMode::set_enabled(enabled); }
+DType default_dtype() {
+  return from_scalar_type(c10::get_default_dtype_as_scalartype()).value_or(DType::kFloat32);
+}
+
+}  // namespace fulmen::bridge

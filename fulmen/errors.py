@@ -1,0 +1,55 @@
+"""Exceptions. Each kind of user error has an id, documented in docs/errors.md."""
+
+from __future__ import annotations
+
+
+class FulmenError(Exception):
+    """Base of everything that Fulmen raises itself.
+
+    Attributes:
+        id: the stable name of this kind of error.
+    """
+
+    def __init__(self, message: str = "", id: str = "") -> None:
+        super().__init__(message)
+        self.id = id
+
+
+class UserError(FulmenError):
+    """A mistake in the user's program, input or options.
+
+    What is raised is always a subclass that also derives from the exception type that eager
+    PyTorch raises for the same mistake.
+    """
+
+
+class UserRuntimeError(UserError, RuntimeError):
+    """A UserError where eager raises RuntimeError."""
+
+
+class UserTypeError(UserError, TypeError):
+    """A UserError where eager raises TypeError."""
+
+
+class UserValueError(UserError, ValueError):
+    """A UserError where eager raises ValueError."""
+
+
+class UserIndexError(UserError, IndexError):
+    """A UserError where eager raises IndexError."""
+
+
+class UserNotImplementedError(UserError, NotImplementedError):
+    """A UserError where eager raises NotImplementedError."""
+
+
+class DataDependentError(UserRuntimeError):
+    """Python control flow, or a Python number, depends on the values of a traced tensor."""
+
+
+class InternalError(FulmenError, RuntimeError):
+    """A mistake of Fulmen's own: please report it."""
+
+
+class Unsupported(FulmenError):  # noqa: N818 - names a state of affairs that front ends handle
+    """A legal call that no row covers; the front end records it as opaque. Users never see it."""

@@ -1,0 +1,268 @@
+"""The universal fallback: torch functions without a row, recorded as opaque symbols.
+
+Their results' metadata come from running them on fake tensors; at run time PyTorch itself runs
+them, forward and backward.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.overrides import _get_overloaded_args as _overloaded  # noqa: F401 - presence check
+from torch.overrides import resolve_name
+from torch.utils import _pytree as pytree
+
+from fulmen import _core
+from fulmen.errors import DataDependentError, Unsupported, UserRuntimeError
+
+if TYPE_CHECKING:
+    from fulmen.tracer import Tracer
+
+# Functions whose result is a Python value that depends on metadata alone.
+METADATA_FUNCTIONS: set[Callable[..., Any]] = {
+    getattr(torch, name)
+    for name in (
+        "is_floating_point is_complex is_conj is_neg is_signed is_inference is_same_size numel "
+        "result_type can_cast is_distributed"
+    ).split()
+    if hasattr(torch, name)
+} | {
+    getattr(torch.Tensor, name)
+    for name in (
+        "size stride dim ndimension numel nelement element_size is_contiguous is_floating_point "
+        "is_complex is_signed is_conj is_neg is_inference is_pinned get_device storage_offset "
+        "is_same_size is_set_to __len__ dense_dim sparse_dim has_names is_shared type_as_name"
+    ).split()
+    if hasattr(torch.Tensor, name)
+}
+
+# Functions whose result is one Python number that depends on the data.
+_SCALAR_RESULTS: dict[Callable[..., Any], type] = {
+    torch.equal: bool,
+    torch.Tensor.equal: bool,
+    torch.allclose: bool,
+    torch.Tensor.allclose: bool,
+    torch.is_nonzero: bool,
+    torch.Tensor.is_nonzero: bool,
+}
+
+
+class FakeTensors:
+    """Fake tensors that stand for the proxies of one trace."""
+
+    def __init__(self) -> None:
+        self._mode: Any = None
+        self._fakes: dict[int, torch.Tensor] = {}
+
+    @property
+    def mode(self) -> Any:
+        if self._mode is None:
+            # Imported late: it costs 0.3 s that most programs do not need.
+            fake_tensor = __import__("torch._subclasses.fake_tensor", fromlist=["FakeTensorMode"])
+            shapes = __import__("torch.fx.experimental.symbolic_shapes", fromlist=["ShapeEnv"])
+            self._mode = fake_tensor.FakeTensorMode(
+                allow_non_fake_inputs=True,
+                shape_env=shapes.ShapeEnv(
+                    allow_scalar_outputs=True, allow_dynamic_output_shape_ops=True
+                ),
+            )
+        return self._mode
+
+    def of(self, proxy: _core.TensorProxy) -> torch.Tensor:
+        fake = self._fakes.get(proxy.proxy_id)
+        if fake is None:
+            with self.mode, torch.no_grad():
+                fake = torch.empty_strided(
+                    proxy.shape, proxy.strides, dtype=proxy.dtype, device=proxy.device
+                )
+            if proxy.requires_grad:
+                fake.requires_grad_()
+                if not proxy.is_leaf_input:
+                    fake = _non_leaf(fake, proxy)
+            self._fakes[proxy.proxy_id] = fake
+        return fake
+
+    def remember(self, proxy: _core.TensorProxy, fake: torch.Tensor) -> None:
+        self._fakes[proxy.proxy_id] = fake
+
+
+def _non_leaf(fake: torch.Tensor, proxy: _core.TensorProxy) -> torch.Tensor:
+    with torch.enable_grad():
+        return fake.as_strided(proxy.shape, proxy.strides)
+
+
+def _to_fake(tracer: Tracer, value: Any) -> Any:
+    if isinstance(value, _core.TensorProxy):
+        return tracer.fakes.of(value)
+    if isinstance(value, torch.Tensor):
+        return tracer.fakes.of(tracer.recorder.lift(value))
+    if isinstance(value, _core.NumberProxy):
+        if value.value is None:
+            raise DataDependentError(
+                "a Python number computed from a tensor is used as an argument of a torch "
+                "function that needs its value",
+                "data-dependent",
+            )
+        return value.value
+    return value
+
+
+def call_on_metadata(
+    tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Runs a function of metadata on fake tensors and returns its Python result."""
+    fake_args, fake_kwargs = pytree.tree_map(lambda v: _to_fake(tracer, v), (args, kwargs))
+    with torch._C.DisableTorchFunction():
+        return func(*fake_args, **fake_kwargs)
+
+
+def torch_name(func: Callable[..., Any]) -> str | None:
+    """The dotted name under which a printed trace finds `func`, or None."""
+    if isinstance(func, torch._ops.OpOverload):
+        return f"torch.ops.{func}"
+    if isinstance(func, torch._ops.OpOverloadPacket):
+        return f"torch.ops.{str(func).replace('::', '.')}"
+    name = resolve_name(func)
+    candidates = [name] if name else []
+    qualified = getattr(func, "__qualname__", None)
+    module = getattr(func, "__module__", None)
+    if qualified and module and module.startswith("torch"):
+        candidates.append(f"{module}.{qualified}")
+    if qualified and inspect.isbuiltin(func):
+        candidates.append(f"torch.{func.__name__}")
+    for candidate in candidates:
+        try:
+            found = _core.resolve_torch_name(candidate)
+        except (AttributeError, ImportError):
+            continue
+        if found is func or found == func:
+            return candidate
+    return None
+
+
+def result_spec(tracer: Tracer, value: Any, bases: dict[int, Any]) -> Any:
+    """What record_opaque wants to know of a result; see Recorder.record_opaque."""
+    if isinstance(value, torch.Tensor):
+        if value.layout != torch.strided:
+            raise Unsupported("a result that is not a strided tensor")
+        shape = tuple(d if isinstance(d, int) else -1 for d in value.shape)
+        strides = tuple(d if isinstance(d, int) else -1 for d in value.stride())
+        base = bases.get(_storage_id(value))
+        return ("tensor", value.dtype, value.device, shape, strides, value.requires_grad, base)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (torch.SymBool, torch.SymInt, torch.SymFloat)):
+        return {torch.SymBool: bool, torch.SymInt: int, torch.SymFloat: float}[type(value)]
+    if isinstance(value, (tuple, list)):
+        items = [result_spec(tracer, v, bases) for v in value]
+        return items if isinstance(value, list) else tuple(items)
+    if value is None or isinstance(value, (int, float, complex, str, torch.dtype, torch.device)):
+        return value
+    raise Unsupported(f"a result of type {type(value).__name__}")
+
+
+def _storage_id(fake: torch.Tensor) -> int:
+    return fake.untyped_storage()._cdata
+
+
+def record_opaque(
+    tracer: Tracer,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    reason: str,
+) -> Any:
+    """Records `func(*args, **kwargs)` as an opaque symbol and returns its result as proxies.
+
+    Raises:
+        the error of eager PyTorch where the call is wrong; Unsupported where its results can't be
+        described (sparse tensors, objects) or it can't be named.
+    """
+    with torch._C.DisableTorchFunction():
+        return _record_opaque(tracer, func, args, kwargs, reason)
+
+
+def _record_opaque(
+    tracer: Tracer,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    reason: str,
+) -> Any:
+    name = torch_name(func)
+    if name is None:
+        raise Unsupported(f"{func!r} is not a torch function that a trace can name")
+    fake_args, fake_kwargs = pytree.tree_map(lambda v: _to_fake(tracer, v), (args, kwargs))
+    leaves = [t for t in pytree.tree_leaves((fake_args, fake_kwargs)) if _is_fake(t)]
+    versions = [t._version for t in leaves]
+    out = _run_on_fakes(tracer, func, fake_args, fake_kwargs)
+    mutates = any(t._version != v for t, v in zip(leaves, versions, strict=True))
+    proxies = _proxies_in(tracer, (args, kwargs))
+    by_storage = {_storage_id(tracer.fakes.of(p)): p for p in reversed(proxies)}
+    out_leaves, structure = pytree.tree_flatten(out)
+    identities = {id(tracer.fakes.of(p)): p for p in proxies}
+    spec = result_spec(tracer, out, by_storage)
+    recorded = tracer.recorder.record_opaque(name, args, kwargs, spec, mutates)
+    result_leaves = pytree.tree_leaves(recorded)
+    if len(result_leaves) == len(out_leaves):
+        for i, (proxy, fake) in enumerate(zip(result_leaves, out_leaves, strict=True)):
+            if id(fake) in identities:
+                result_leaves[i] = identities[id(fake)]
+            elif isinstance(proxy, _core.TensorProxy):
+                tracer.fakes.remember(proxy, fake)
+        recorded = pytree.tree_unflatten(result_leaves, structure)
+    tracer.fallbacks.setdefault(name, reason)
+    return recorded
+
+
+def _is_fake(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _proxies_in(tracer: Tracer, tree: Any) -> list[Any]:
+    found = []
+    for leaf in pytree.tree_leaves(tree):
+        if isinstance(leaf, _core.TensorProxy):
+            found.append(leaf)
+        elif isinstance(leaf, torch.Tensor):
+            found.append(tracer.recorder.lift(leaf))
+    return found
+
+
+def _run_on_fakes(
+    tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    scalar = _SCALAR_RESULTS.get(func)
+    if scalar is not None:
+        return {bool: torch.SymBool, int: torch.SymInt}[scalar](None)
+    state = torch.random.get_rng_state()
+    try:
+        with tracer.fakes.mode, torch.set_grad_enabled(tracer.recorder.grad_enabled):
+            return func(*args, **kwargs)
+    except Exception as e:
+        kind = type(e).__name__
+        if kind in ("DataDependentOutputException", "GuardOnDataDependentSymNode"):
+            raise DataDependentError(
+                f"{torch_name(func)}: its result depends on the values of a traced tensor",
+                "data-dependent",
+            ) from e
+        if kind == "UnsupportedFakeTensorException" or isinstance(e, NotImplementedError):
+            raise Unsupported(f"fake tensors do not support {torch_name(func)}: {e}") from e
+        if kind == "UnsupportedOperatorException":
+            raise Unsupported(f"no metadata for {e}") from e
+        raise
+    finally:
+        torch.random.set_rng_state(state)
+
+
+__all__ = [
+    "METADATA_FUNCTIONS",
+    "FakeTensors",
+    "UserRuntimeError",
+    "call_on_metadata",
+    "record_opaque",
+    "torch_name",
+]

@@ -1,0 +1,231 @@
+"""Recording of torch calls: rows first, then the universal fallback.
+
+A `Tracer` owns one recording. Its `call` is what every front end uses for a torch function: it
+records the call by the first row that takes it, and otherwise as an opaque symbol whose metadata
+come from fake tensors.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+import threading
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from fulmen import _core, fallback
+from fulmen.errors import DataDependentError, Unsupported
+
+_state = threading.local()
+
+_TORCH_DIR = str(Path(torch.__file__).parent)
+_FULMEN_DIR = str(Path(__file__).parent)
+
+# `2 - x` reaches a front end as operator.sub(2, x); torch's own functions want the tensor first.
+_REFLECTED: dict[Callable[..., Any], Callable[..., Any]] = {
+    operator.add: torch.Tensor.__radd__,
+    operator.sub: torch.Tensor.__rsub__,
+    operator.mul: torch.Tensor.__rmul__,
+    operator.truediv: torch.Tensor.__rtruediv__,
+    operator.floordiv: torch.Tensor.__rfloordiv__,
+    operator.mod: torch.Tensor.__rmod__,
+    operator.pow: torch.Tensor.__rpow__,
+    operator.matmul: torch.Tensor.__rmatmul__,
+    operator.and_: torch.Tensor.__rand__,
+    operator.or_: torch.Tensor.__ror__,
+    operator.xor: torch.Tensor.__rxor__,
+    operator.lshift: torch.Tensor.__rlshift__,
+    operator.rshift: torch.Tensor.__rrshift__,
+    operator.lt: torch.Tensor.gt,
+    operator.gt: torch.Tensor.lt,
+    operator.le: torch.Tensor.ge,
+    operator.ge: torch.Tensor.le,
+    operator.eq: torch.Tensor.eq,
+    operator.ne: torch.Tensor.ne,
+}
+
+
+def current_tracer() -> Tracer:
+    """The tracer of this thread; InternalError-free callers check `is_tracing` first."""
+    tracer = getattr(_state, "tracer", None)
+    if tracer is None:
+        raise DataDependentError(
+            "a TensorProxy was used outside the trace that it belongs to", "proxy-outside-trace"
+        )
+    return tracer
+
+
+class Tracer:
+    """One recording of a program.
+
+    Attributes:
+        recorder: the native recorder.
+        fallbacks: torch name → reason, for every call recorded as opaque.
+    """
+
+    def __init__(self, recorder: _core.Recorder | None = None) -> None:
+        self.recorder = recorder if recorder is not None else _core.Recorder()
+        self.fallbacks: dict[str, str] = {}
+        self.fakes = fallback.FakeTensors()
+        self._outer: Tracer | None = None
+
+    def __enter__(self) -> Tracer:
+        self.recorder.enter()
+        self._outer = getattr(_state, "tracer", None)
+        _state.tracer = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _state.tracer = self._outer
+        self.recorder.exit()
+
+    def call(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Records `func(*args, **kwargs)` and returns its result as proxies."""
+        special = _SPECIAL.get(func)
+        if special is not None:
+            return special(self, args, kwargs)
+        if kwargs.get("out") is not None:
+            return self._call_out(func, args, kwargs)
+        if args and func in _REFLECTED and not isinstance(args[0], _core.TensorProxy):
+            func, args = _REFLECTED[func], (args[1], args[0])
+        try:
+            return self.recorder.record(func, args, kwargs)
+        except Unsupported as e:
+            return fallback.record_opaque(self, func, args, kwargs, str(e))
+
+    def _call_out(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """`out=`: the functional call, then a copy into `out`."""
+        out = kwargs["out"]
+        rest = {k: v for k, v in kwargs.items() if k != "out"}
+        result = self.call(func, args, rest)
+        outs = out if isinstance(out, (tuple, list)) else (out,)
+        results = result if isinstance(result, (tuple, list)) else (result,)
+        for o, r in zip(outs, results, strict=True):
+            if tuple(o.shape) != tuple(r.shape):
+                raise Unsupported("an out= tensor of another shape, which would be resized")
+            if not torch.can_cast(r.dtype, o.dtype):
+                raise _core_error(
+                    f"result type {r.dtype} can't be cast to the desired output type {o.dtype}"
+                )
+            self.call(torch.Tensor.copy_, (o, r), {})
+        return out
+
+    def set_source_from_stack(self) -> None:
+        """Sets the source line to the innermost frame outside torch and Fulmen."""
+        frame: types.FrameType | None = sys._getframe(1)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if not file.startswith((_TORCH_DIR, _FULMEN_DIR)):
+                self.recorder.set_source(file, frame.f_lineno, frame.f_code.co_name)
+                return
+            frame = frame.f_back
+
+
+def _core_error(message: str) -> Exception:
+    from_errors = sys.modules["fulmen.errors"]
+    return from_errors.UserRuntimeError(message, "out-dtype")
+
+
+class TraceMode(TorchFunctionMode):
+    """Catches every torch function while a program is traced by calling it."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        self.tracer.set_source_from_stack()
+        return call_traced(self.tracer, func, args, kwargs or {})
+
+
+def call_traced(
+    tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A torch function as `__torch_function__` sees it: getters and metadata included."""
+    if getattr(func, "__name__", "") == "__get__":
+        return _get_property(tracer, func, args[0])
+    if func in fallback.METADATA_FUNCTIONS:
+        return fallback.call_on_metadata(tracer, func, args, kwargs)
+    return tracer.call(func, args, kwargs)
+
+
+# Properties of a tensor that are tensors: x.T is a traced operation.
+_TENSOR_PROPERTIES = {
+    "T": lambda x: x.permute(tuple(range(x.ndim - 1, -1, -1))),
+    "mT": lambda x: x.transpose(-2, -1),
+    "H": lambda x: x.adjoint() if x.ndim == 2 else x,
+    "mH": lambda x: x.adjoint(),
+    "data": lambda x: x.detach(),
+    "real": lambda x: current_tracer().call(torch.real, (x,), {}),
+    "imag": lambda x: current_tracer().call(torch.imag, (x,), {}),
+}
+
+
+def _get_property(tracer: Tracer, func: Any, tensor: Any) -> Any:
+    name = func.__self__.__name__
+    if not isinstance(tensor, _core.TensorProxy):
+        if name not in _TENSOR_PROPERTIES:
+            return func(tensor)
+        tensor = tracer.recorder.lift(tensor)
+    return getattr(tensor, name)
+
+
+def _getitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    value, index = args
+    if not isinstance(value, (_core.TensorProxy, torch.Tensor)):
+        return value[index]
+    try:
+        return tracer.recorder.getitem(value, index)
+    except Unsupported as e:
+        return fallback.record_opaque(tracer, torch.Tensor.__getitem__, args, kwargs, str(e))
+
+
+def _setitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    target, index, value = args
+    if not isinstance(target, (_core.TensorProxy, torch.Tensor)):
+        target[index] = value
+        return None
+    try:
+        return tracer.recorder.setitem(target, index, value)
+    except Unsupported as e:
+        return fallback.record_opaque(tracer, torch.Tensor.__setitem__, args, kwargs, str(e))
+
+
+def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
+    def refuse(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        del tracer, args, kwargs
+        raise DataDependentError(
+            f"{name}: the value of a traced tensor is not known while tracing; {remedy}",
+            "data-dependent",
+        )
+
+    return refuse
+
+
+_SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = {
+    operator.getitem: _getitem,
+    torch.Tensor.__getitem__: _getitem,
+    operator.setitem: _setitem,
+    torch.Tensor.__setitem__: _setitem,
+    torch.Tensor.__bool__: _data_dependent(
+        "bool(tensor)", "use torch.where or torch.cond instead of a Python condition"
+    ),
+    torch.Tensor.tolist: _data_dependent("tolist()", "keep the computation in tensors"),
+    torch.Tensor.numpy: _data_dependent("numpy()", "keep the computation in torch"),
+    torch.Tensor.__array__: _data_dependent("numpy conversion", "keep the computation in torch"),
+}
