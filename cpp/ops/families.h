@@ -24,12 +24,16 @@ std::span<const Symbol* const> shape_family();
 std::span<const Symbol* const> indexing_family();
 std::span<const Symbol* const> matmul_family();
 std::span<const Symbol* const> conv_family();
+std::span<const Symbol* const> pooling_family();
+std::span<const Symbol* const> interpolate_family();
 std::span<const Symbol* const> norm_family();
 std::span<const Symbol* const> attention_family();
+std::span<const Symbol* const> embedding_family();
 std::span<const Symbol* const> loss_family();
 std::span<const Symbol* const> random_family();
 std::span<const Symbol* const> creation_family();
 std::span<const Symbol* const> conversion_family();
 std::span<const Symbol* const> state_family();
+std::span<const Symbol* const> prologue_family();
 
 }  // namespace fulmen::ops

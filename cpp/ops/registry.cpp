@@ -161,8 +161,9 @@ Registry::Registry() : storage_(std::make_shared<Storage>()) {
         ops::comparison_family(), ops::reduction_family(), ops::statistics_family(),
         ops::ordering_family(), ops::scan_family(), ops::softmax_family(),
         ops::shape_family(), ops::indexing_family(), ops::matmul_family(), ops::conv_family(),
-        ops::norm_family(), ops::attention_family(), ops::loss_family(), ops::random_family(),
-        ops::creation_family(), ops::conversion_family(), ops::state_family()}) {
+        ops::pooling_family(), ops::interpolate_family(), ops::norm_family(), ops::attention_family(),
+        ops::embedding_family(), ops::loss_family(), ops::random_family(),
+        ops::creation_family(), ops::conversion_family(), ops::state_family(), ops::prologue_family()}) {
     for (const Symbol* row : family) add(*row);
   }
 }

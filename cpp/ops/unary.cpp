@@ -524,12 +524,6 @@ constinit const Symbol conj{
     .tags = kPure | kView,
     .meta = itself<meta::kReals>,
 };
-constinit const Symbol real{
-    .schema = "real(Tensor input) -> Tensor",
-    .torch = "torch.real",
-    .tags = kPure | kView,
-    .meta = itself<meta::kReals>,
-};
 constinit const Symbol resolve_conj{
     .schema = "resolve_conj(Tensor input) -> Tensor",
     .torch = "torch.resolve_conj torch.Tensor.resolve_conj",

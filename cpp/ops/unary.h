@@ -11,7 +11,7 @@ namespace fulmen::ops {
   X(tanh) X(asinh) X(acosh) X(atanh) X(sinc) X(sigmoid) X(logit) X(ceil) X(floor) X(round) \
   X(round_decimals) X(trunc) X(frac) X(sign) X(sgn) X(signbit) X(isnan) X(isinf) X(isfinite) \
   X(isposinf) X(isneginf) X(isreal) X(nan_to_num) X(deg2rad) X(rad2deg) X(angle) \
-  X(conj_physical) X(conj) X(real) X(resolve_conj) X(resolve_neg) X(logical_not) X(bitwise_not) \
+  X(conj_physical) X(conj) X(resolve_conj) X(resolve_neg) X(logical_not) X(bitwise_not) \
   X(convert)
 
 #define X(name) extern const Symbol name;
