@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import torch  # noqa: F401 - first: its libraries are what the core links to
 
-from fulmen import _core, errors, proxy
+from fulmen import _core, dynamo, errors, proxy
 from fulmen._core import BoundSymbol, NumberProxy, Symbol, TensorProxy, Trace
 from fulmen.errors import InternalError, UserError
+from fulmen.jit import jit, last_traces, stats
 from fulmen.trace import trace
+from fulmen.transform import KEEP, Transform, rewrite
 
 proxy.install()
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "KEEP",
     "BoundSymbol",
     "InternalError",
     "NumberProxy",
     "Symbol",
     "TensorProxy",
     "Trace",
+    "Transform",
     "UserError",
+    "dynamo",
     "errors",
+    "jit",
+    "last_traces",
+    "rewrite",
+    "stats",
     "trace",
 ]

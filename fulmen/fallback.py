@@ -143,7 +143,7 @@ def torch_name(func: Callable[..., Any]) -> str | None:
     return None
 
 
-def _spec(tracer: Tracer, value: Any, bases: dict[int, Any]) -> Any:
+def result_spec(tracer: Tracer, value: Any, bases: dict[int, Any]) -> Any:
     """What record_opaque wants to know of a result; see Recorder.record_opaque."""
     if isinstance(value, torch.Tensor):
         if value.layout != torch.strided:
@@ -157,7 +157,7 @@ def _spec(tracer: Tracer, value: Any, bases: dict[int, Any]) -> Any:
     if isinstance(value, (torch.SymBool, torch.SymInt, torch.SymFloat)):
         return {torch.SymBool: bool, torch.SymInt: int, torch.SymFloat: float}[type(value)]
     if isinstance(value, (tuple, list)):
-        items = [_spec(tracer, v, bases) for v in value]
+        items = [result_spec(tracer, v, bases) for v in value]
         return items if isinstance(value, list) else tuple(items)
     if value is None or isinstance(value, (int, float, complex, str, torch.dtype, torch.device)):
         return value
@@ -204,7 +204,7 @@ def _record_opaque(
     by_storage = {_storage_id(tracer.fakes.of(p)): p for p in reversed(proxies)}
     out_leaves, structure = pytree.tree_flatten(out)
     identities = {id(tracer.fakes.of(p)): p for p in proxies}
-    spec = _spec(tracer, out, by_storage)
+    spec = result_spec(tracer, out, by_storage)
     recorded = tracer.recorder.record_opaque(name, args, kwargs, spec, mutates)
     result_leaves = pytree.tree_leaves(recorded)
     if len(result_leaves) == len(out_leaves):

@@ -68,8 +68,8 @@ class Tracer:
         fallbacks: torch name → reason, for every call recorded as opaque.
     """
 
-    def __init__(self) -> None:
-        self.recorder = _core.Recorder()
+    def __init__(self, recorder: _core.Recorder | None = None) -> None:
+        self.recorder = recorder if recorder is not None else _core.Recorder()
         self.fallbacks: dict[str, str] = {}
         self.fakes = fallback.FakeTensors()
         self._outer: Tracer | None = None

@@ -10,6 +10,12 @@ namespace fulmen::bindings {
 void bind_recorder(nb::module_& m) {
   nb::class_<Recorder>(m, "Recorder", "Records torch calls into a trace while entered.")
       .def(nb::init<>())
+      .def_static("for_trace", [](const Trace& t) { return Recorder::for_trace(t).release(); },
+                  nb::rv_policy::take_ownership)
+      .def("substituted", &Recorder::substituted)
+      .def("append", &Recorder::append)
+      .def("replace", &Recorder::replace, nb::arg("output").none(), nb::arg("value").none())
+      .def("finish_rewrite", &Recorder::finish_rewrite)
       .def("enter", &Recorder::enter)
       .def("exit", &Recorder::exit)
       .def("add_tensor_input", &Recorder::add_tensor_input)

@@ -15,6 +15,7 @@ namespace {
 struct Entry {
   std::shared_ptr<const exec::Program> program;
   std::unique_ptr<bridge::InputCheck> check;
+  std::vector<nanobind::object> captured;  // inputs after the arguments: tensors that the program holds
 };
 
 struct DispatchObject {
@@ -28,6 +29,20 @@ struct DispatchObject {
   uint64_t hits;
 };
 
+// The arguments of a call followed by what the entry captured.
+struct Arguments {
+  Arguments(const Entry& entry, PyObject* const* args, size_t n) : data(args), size(n) {
+    if (entry.captured.empty()) return;
+    buffer.assign(args, args + n);
+    for (const auto& c : entry.captured) buffer.push_back(c.ptr());
+    data = buffer.data();
+    size = buffer.size();
+  }
+  PyObject* const* data;
+  size_t size;
+  std::vector<PyObject*> buffer;
+};
+
 PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
   auto* self = reinterpret_cast<DispatchObject*>(self_object);
   const auto n = static_cast<size_t>(PyVectorcall_NARGS(nargsf));
@@ -38,11 +53,12 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
   ++self->calls;
   auto& entries = *self->entries;
   for (size_t i = 0; i < entries.size(); ++i) {
-    if (!entries[i]->check->accepts(args, n, nullptr)) continue;
+    Arguments all(*entries[i], args, n);
+    if (!entries[i]->check->accepts(all.data, all.size, nullptr)) continue;
     ++self->hits;
     const std::shared_ptr<Entry> entry = entries[i];  // another thread may add entries meanwhile
     if (i > 0) std::swap(entries[0], entries[i]);
-    return bridge::call_program(*entry->program, args, n);
+    return bridge::call_program(*entry->program, all.data, all.size);
   }
   std::vector<PyObject*> forwarded{self_object};
   forwarded.insert(forwarded.end(), args, args + n);
@@ -87,11 +103,15 @@ void dealloc(PyObject* o) {
   Py_DECREF(type);
 }
 
-// add(program, number_values): number_values are the constants of the inputs that are numbers.
+// add(program, number_values, captured): number_values are the constants of the inputs that are
+// numbers (None for the others), captured the tensors that are inputs after the arguments.
 PyObject* add(PyObject* o, PyObject* args) {
   auto* self = reinterpret_cast<DispatchObject*>(o);
-  PyObject *program_object = nullptr, *values = nullptr;
-  if (!PyArg_ParseTuple(args, "OO!", &program_object, &PyTuple_Type, &values)) return nullptr;
+  PyObject *program_object = nullptr, *values = nullptr, *captured = nullptr;
+  if (!PyArg_ParseTuple(args, "OO!O!", &program_object, &PyTuple_Type, &values, &PyTuple_Type,
+                        &captured)) {
+    return nullptr;
+  }
   auto program = program_of(program_object);
   if (!program) {
     PyErr_SetString(PyExc_TypeError, "expected a Program");
@@ -104,7 +124,11 @@ PyObject* add(PyObject* o, PyObject* args) {
   }
   try {
     auto check = bridge::make_input_check(program->trace(), numbers);
-    self->entries->push_back(std::make_shared<Entry>(Entry{program, std::move(check)}));
+    auto entry = std::make_shared<Entry>(Entry{program, std::move(check), {}});
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(captured); ++i) {
+      entry->captured.push_back(nanobind::borrow(PyTuple_GET_ITEM(captured, i)));
+    }
+    self->entries->push_back(std::move(entry));
   } catch (const std::exception& e) {
     PyErr_SetString(PyExc_RuntimeError, e.what());
     return nullptr;
@@ -118,8 +142,9 @@ PyObject* explain(PyObject* o, PyObject* args) {
   PyObject* list = PyList_New(0);
   for (const auto& entry : *self->entries) {
     std::string why;
-    auto* tuple = reinterpret_cast<PyTupleObject*>(args);
-    if (entry->check->accepts(tuple->ob_item, static_cast<size_t>(PyTuple_GET_SIZE(args)), &why)) continue;
+    const Arguments all(*entry, reinterpret_cast<PyTupleObject*>(args)->ob_item,
+                        static_cast<size_t>(PyTuple_GET_SIZE(args)));
+    if (entry->check->accepts(all.data, all.size, &why)) continue;
     PyObject* text = PyUnicode_FromStringAndSize(why.data(), static_cast<Py_ssize_t>(why.size()));
     PyList_Append(list, text);
     Py_XDECREF(text);
@@ -134,7 +159,7 @@ PyObject* counts(PyObject* o, void*) {
 }
 
 PyMethodDef methods[] = {
-    {"add", add, METH_VARARGS, "add(program, number_values): adds an entry."},
+    {"add", add, METH_VARARGS, "add(program, number_values, captured): adds an entry."},
     {"explain", explain, METH_VARARGS, "explain(*args): why each entry refuses the arguments."},
     {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef getset[] = {

@@ -5,6 +5,8 @@
 
 NB_MODULE(_core, m) {
   m.doc() = "Fulmen's C++ core.";
+  // Caches of torch.compile keep programs alive past the interpreter; that is no leak.
+  nanobind::set_leak_warnings(false);
   fulmen::bindings::bind_errors(m);
   fulmen::bindings::bind_proxies(m);
   fulmen::bindings::bind_ir(m);

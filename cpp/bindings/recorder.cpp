@@ -148,7 +148,7 @@ nb::object Recorder::record(nb::handle callable, nb::tuple args, nb::dict kwargs
       why = e.what();
     }
     if (!output) {
-      append(reasons, cat(reasons.empty() ? "" : "; ", symbol->name(), ": ", why));
+      fulmen::append(reasons, cat(reasons.empty() ? "" : "; ", symbol->name(), ": ", why));
       continue;
     }
     if (symbol->has(kInplace) && symbol->info->functional && args.size() > 0) {
@@ -239,6 +239,54 @@ Trace Recorder::finish(nb::handle output, const std::string& name) {
   trace.inputs = inputs_;
   trace.body = builder().body();
   trace.provenance = "Acquisition";
+  return trace;
+}
+
+std::unique_ptr<Recorder> Recorder::for_trace(const Trace& trace) {
+  auto recorder = std::make_unique<Recorder>();
+  recorder->ctx_ = trace.ctx;
+  recorder->inputs_ = trace.inputs;
+  return recorder;
+}
+
+PyBoundSymbol Recorder::substituted(const PyBoundSymbol& bsym) const {
+  builder().source = bsym.bsym->source;
+  return {ctx_, substitution_.apply(*ctx_, *bsym.bsym)};
+}
+
+void Recorder::append(const PyBoundSymbol& bsym) { builder().append(bsym.bsym); }
+
+void Recorder::replace(nb::handle output, nb::handle value) {
+  const Arg from = to_arg(output, *ctx_, nullptr);
+  const Arg to = to_arg(value, *ctx_, nullptr);
+  const auto refuse = [&](std::string_view what) {
+    std::string got, expected;
+    fulmen::append(got, to);
+    fulmen::append(expected, from);
+    throw UserError(ErrorKind::kValue, "bad-replacement",
+                    cat("a rewrite replaced ", expected, " by ", got, ": ", what));
+  };
+  SmallVec<const Proxy*, 8> olds, news;
+  for_each_proxy(from, [&](const Proxy* p) { olds.push_back(p); });
+  for_each_proxy(to, [&](const Proxy* p) { news.push_back(p); });
+  if (olds.size() != news.size()) refuse("another structure");
+  for (size_t i = 0; i < olds.size(); ++i) {
+    const TensorProxy *a = as_tensor(olds[i]), *b = as_tensor(news[i]);
+    if (!a || !b) continue;
+    TensorType expected = a->type;
+    expected.requires_grad = b->type.requires_grad;
+    expected.strides = b->type.strides;
+    if (!(expected == b->type)) refuse("expected the same shape, dtype and device");
+  }
+  substitution_.bind(from, to);
+}
+
+Trace Recorder::finish_rewrite(const Trace& original, const std::string& provenance) {
+  Trace trace = original;
+  trace.inputs = inputs_;
+  trace.body = builder().body();
+  trace.output = substitution_.apply(*ctx_, original.output);
+  trace.provenance = provenance;
   return trace;
 }
 

@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "bindings/convert.h"
+#include "bindings/bind_ir.h"
 #include "ir/builder.h"
+#include "ir/rewrite.h"
 
 namespace fulmen::bindings {
 
@@ -15,6 +17,8 @@ class Recorder final : public TensorLifter {
  public:
   Recorder();
   ~Recorder() override;
+  // A recorder that writes a trace anew, over the same proxies; see fulmen.transform.rewrite.
+  static std::unique_ptr<Recorder> for_trace(const Trace& trace);
 
   void enter();
   void exit();
@@ -35,6 +39,13 @@ class Recorder final : public TensorLifter {
   nb::object getitem(nb::handle self, nb::handle index);
   void setitem(nb::handle self, nb::handle index, nb::handle value);
   Trace finish(nb::handle output, const std::string& name);
+
+  // For rewrites: a bound symbol as it reads after the replacements so far; recording it; letting
+  // `value` take the place of an output; the new trace.
+  PyBoundSymbol substituted(const PyBoundSymbol& bsym) const;
+  void append(const PyBoundSymbol& bsym);
+  void replace(nb::handle output, nb::handle value);
+  Trace finish_rewrite(const Trace& original, const std::string& provenance);
 
   void set_source(const std::string& file, int line, const std::string& function);
   bool grad_enabled() const { return builder().grad_enabled; }
@@ -63,6 +74,7 @@ class Recorder final : public TensorLifter {
   std::vector<std::pair<nb::object, const Proxy*>> lifted_;
   std::unordered_map<PyObject*, const Proxy*> lifted_by_id_;
   std::unordered_map<PyObject*, std::string> names_;
+  Substitution substitution_;
 };
 
 // The rows behind a torch callable; empty if it has none. Built from the registry on first use.

@@ -1,14 +1,42 @@
 #pragma once
 
 #include "ops/pointwise.h"
+#include "ops/unary.h"
 
 namespace fulmen::ops {
 
-// Operators for decompositions and vjps, recorded in the current builder.
-inline Arg operator+(const Arg& a, const Arg& b) { return add(a, b); }
-inline Arg operator-(const Arg& a, const Arg& b) { return sub(a, b); }
-inline Arg operator*(const Arg& a, const Arg& b) { return a.is_number() ? mul(b, a) : mul(a, b); }
-inline Arg operator/(const Arg& a, const Arg& b) { return div(a, b); }
+// Operators for decompositions and vjps, recorded in the current builder. At least one operand is
+// a tensor; a number on the left is computed as eager's reflected operators do.
+inline Arg operator+(const Arg& a, const Arg& b) { return a.is_tensor() ? add(a, b) : add(b, a); }
+inline Arg operator-(const Arg& a, const Arg& b) { return a.is_tensor() ? sub(a, b) : rsub(b, a); }
+inline Arg operator*(const Arg& a, const Arg& b) { return a.is_tensor() ? mul(a, b) : mul(b, a); }
+inline Arg operator/(const Arg& a, const Arg& b) {
+  return a.is_tensor() ? div(a, b) : mul(reciprocal(b), a);
+}
 inline Arg operator-(const Arg& a) { return neg(a); }
+
+// A vjp's result where only the first parameter has a gradient.
+Args first_grad(const Call& in, const Arg& grad);
+// Gradients of the leading parameters, None for the others.
+Args grads(const Call& in, std::initializer_list<Arg> leading);
+// Throws Unsupported for a complex gradient, whose formulas need conjugates.
+const Arg& real_grad(const Call& in, const Arg& grad);
+
+// Records a call with one argument for every parameter, keyword-only ones too.
+Arg record(const Symbol& symbol, std::initializer_list<Arg> all);
+// The tensor `a` in another dtype; itself if it has that dtype.
+Arg converted(const Arg& a, DType dtype);
+
+// Computes as ATen does on float16 and bfloat16: in float32, rounded once at the end.
+class Opmath {
+ public:
+    // `a` in float32 if it is a float16 or bfloat16 tensor.
+  Arg up(const Arg& a);
+  // `a` in the dtype that the first `up` argument had.
+  Arg down(const Arg& a);
+
+ private:
+  std::optional<DType> low_;
+};
 
 }  // namespace fulmen::ops

@@ -8,14 +8,27 @@ namespace fulmen::ops {
 
 // The rows of each family, in order; overloads of one name are tried in this order.
 std::span<const Symbol* const> pointwise_family();
+std::span<const Symbol* const> unary_family();
+std::span<const Symbol* const> special_family();
+std::span<const Symbol* const> power_family();
+std::span<const Symbol* const> bitwise_family();
+std::span<const Symbol* const> select_family();
+std::span<const Symbol* const> activation_family();
 std::span<const Symbol* const> comparison_family();
 std::span<const Symbol* const> reduction_family();
+std::span<const Symbol* const> statistics_family();
+std::span<const Symbol* const> ordering_family();
+std::span<const Symbol* const> scan_family();
+std::span<const Symbol* const> softmax_family();
 std::span<const Symbol* const> shape_family();
 std::span<const Symbol* const> indexing_family();
 std::span<const Symbol* const> matmul_family();
 std::span<const Symbol* const> conv_family();
+std::span<const Symbol* const> pooling_family();
+std::span<const Symbol* const> interpolate_family();
 std::span<const Symbol* const> norm_family();
 std::span<const Symbol* const> attention_family();
+std::span<const Symbol* const> embedding_family();
 std::span<const Symbol* const> loss_family();
 std::span<const Symbol* const> random_family();
 std::span<const Symbol* const> creation_family();

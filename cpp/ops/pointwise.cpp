@@ -1,113 +1,376 @@
 #include "ops/pointwise.h"
 
 #include "ops/arith.h"
+#include "ops/comparison.h"
+#include "ops/elementwise.h"
 #include "ops/families.h"
 #include "ops/lane.h"
-#include "ops/meta.h"
+#include "ops/power.h"
+#include "ops/select.h"
 
 namespace fulmen::ops {
 namespace {
 
-constexpr uint32_t kUnary = kPure | kPointwise;
-constexpr uint32_t kUnaryFloat = kPure | kPointwise | kFloatResult;
-
-// div(rounding_mode=None) is true division; the other modes keep integers.
-Arg div_meta(Call& in) {
+// alpha must be representable in the result's dtype.
+template <uint8_t accept>
+Arg alpha_meta(Call& in) {
   const Arg operands[] = {in["input"], in["other"]};
-  DType dtype = meta::result_type(in, operands);
-  if (!in.has("rounding_mode")) dtype = meta::float_dtype(in, dtype);
-  return meta::pointwise_with(in, operands, dtype);
+  const DType dtype = meta::result_type(in, operands);
+  const DType alpha = meta::scalar_dtype(in, in["alpha"]);
+  if (alpha == DType::kBool && dtype != DType::kBool) {
+    in.fail(ErrorKind::kRuntime, "alpha-dtype",
+            "Boolean alpha only supported for Boolean results.");
+  }
+  if (is_integral(dtype) && !is_integral(alpha)) {
+    in.fail(ErrorKind::kRuntime, "alpha-dtype",
+            "For integral input tensors, argument alpha must not be a floating point number.");
+  }
+  if (is_complex(alpha) && !is_complex(dtype)) {
+    in.fail(ErrorKind::kRuntime, "alpha-dtype",
+            "For non-complex input tensors, argument alpha must not be a complex number.");
+  }
+  return meta::elementwise(in, accept, meta::Result::kCommon);
+}
+
+// Subtraction of bool tensors, even from a number, is an error.
+Arg sub_meta(Call& in) {
+  for (const Arg& a : in.args()) {
+    if (a.tensor() && a.tensor()->type.dtype == DType::kBool) in.unsupported("not for bool");
+  }
+  return meta::elementwise(in, meta::kNoBool, meta::Result::kCommon);
+}
+
+Arg div_mode_meta(Call& in) {
+  if (!in.has("rounding_mode")) {
+    return meta::elementwise(in, meta::kAnyDType, meta::Result::kFloat);
+  }
+  const std::string_view mode = in.text("rounding_mode");
+  if (mode != "floor" && mode != "trunc") {
+    in.fail(ErrorKind::kRuntime, "rounding-mode",
+            "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '", mode,
+            "'");
+  }
+  return meta::elementwise(in, meta::kNumeric, meta::Result::kCommon);
+}
+
+// op(number, tensor), where eager wraps the number as a tensor.
+template <uint8_t accept>
+Arg number_first_meta(Call& in) {
+  const DType dtype = meta::result_type(in, in.args());
+  meta::require(in, dtype, accept);
+  return meta::iterate(in, in.args(), dtype, dtype);
+}
+
+// The gradient goes to the operand that was taken, half to each where they are equal.
+Args extremum_vjp(Call& in, const Arg& grad, const Symbol& other_taken, const Symbol& self_taken) {
+  const Arg shared = where(eq(in[0], in[1]), grad * 0.5, grad);
+  return grads(in, {where(other_taken(in[0], in[1]), 0.0, shared),
+                    where(self_taken(in[0], in[1]), 0.0, shared)});
 }
 
 }  // namespace
 
 constinit const Symbol add{
-    .schema = "add(Tensor|Scalar input, Tensor|Scalar other, *, Scalar alpha=1) -> Tensor",
+    .schema = "add(Tensor input, Tensor|Scalar other) -> Tensor",
     .torch = "torch.add torch.Tensor.add torch.Tensor.__add__ torch.Tensor.__radd__ operator.add "
-             "torch.Tensor.add_ torch.Tensor.__iadd__ operator.iadd",
-    .tags = kUnary,
-    .meta = meta::pointwise,
+             "torch.Tensor.__iadd__ operator.iadd torch.Tensor.add_",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kAnyDType, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {grad, grad}); },
     .lane = Lane::kAdd,
 };
+constinit const Symbol add_alpha{
+    .schema = "add.alpha(Tensor input, Tensor|Scalar other, *, Scalar alpha) -> Tensor",
+    .torch = "torch.add torch.Tensor.add torch.Tensor.add_",
+    .tags = kElementwise,
+    .meta = alpha_meta<meta::kAnyDType>,
+    .decompose = [](Call& in) -> Arg { return add(in["input"], mul(in["other"], in["alpha"])); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {grad, grad * in["alpha"]});
+    },
+};
+constinit const Symbol add_number_first{
+    .schema = "add.Scalar_Tensor(Scalar input, Tensor other) -> Tensor",
+    .torch = "operator.add torch.add",
+    .tags = kElementwise,
+    .decompose = [](Call& in) -> Arg { return add(in["other"], in["input"]); },
+    .aten = "-",
+};
 constinit const Symbol sub{
-    .schema = "sub(Tensor|Scalar input, Tensor|Scalar other, *, Scalar alpha=1) -> Tensor",
-    .torch = "torch.sub torch.Tensor.sub torch.subtract torch.Tensor.subtract torch.Tensor.__sub__ "
-             "operator.sub torch.Tensor.sub_ torch.Tensor.subtract_ torch.Tensor.__isub__ "
-             "operator.isub",
-    .tags = kUnary,
-    .meta = meta::pointwise,
+    .schema = "sub(Tensor input, Tensor|Scalar other) -> Tensor",
+    .torch = "torch.sub torch.Tensor.sub torch.subtract torch.Tensor.subtract "
+             "torch.Tensor.__sub__ operator.sub torch.Tensor.__isub__ operator.isub "
+             "torch.Tensor.sub_ torch.Tensor.subtract_",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kNoBool, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {grad, -grad}); },
     .lane = Lane::kSub,
 };
+constinit const Symbol sub_alpha{
+    .schema = "sub.alpha(Tensor input, Tensor|Scalar other, *, Scalar alpha) -> Tensor",
+    .torch = "torch.sub torch.Tensor.sub torch.subtract torch.Tensor.subtract torch.Tensor.sub_ "
+             "torch.Tensor.subtract_",
+    .tags = kElementwise,
+    .meta = alpha_meta<meta::kNoBool>,
+    .decompose = [](Call& in) -> Arg { return sub(in["input"], mul(in["other"], in["alpha"])); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {grad, -(grad * in["alpha"])});
+    },
+};
+constinit const Symbol sub_number_first{
+    .schema = "sub.Scalar_Tensor(Scalar input, Tensor other) -> Tensor",
+    .torch = "operator.sub torch.sub torch.subtract",
+    .tags = kElementwise,
+    .decompose = [](Call& in) -> Arg { return rsub(in["other"], in["input"]); },
+    .aten = "-",
+};
+// other - input
+constinit const Symbol rsub{
+    .schema = "rsub(Tensor input, Tensor|Scalar other) -> Tensor",
+    .torch = "torch.rsub torch.Tensor.__rsub__",
+    .tags = kElementwise,
+    .meta = sub_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {-grad, grad}); },
+    .lane = Lane::kRsub,
+};
+constinit const Symbol rsub_alpha{
+    .schema = "rsub.alpha(Tensor input, Tensor|Scalar other, *, Scalar alpha) -> Tensor",
+    .torch = "torch.rsub",
+    .tags = kElementwise,
+    .meta = alpha_meta<meta::kNoBool>,
+    .decompose = [](Call& in) -> Arg { return rsub(mul(in["input"], in["alpha"]), in["other"]); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {-(grad * in["alpha"]), grad});
+    },
+};
 constinit const Symbol mul{
-    .schema = "mul(Tensor|Scalar input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.mul torch.Tensor.mul torch.multiply torch.Tensor.multiply torch.Tensor.__mul__ "
-             "torch.Tensor.__rmul__ operator.mul torch.Tensor.mul_ torch.Tensor.multiply_ "
-             "torch.Tensor.__imul__ operator.imul",
-    .tags = kUnary,
-    .meta = meta::pointwise,
+    .schema = "mul(Tensor input, Tensor|Scalar other) -> Tensor",
+    .torch = "torch.mul torch.Tensor.mul torch.multiply torch.Tensor.multiply "
+             "torch.Tensor.__mul__ torch.Tensor.__rmul__ operator.mul torch.Tensor.__imul__ "
+             "operator.imul torch.Tensor.mul_ torch.Tensor.multiply_",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kAnyDType, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      real_grad(in, grad);
+      return grads(in, {grad * in[1], in[1].is_tensor() ? grad * in[0] : Arg()});
+    },
     .lane = Lane::kMul,
 };
+constinit const Symbol mul_number_first{
+    .schema = "mul.Scalar_Tensor(Scalar input, Tensor other) -> Tensor",
+    .torch = "operator.mul torch.mul torch.multiply",
+    .tags = kElementwise,
+    .decompose = [](Call& in) -> Arg { return mul(in["other"], in["input"]); },
+    .aten = "-",
+};
 constinit const Symbol div{
-    .schema = "div(Tensor|Scalar input, Tensor|Scalar other, *, str? rounding_mode=None) -> Tensor",
+    .schema = "div(Tensor input, Tensor|Scalar other) -> Tensor",
     .torch = "torch.div torch.Tensor.div torch.divide torch.Tensor.divide torch.true_divide "
              "torch.Tensor.true_divide torch.Tensor.__truediv__ torch.Tensor.__div__ "
-             "operator.truediv torch.Tensor.div_ torch.Tensor.divide_ torch.Tensor.true_divide_ "
-             "torch.Tensor.__itruediv__ torch.Tensor.__idiv__ operator.itruediv",
-    .tags = kUnary,
-    .meta = div_meta,
+             "operator.truediv torch.Tensor.__itruediv__ torch.Tensor.__idiv__ operator.itruediv "
+             "torch.Tensor.div_ torch.Tensor.divide_ torch.Tensor.true_divide_",
+    .tags = kElementwise | kFloatResult,
+    .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      real_grad(in, grad);
+      return grads(in, {grad / in[1], in[1].is_tensor() ? -(grad * (out / in[1])) : Arg()});
+    },
     .lane = Lane::kDiv,
 };
-constinit const Symbol neg{
-    .schema = "neg(Tensor input) -> Tensor",
-    .torch = "torch.neg torch.Tensor.neg torch.negative torch.Tensor.negative torch.Tensor.__neg__ "
-             "operator.neg torch.neg_ torch.Tensor.neg_ torch.negative_ torch.Tensor.negative_",
-    .tags = kUnary,
-    .meta = meta::pointwise,
-    .lane = Lane::kNeg,
-};
-constinit const Symbol exp{
-    .schema = "exp(Tensor input) -> Tensor",
-    .torch = "torch.exp torch.Tensor.exp torch.exp_ torch.Tensor.exp_",
-    .tags = kUnaryFloat,
-    .meta = meta::pointwise,
-    .lane = Lane::kExp,
-};
-constinit const Symbol tanh{
-    .schema = "tanh(Tensor input) -> Tensor",
-    .torch = "torch.tanh torch.Tensor.tanh torch.nn.functional.tanh torch.tanh_ torch.Tensor.tanh_",
-    .tags = kUnaryFloat,
-    .meta = meta::pointwise,
-    .lane = Lane::kTanh,
-};
-constinit const Symbol erf{
-    .schema = "erf(Tensor input) -> Tensor",
-    .torch = "torch.erf torch.Tensor.erf torch.special.erf torch.erf_ torch.Tensor.erf_",
-    .tags = kUnaryFloat,
-    .meta = meta::pointwise,
-    .lane = Lane::kErf,
-};
-constinit const Symbol relu{
-    .schema = "relu(Tensor input) -> Tensor",
-    .torch = "torch.relu torch.Tensor.relu torch.relu_ torch.Tensor.relu_ "
-             "torch.nn.functional.relu_",
-    .tags = kUnary,
-    .meta = meta::pointwise,
-    .lane = Lane::kRelu,
-};
-constinit const Symbol gelu{
-    .schema = "gelu(Tensor input, *, str approximate='none') -> Tensor",
-    .torch = "torch.nn.functional.gelu torch._C._nn.gelu",
-    .tags = kUnary,
-    .meta = meta::pointwise,
+constinit const Symbol div_mode{
+    .schema = "div.mode(Tensor input, Tensor|Scalar other, *, str? rounding_mode) -> Tensor",
+    .torch = "torch.div torch.Tensor.div torch.divide torch.Tensor.divide torch.Tensor.div_ "
+             "torch.Tensor.divide_",
+    .tags = kElementwise,
+    .meta = div_mode_meta,
     .decompose = [](Call& in) -> Arg {
-      const Arg x = in["input"];
-      if (in.text("approximate") == "tanh") {
-        const Arg cube = mul(mul(x, x), x);
-        const Arg inner = mul(add(x, mul(cube, 0.044715)), 0.7978845608028654);
-        return mul(mul(x, 0.5), add(tanh(inner), 1.0));
-      }
-      return mul(mul(x, 0.5), add(erf(mul(x, 0.7071067811865476)), 1.0));
+      const Arg x = in["input"], y = in["other"];
+      if (!in.has("rounding_mode")) return div(x, y);
+      if (in.text("rounding_mode") == "floor") return floor_divide(x, y);
+      const Arg operands[] = {x, y};
+      if (!is_integral(meta::result_type(in, operands))) return trunc(div(x, y));
+      // x - fmod(x, y) is a multiple of y.
+      return floor_divide(x - fmod(x, y), y);
     },
+};
+// other / input, as eager computes it.
+constinit const Symbol rdiv{
+    .schema = "rdiv(Tensor input, Tensor|Scalar other) -> Tensor",
+    .torch = "torch.Tensor.__rtruediv__ torch.Tensor.__rdiv__",
+    .tags = kElementwise | kFloatResult,
+    .decompose = [](Call& in) -> Arg { return reciprocal(in["input"]) * in["other"]; },
+    .aten = "-",
+};
+constinit const Symbol div_number_first{
+    .schema = "div.Scalar_Tensor(Scalar input, Tensor other) -> Tensor",
+    .torch = "operator.truediv",
+    .tags = kElementwise | kFloatResult,
+    .decompose = [](Call& in) -> Arg { return rdiv(in["other"], in["input"]); },
+    .aten = "-",
+};
+constinit const Symbol floor_divide{
+    .schema = "floor_divide(Tensor input, Tensor|Scalar other) -> Tensor",
+    .torch = "torch.floor_divide torch.Tensor.floor_divide torch.Tensor.__floordiv__ "
+             "operator.floordiv torch.Tensor.__ifloordiv__ operator.ifloordiv "
+             "torch.Tensor.floor_divide_",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
+    .lane = Lane::kFloorDiv,
+};
+constinit const Symbol floor_divide_number_first{
+    .schema = "floor_divide.Scalar_Tensor(Scalar input, Tensor other) -> Tensor",
+    .torch = "operator.floordiv torch.floor_divide",
+    .tags = kElementwise,
+    .meta = number_first_meta<meta::kNumeric>,
+    .aten = "-",
+};
+constinit const Symbol rfloordiv{
+    .schema = "rfloordiv(Tensor input, Scalar other) -> Tensor",
+    .torch = "torch.Tensor.__rfloordiv__",
+    .tags = kElementwise,
+    .decompose = [](Call& in) -> Arg {
+      return floor_divide_number_first(in["other"], in["input"]);
+    },
+    .aten = "-",
+};
+constinit const Symbol remainder{
+    .schema = "remainder(Tensor input, Tensor|Scalar other) -> Tensor",
+    .torch = "torch.remainder torch.Tensor.remainder torch.Tensor.__mod__ operator.mod "
+             "torch.Tensor.__imod__ operator.imod torch.Tensor.remainder_",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
+    .lane = Lane::kRemainder,
+};
+constinit const Symbol remainder_number_first{
+    .schema = "remainder.Scalar_Tensor(Scalar input, Tensor other) -> Tensor",
+    .torch = "torch.remainder operator.mod",
+    .tags = kElementwise,
+    .meta = number_first_meta<meta::kNumeric>,
+    .lane = Lane::kRemainder,
+};
+constinit const Symbol rmod{
+    .schema = "rmod(Tensor input, Tensor|Scalar other) -> Tensor",
+    .torch = "torch.Tensor.__rmod__",
+    .tags = kElementwise,
+    .decompose = [](Call& in) -> Arg {
+      const Arg other = in["other"];
+      if (other.is_tensor()) return remainder(other, in["input"]);
+      return remainder_number_first(other, in["input"]);
+    },
+    .aten = "remainder(other, input)",
+};
+constinit const Symbol fmod{
+    .schema = "fmod(Tensor input, Tensor|Scalar other) -> Tensor",
+    .torch = "torch.fmod torch.Tensor.fmod torch.Tensor.fmod_",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
+    .lane = Lane::kFmod,
+};
+constinit const Symbol maximum{
+    .schema = "maximum(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.maximum torch.Tensor.maximum",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return extremum_vjp(in, grad, lt, gt);
+    },
+    .lane = Lane::kMaximum,
+};
+constinit const Symbol minimum{
+    .schema = "minimum(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.minimum torch.Tensor.minimum",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return extremum_vjp(in, grad, gt, lt);
+    },
+    .lane = Lane::kMinimum,
+};
+constinit const Symbol fmax{
+    .schema = "fmax(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.fmax torch.Tensor.fmax",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
+    .lane = Lane::kFmax,
+};
+constinit const Symbol fmin{
+    .schema = "fmin(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.fmin torch.Tensor.fmin",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
+    .lane = Lane::kFmin,
+};
+constinit const Symbol atan2{
+    .schema = "atan2(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.atan2 torch.Tensor.atan2 torch.arctan2 torch.Tensor.arctan2 "
+             "torch.Tensor.atan2_ torch.Tensor.arctan2_",
+    .tags = kElementwise | kFloatResult,
+    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      const Arg square = in[0] * in[0] + in[1] * in[1];
+      return grads(in, {grad * (in[1] / square), -(grad * (in[0] / square))});
+    },
+    .lane = Lane::kAtan2,
+};
+constinit const Symbol hypot{
+    .schema = "hypot(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.hypot torch.Tensor.hypot torch.Tensor.hypot_",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return grads(in, {grad * (in[0] / out), grad * (in[1] / out)});
+    },
+    .lane = Lane::kHypot,
+};
+constinit const Symbol copysign{
+    .schema = "copysign(Tensor input, Tensor|Scalar other) -> Tensor",
+    .torch = "torch.copysign torch.Tensor.copysign torch.Tensor.copysign_",
+    .tags = kElementwise | kFloatResult,
+    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .lane = Lane::kCopysign,
+};
+constinit const Symbol nextafter{
+    .schema = "nextafter(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.nextafter torch.Tensor.nextafter torch.Tensor.nextafter_",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+    .lane = Lane::kNextafter,
+};
+constinit const Symbol logaddexp{
+    .schema = "logaddexp(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.logaddexp torch.Tensor.logaddexp",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kInexact, meta::Result::kCommon>,
+};
+constinit const Symbol logaddexp2{
+    .schema = "logaddexp2(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.logaddexp2 torch.Tensor.logaddexp2",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+};
+constinit const Symbol ldexp{
+    .schema = "ldexp(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.ldexp torch.Tensor.ldexp torch.ldexp_ torch.Tensor.ldexp_",
+    .tags = kElementwise | kFloatResult,
+    .decompose = [](Call& in) -> Arg { return in["input"] * pow_scalar(2.0, in["other"]); },
+};
+constinit const Symbol heaviside{
+    .schema = "heaviside(Tensor input, Tensor values) -> Tensor",
+    .torch = "torch.heaviside torch.Tensor.heaviside torch.Tensor.heaviside_",
+    .tags = kElementwise,
+    .meta = meta::elementwise_unpromoted<meta::kReals>,
+};
+constinit const Symbol gcd{
+    .schema = "gcd(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.gcd torch.Tensor.gcd torch.gcd_ torch.Tensor.gcd_",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kInts, meta::Result::kCommon>,
+};
+constinit const Symbol lcm{
+    .schema = "lcm(Tensor input, Tensor other) -> Tensor",
+    .torch = "torch.lcm torch.Tensor.lcm torch.lcm_ torch.Tensor.lcm_",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kInts, meta::Result::kCommon>,
 };
 
 std::span<const Symbol* const> pointwise_family() {

@@ -1,0 +1,346 @@
+#include "ops/activation.h"
+
+#include "ops/arith.h"
+#include "ops/bitwise.h"
+#include "ops/comparison.h"
+#include "ops/elementwise.h"
+#include "ops/families.h"
+#include "ops/lane.h"
+#include "ops/select.h"
+#include "ops/special.h"
+
+namespace fulmen::ops {
+namespace {
+
+constexpr double kSeluAlpha = 1.6732632423543772848170429916717;
+constexpr double kSeluScale = 1.0507009873554804934193349852946;
+
+// torch.nn.functional's `inplace` argument: only the functional form is this row.
+template <uint8_t accept>
+Arg activation(Call& in) {
+  if (in.flag("inplace")) in.unsupported("inplace=True");
+  return meta::elementwise(in, accept, meta::Result::kCommon);
+}
+
+Arg log_sigmoid_meta(Call& in) {
+  meta::require(in, in.type("input").dtype, meta::kFloats);
+  return meta::like(in);
+}
+
+// input[..., :n] * sigmoid(input[..., n:])
+Arg glu_meta(Call& in) {
+  TensorType half = in.type("input");
+  meta::require(in, half.dtype, meta::kFloats);
+  if (half.ndim() == 0) {
+    in.fail(ErrorKind::kRuntime, "glu-shape",
+            "glu does not support scalars because halving size must be even");
+  }
+  const int64_t dim = meta::wrap_dim(in, in.integer("dim"), half.ndim());
+  const int64_t size = half.shape[dim].value();
+  if (size % 2) {
+    in.fail(ErrorKind::kRuntime, "glu-shape", "Halving dimension must be even, but dimension ", dim,
+            " is size ", size);
+  }
+  half.shape[dim] = size / 2;
+  const TensorType* operands[] = {&half, &half};
+  TensorType out = half;
+  out.strides = meta::pointwise_strides(operands, half.shape);
+  return in.make(std::move(out));
+}
+
+// One weight, or one for each channel (dimension 1).
+Arg prelu_meta(Call& in) {
+  const TensorType& input = in.type("input");
+  const TensorType& weight = in.type("weight");
+  meta::require(in, input.dtype, meta::kFloats);
+  if (weight.dtype != input.dtype || weight.ndim() > 1 || weight.device != input.device) {
+    in.unsupported("this weight");
+  }
+  TensorType spread = weight;
+  const size_t n = input.ndim();
+  const Dim count = numel(weight);
+  if (!is_one(count) && (n < 2 || !(count == input.shape[1]))) in.unsupported("this weight's size");
+  const Dim step = weight.ndim() ? weight.strides[0] : Dim(1);
+  spread.shape = Dims(n, Dim(1));
+  spread.strides = Dims(n, step * count);
+  for (size_t d = n < 2 ? 0 : 1; d < n; ++d) {
+    if (n >= 2 && d == 1) spread.shape[1] = count;
+    spread.strides[d] = step;
+  }
+  const TensorType* operands[] = {&input, &spread};
+  TensorType out = input;
+  out.strides = meta::pointwise_strides(operands, input.shape);
+  return in.make(std::move(out));
+}
+
+}  // namespace
+
+constinit const Symbol relu{
+    .schema = "relu(Tensor input, bool inplace=False) -> Tensor",
+    .torch = "torch.relu torch.Tensor.relu torch.nn.functional.relu torch.relu_ "
+             "torch.Tensor.relu_ torch.nn.functional.relu_",
+    .tags = kElementwise,
+    .meta = activation<meta::kNumeric>,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return first_grad(in, where(gt(out, 0), grad, 0.0));
+    },
+    .lane = Lane::kRelu,
+    .aten = "relu(input)",
+};
+constinit const Symbol relu6{
+    .schema = "relu6(Tensor input, bool inplace=False) -> Tensor",
+    .torch = "torch.nn.functional.relu6 torch._C._nn.relu6 torch._C._nn.relu6_",
+    .tags = kElementwise,
+    .meta = activation<meta::kFloats>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      return math.down(clamp(x, 0.0, 6.0));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return first_grad(in, where(logical_and(gt(in[0], 0), lt(in[0], 6)), grad, 0.0));
+    },
+    .aten = "hardtanh(input, 0, 6)",
+};
+constinit const Symbol hardtanh{
+    .schema = "hardtanh(Tensor input, Scalar min_val=-1.0, Scalar max_val=1.0, bool "
+              "inplace=False) -> Tensor",
+    .torch = "torch.nn.functional.hardtanh torch._C._nn.hardtanh torch.nn.functional.hardtanh_ "
+             "torch._C._nn.hardtanh_",
+    .tags = kElementwise,
+    .meta = activation<meta::kFloats>,
+    .decompose = [](Call& in) -> Arg { return clamp(in["input"], in["min_val"], in["max_val"]); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return first_grad(in, where(logical_and(gt(in[0], in["min_val"]), lt(in[0], in["max_val"])), grad, 0.0));
+    },
+    .aten = "hardtanh(input, min_val, max_val)",
+};
+constinit const Symbol elu{
+    .schema = "elu(Tensor input, Scalar alpha=1.0, bool inplace=False) -> Tensor",
+    .torch = "torch.nn.functional.elu torch._C._nn.elu torch.nn.functional.elu_ torch._C._nn.elu_",
+    .tags = kElementwise,
+    .meta = activation<meta::kFloats>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      const Arg tail = expm1(x) * in["alpha"];
+      return math.down(where(gt(x, 0), x, tail));
+    },
+    .aten = "elu(input, alpha)",
+};
+constinit const Symbol selu{
+    .schema = "selu(Tensor input, bool inplace=False) -> Tensor",
+    .torch = "torch.selu torch.nn.functional.selu torch.selu_ torch.nn.functional.selu_",
+    .tags = kElementwise,
+    .meta = activation<meta::kFloats>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      const Arg tail = expm1(x) * (kSeluAlpha * kSeluScale);
+      return math.down(where(gt(x, 0), x * kSeluScale, tail));
+    },
+    .aten = "selu(input)",
+};
+constinit const Symbol celu{
+    .schema = "celu(Tensor input, Scalar alpha=1.0, bool inplace=False) -> Tensor",
+    .torch = "torch.celu torch.nn.functional.celu torch.celu_ torch.nn.functional.celu_",
+    .tags = kElementwise,
+    .meta = activation<meta::kFloats>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      const double alpha = in.real("alpha");
+      const Arg tail = expm1(x * (1.0 / alpha)) * alpha;
+      return math.down(where(gt(x, 0), x, tail));
+    },
+    .aten = "celu(input, alpha)",
+};
+constinit const Symbol leaky_relu{
+    .schema = "leaky_relu(Tensor input, Scalar negative_slope=0.01, bool inplace=False) -> Tensor",
+    .torch = "torch.nn.functional.leaky_relu torch._C._nn.leaky_relu "
+             "torch.nn.functional.leaky_relu_ torch._C._nn.leaky_relu_",
+    .tags = kElementwise,
+    .meta = activation<meta::kFloats>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      return math.down(where(gt(x, 0), x, x * in["negative_slope"]));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return first_grad(in, where(gt(in[0], 0), grad, grad * in["negative_slope"]));
+    },
+    .aten = "leaky_relu(input, negative_slope)",
+};
+constinit const Symbol threshold{
+    .schema = "threshold(Tensor input, Scalar threshold, Scalar value, bool inplace=False) -> "
+              "Tensor",
+    .torch = "torch.threshold torch.nn.functional.threshold torch.threshold_ "
+             "torch.nn.functional.threshold_",
+    .tags = kElementwise,
+    .meta = activation<meta::kNumeric>,
+    .decompose = [](Call& in) -> Arg {
+      return where(le(in["input"], in["threshold"]), in["value"], in["input"]);
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return first_grad(in, where(le(in[0], in["threshold"]), 0.0, grad));
+    },
+    .aten = "threshold(input, threshold, value)",
+};
+constinit const Symbol silu{
+    .schema = "silu(Tensor input, bool inplace=False) -> Tensor",
+    .torch = "torch.nn.functional.silu torch._C._nn.silu torch._C._nn.silu_",
+    .tags = kElementwise,
+    .meta = activation<meta::kInexact>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      return math.down(x / (exp(-x) + 1.0));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      const Arg s = sigmoid(in[0]);
+      return first_grad(in, grad * (s * (in[0] * (1.0 - s) + 1.0)));
+    },
+    .aten = "silu(input)",
+};
+constinit const Symbol mish{
+    .schema = "mish(Tensor input, bool inplace=False) -> Tensor",
+    .torch = "torch.nn.functional.mish torch._C._nn.mish torch._C._nn.mish_",
+    .tags = kElementwise,
+    .meta = activation<meta::kFloats>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      return math.down(x * tanh(log1p(exp(x))));
+    },
+    .aten = "mish(input)",
+};
+constinit const Symbol hardswish{
+    .schema = "hardswish(Tensor input, bool inplace=False) -> Tensor",
+    .torch = "torch.nn.functional.hardswish torch._C._nn.hardswish torch._C._nn.hardswish_",
+    .tags = kElementwise,
+    .meta = activation<meta::kFloats>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      return math.down(x * clamp(x + 3.0, 0.0, 6.0) / 6.0);
+    },
+    .aten = "hardswish(input)",
+};
+constinit const Symbol hardsigmoid{
+    .schema = "hardsigmoid(Tensor input, bool inplace=False) -> Tensor",
+    .torch = "torch.nn.functional.hardsigmoid torch._C._nn.hardsigmoid torch._C._nn.hardsigmoid_",
+    .tags = kElementwise,
+    .meta = activation<meta::kFloats>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      return math.down(clamp(x + 3.0, 0.0, 6.0) / 6.0);
+    },
+    .aten = "hardsigmoid(input)",
+};
+constinit const Symbol gelu{
+    .schema = "gelu(Tensor input, *, str approximate='none') -> Tensor",
+    .torch = "torch.nn.functional.gelu torch._C._nn.gelu torch._C._nn.gelu_",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      if (in.text("approximate") == "tanh") {
+        const Arg inner = (x + x * x * x * 0.044715) * 0.7978845608028654;
+        return math.down(x * 0.5 * (tanh(inner) + 1.0));
+      }
+      return math.down(x * 0.5 * (erf(x * 0.7071067811865476) + 1.0));
+    },
+};
+constinit const Symbol softplus{
+    .schema = "softplus(Tensor input, Scalar beta=1, Scalar threshold=20) -> Tensor",
+    .torch = "torch.nn.functional.softplus torch._C._nn.softplus",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      const Arg scaled = x * in["beta"];
+      return math.down(where(gt(scaled, in["threshold"]), x, log1p(exp(scaled)) / in["beta"]));
+    },
+};
+constinit const Symbol hardshrink{
+    .schema = "hardshrink(Tensor input, Scalar lambd=0.5) -> Tensor",
+    .torch = "torch.hardshrink torch.Tensor.hardshrink torch.nn.functional.hardshrink",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+    .decompose = [](Call& in) -> Arg {
+      return where(le(abs(in["input"]), in["lambd"]), 0.0, in["input"]);
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return first_grad(in, where(le(abs(in[0]), in["lambd"]), 0.0, grad));
+    },
+};
+constinit const Symbol softshrink{
+    .schema = "softshrink(Tensor input, Scalar lambd=0.5) -> Tensor",
+    .torch = "torch.nn.functional.softshrink torch._C._nn.softshrink",
+    .tags = kElementwise,
+    .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      const double lambd = in.real("lambd");
+      const Arg low = where(lt(x, -lambd), x + lambd, x * 0.0);
+      return math.down(where(gt(x, lambd), x - lambd, low));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return first_grad(in, where(le(abs(in[0]), in["lambd"]), 0.0, grad));
+    },
+};
+constinit const Symbol log_sigmoid{
+    .schema = "log_sigmoid(Tensor input) -> Tensor",
+    .torch = "torch.nn.functional.logsigmoid torch._C._nn.log_sigmoid",
+    .tags = kElementwise,
+    .meta = log_sigmoid_meta,
+    .decompose = [](Call& in) -> Arg {
+      Opmath math;
+      const Arg x = math.up(in["input"]);
+      return math.down(clamp_max(x, 0.0) - log1p(exp(-abs(x))));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return first_grad(in, grad * sigmoid(-in[0]));
+    },
+};
+constinit const Symbol softsign{
+    .schema = "softsign(Tensor input) -> Tensor",
+    .torch = "torch.nn.functional.softsign",
+    .tags = kElementwise | kFloatResult,
+    .decompose = [](Call& in) -> Arg { return in["input"] / (abs(in["input"]) + 1); },
+    .aten = "-",
+};
+constinit const Symbol tanhshrink{
+    .schema = "tanhshrink(Tensor input) -> Tensor",
+    .torch = "torch.nn.functional.tanhshrink",
+    .tags = kElementwise | kFloatResult,
+    .decompose = [](Call& in) -> Arg { return in["input"] - tanh(in["input"]); },
+    .aten = "-",
+};
+constinit const Symbol glu{
+    .schema = "glu(Tensor input, int dim=-1) -> Tensor",
+    .torch = "torch.nn.functional.glu torch._C._nn.glu",
+    .tags = kPure,
+    .meta = glu_meta,
+};
+constinit const Symbol prelu{
+    .schema = "prelu(Tensor input, Tensor weight) -> Tensor",
+    .torch = "torch.prelu torch.Tensor.prelu torch.nn.functional.prelu",
+    .tags = kPure,
+    .meta = prelu_meta,
+};
+
+std::span<const Symbol* const> activation_family() {
+  static constexpr const Symbol* kRows[] = {
+#define X(name) &name,
+      FULMEN_ACTIVATION_OPS(X)
+#undef X
+  };
+  return kRows;
+}
+
+}  // namespace fulmen::ops

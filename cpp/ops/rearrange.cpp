@@ -1,0 +1,424 @@
+#include "ops/meta.h"
+#include "ops/shape.h"
+
+namespace fulmen::ops {
+namespace {
+
+Arg clone_meta(Call& in) {
+  TensorType out = in.type("input");
+  out.strides = meta::format_strides(in, in.type("input"), in["memory_format"]);
+  return in.make(out);
+}
+
+Arg contiguous_meta(Call& in) {
+  TensorType out = in.type("input");
+  const std::string_view format = in.text("memory_format");
+  if (format == "preserve_format") {
+    in.fail(ErrorKind::kRuntime, "memory-format",
+            "preserve memory format is unsupported by the contiguous operator");
+  }
+  if (format == "contiguous_format" ? is_contiguous(out)
+                                    : out.ndim() == (format == "channels_last" ? 4 : 5) &&
+                                          meta::is_channels_last_contiguous(out)) {
+    return in["input"];
+  }
+  out.strides = meta::format_strides(in, in.type("input").shape, in["memory_format"]);
+  return in.make(out);
+}
+
+// One repeat count per result dimension; shorter lists are filled with ones where `fill` says so.
+Arg repeat_meta(Call& in, std::string_view param, bool fill) {
+  const TensorType& t = in.type("input");
+  Dims counts = in.dims(param);
+  while (fill && counts.size() < t.ndim()) counts.insert(0, Dim(1));
+  if (counts.size() < t.ndim()) {
+    in.fail(ErrorKind::kRuntime, "repeat", "Number of dimensions of repeat dims can not be ",
+            "smaller than number of dimensions of tensor");
+  }
+  const size_t extra = counts.size() - t.ndim();
+  Dims shape;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    if (counts[i].value_or(0) < 0) {
+      in.fail(ErrorKind::kRuntime, "repeat", "Trying to create tensor with negative dimension ",
+              counts[i].value());
+    }
+    shape.push_back(i < extra ? counts[i] : counts[i] * t.shape[i - extra]);
+  }
+  return meta::fresh(in, t, shape, t.dtype);
+}
+
+Arg repeat_interleave_meta(Call& in) {
+  const TensorType& t = in.type("input");
+  const int64_t repeats = in.integer("repeats");
+  if (repeats < 0) {
+    in.fail(ErrorKind::kRuntime, "repeat-interleave", "Repeats must be non-negative");
+  }
+  Dims shape = in.has("dim") ? t.shape : Dims{numel(t)};
+  if (shape.empty()) in.unsupported("a 0-d tensor with a dimension");
+  const size_t d = meta::wrap_dim(in, in.opt_integer("dim").value_or(0), shape.size());
+  shape[d] = shape[d] * Dim(repeats);
+  if (in.has("output_size") && in.integer("output_size") != shape[d].value()) {
+    in.unsupported("an output_size that differs");
+  }
+  return meta::fresh(in, t, shape, t.dtype);
+}
+
+// clone(expand(unsqueeze)) and flatten: what eager does too.
+Arg repeat_interleave_rule(Call& in) {
+  Arg x = in["input"];
+  if (!in.has("dim")) x = flatten(x);
+  const TensorType& t = x.tensor()->type;
+  const int64_t d = meta::wrap_dim(in, in.opt_integer("dim").value_or(0), t.ndim());
+  Dims shape = t.shape;
+  shape.insert(d + 1, Dim(in.integer("repeats")));
+  x = expand(unsqueeze(x, d + 1), in.dims_arg(shape));
+  x = contiguous_clone(x);
+  return flatten(x, d, d + 1);
+}
+
+// Rolls along one dimension on the CPU: the join of two slices.
+TensorType rolled(Call& in, const TensorType& t, int64_t shift, int64_t dim) {
+  const size_t d = meta::wrap_dim(in, dim, t.ndim());
+  TensorType out = t;
+  if (is_zero(numel(t))) {
+    out.strides = meta::preserved_strides(t);
+    return out;
+  }
+  if (t.ndim() == 0) in.unsupported("a 0-d tensor");
+  const int64_t size = t.shape[d].value();
+  int64_t start = (size - shift) % size;
+  if (start < 0) start += size;
+  const TensorType head = meta::slice_type(t, d, start, size);
+  const TensorType tail = meta::slice_type(t, d, 0, start);
+  const TensorType* const parts[] = {&head, &tail};
+  return meta::cat_type(in, parts, d);
+}
+
+Arg roll_meta(Call& in) {
+  const TensorType& t = in.type("input");
+  const auto shifts = in.integers("shifts"), dims = in.integers("dims");
+  if (shifts.empty()) in.fail(ErrorKind::kRuntime, "roll", "`shifts` required");
+  if (dims.empty() && shifts.size() == 1) return meta::fresh(in, t, t.shape, t.dtype);
+  if (shifts.size() != dims.size()) {
+    in.fail(ErrorKind::kRuntime, "roll", "shifts and dimensions must align. shifts: ",
+            shifts.size(), ", dims:", dims.size());
+  }
+  if (t.device.type != DeviceType::kCPU) return meta::fresh(in, t, t.shape, t.dtype);
+  TensorType out = t;
+  for (size_t i = 0; i < shifts.size(); ++i) out = rolled(in, out, shifts[i], dims[i]);
+  return in.make(out);
+}
+
+Arg flip_meta(Call& in) {
+  const size_t n = in.type("input").ndim();
+  SmallVec<bool, 8> seen(n ? n : 1, false);
+  for (const int64_t dim : in.integers("dims")) {
+    const size_t d = meta::wrap_dim(in, dim, n);
+    if (seen[d]) {
+      in.fail(ErrorKind::kRuntime, "repeated-dim", "dim ", d,
+              " appears multiple times in the list of dims");
+    }
+    seen[d] = true;
+  }
+  return meta::like(in);
+}
+
+Arg flip_along(Call& in, int64_t dim) {
+  const size_t n = in.type("input").ndim();
+  if (n < static_cast<size_t>(dim) + 1) {
+    in.fail(ErrorKind::kRuntime, "flip", "Input must be >= ", dim + 1, "-d.");
+  }
+  return flip(in["input"], in.ints({{dim}}));
+}
+
+Arg rot90_meta(Call& in) {
+  TensorType out = in.type("input");
+  const auto dims = in.integers("dims");
+  if (dims.size() != 2) {
+    in.fail(ErrorKind::kRuntime, "rot90",
+            "expected total rotation dims == 2, but got dims = ", dims.size());
+  }
+  if (out.ndim() < 2) {
+    in.fail(ErrorKind::kRuntime, "rot90", "expected total dims >= 2, but got total dims = ",
+            out.ndim());
+  }
+  const size_t a = meta::wrap_dim(in, dims[0], out.ndim());
+  const size_t b = meta::wrap_dim(in, dims[1], out.ndim());
+  if (a == b) {
+    in.fail(ErrorKind::kRuntime, "rot90", "expected rotation dims to be different, but got dim0 = ",
+            dims[0], " and dim1 = ", dims[1]);
+  }
+  const int64_t k = (in.integer("k") % 4 + 4) % 4;
+  out.strides = k ? meta::preserved_strides(out) : contiguous_strides(out.shape);
+  if (k % 2) {
+    std::swap(out.shape[a], out.shape[b]);
+    std::swap(out.strides[a], out.strides[b]);
+  }
+  return in.make(out);
+}
+
+Arg triangle_meta(Call& in) {
+  const TensorType& t = in.type("input");
+  if (t.ndim() < 2) {
+    in.fail(ErrorKind::kRuntime, "triangle", "input tensor must have at least 2 dimensions");
+  }
+  return meta::fresh(in, t, t.shape, t.dtype);
+}
+
+Arg diag_meta(Call& in) {
+  const TensorType& t = in.type("input");
+  const int64_t offset = in.integer("diagonal");
+  if (t.ndim() == 1) {
+    const Dim size = t.shape[0] + Dim(std::abs(offset));
+    return meta::fresh(in, t, Dims{size, size}, t.dtype);
+  }
+  if (t.ndim() != 2) {
+    in.fail(ErrorKind::kRuntime, "diag", "diag(): Supports 1D or 2D tensors. Got ", t.ndim(), "D");
+  }
+  return meta::fresh(in, t, meta::diagonal_type(in, t, offset, 0, 1).shape, t.dtype);
+}
+
+Arg diag_embed_meta(Call& in) {
+  const TensorType& t = in.type("input");
+  const size_t n = t.ndim() + 1;
+  const size_t a = meta::wrap_dim(in, in.integer("dim1"), n);
+  const size_t b = meta::wrap_dim(in, in.integer("dim2"), n);
+  if (a == b) {
+    in.fail(ErrorKind::kRuntime, "same-dims", "diagonal dimensions cannot be identical ",
+            in.integer("dim1"), ", ", in.integer("dim2"));
+  }
+  if (t.ndim() == 0) {
+    in.fail(ErrorKind::kIndex, "zero-dim",
+            "Dimension specified as -1 but tensor has no dimensions");
+  }
+  const Dim size = t.shape.back() + Dim(std::abs(in.integer("offset")));
+  Dims shape = t.shape;
+  shape.pop_back();
+  shape.insert(std::min(a, b), size);
+  shape.insert(std::max(a, b), size);
+  return meta::fresh(in, t, shape, t.dtype);
+}
+
+Arg constant_pad(Call& in) {
+  const TensorType& t = in.type("input");
+  const auto pad = in.integers("pad");
+  if (pad.size() % 2 || pad.size() / 2 > t.ndim()) {
+    in.fail(ErrorKind::kRuntime, "pad", "Length of pad must be even and at most twice the number ",
+            "of dimensions of the input; got ", pad.size(), " for ", t.ndim(), " dimensions");
+  }
+  TensorType cut = t, out = t;
+  bool only_cuts = true;
+  for (size_t i = 0; i < pad.size() / 2; ++i) {
+    const size_t d = t.ndim() - 1 - i;
+    const int64_t before = pad[2 * i], after = pad[2 * i + 1], size = t.shape[d].value();
+    only_cuts = only_cuts && before <= 0 && after <= 0;
+    if (size + before + after < 0 || size + std::min<int64_t>(before, 0) < 0 ||
+        size + std::min<int64_t>(before, 0) + std::min<int64_t>(after, 0) < 0) {
+      in.fail(ErrorKind::kRuntime, "pad", "the input size ", size, ", plus negative padding ",
+              before, " and ", after, ", resulted in a negative output size, which is invalid. ",
+              "Check dimension ", d, " of your input.");
+    }
+    out.shape[d] = size + before + after;
+  }
+  if (only_cuts) {
+    cut.shape = out.shape;
+    out.strides = meta::preserved_strides(cut);
+  } else {
+    out.strides = meta::suggests_channels_last(t) ? meta::channels_last_strides(out.shape)
+                                                  : contiguous_strides(out.shape);
+  }
+  return in.make(out);
+}
+
+// reflect, replicate and circular, where the result is sure; eager's errors come from the fallback.
+Arg border_pad(Call& in, std::string_view mode) {
+  const TensorType& t = in.type("input");
+  const auto pad = in.integers("pad");
+  const size_t spatial = pad.size() / 2;
+  if (pad.size() % 2 || spatial < 1 || spatial > 3 ||
+      (t.ndim() != spatial + 1 && t.ndim() != spatial + 2)) {
+    in.unsupported("a padding of ", pad.size(), " numbers for ", t.ndim(), " dimensions");
+  }
+  if (mode == "circular" && t.ndim() != spatial + 2) in.unsupported("an unbatched input");
+  if (in.has("value") && in.real("value") != 0) in.unsupported("value with mode ", mode);
+  if (meta::suggests_channels_last(t)) in.unsupported("channels_last");
+  Dims shape = t.shape;
+  for (const Dim d : t.shape) {
+    if (d.value() == 0) in.unsupported("an empty tensor");
+  }
+  for (size_t i = 0; i < spatial; ++i) {
+    const size_t d = t.ndim() - 1 - i;
+    const int64_t before = pad[2 * i], after = pad[2 * i + 1], size = t.shape[d].value();
+    const int64_t limit = mode == "reflect" ? size - 1 : mode == "circular" ? size : INT64_MAX;
+    if (before < 0 || after < 0 || before > limit || after > limit) {
+      in.unsupported("a padding of ", before, " and ", after, " at size ", size);
+    }
+    shape[d] = size + before + after;
+  }
+  return meta::fresh(in, t, shape, t.dtype);
+}
+
+Arg pad_meta(Call& in) {
+  const std::string_view mode = in.text("mode");
+  if (mode == "constant") return constant_pad(in);
+  if (mode == "reflect" || mode == "replicate" || mode == "circular") return border_pad(in, mode);
+  in.fail(ErrorKind::kNotImplemented, "pad-mode", "Unrecognised padding mode ", mode);
+}
+
+Arg pixel_meta(Call& in, std::string_view factor, bool up) {
+  const TensorType& t = in.type("input");
+  const int64_t r = in.integer(factor);
+  if (t.ndim() < 3) {
+    in.fail(ErrorKind::kRuntime, "pixel-shuffle",
+            "expects input to have at least 3 dimensions, but got input with ", t.ndim(),
+            " dimension(s)");
+  }
+  if (r <= 0) {
+    in.fail(ErrorKind::kRuntime, "pixel-shuffle", "expects a positive ", factor, ", but got ", r);
+  }
+  const size_t n = t.ndim();
+  Dims shape = t.shape;
+  const int64_t c = shape[n - 3].value(), h = shape[n - 2].value(), w = shape[n - 1].value();
+  if (up ? c % (r * r) != 0 : h % r != 0 || w % r != 0) {
+    in.fail(ErrorKind::kRuntime, "pixel-shuffle", "expects sizes that are divisible by the square ",
+            "of the factor; got shape ", meta::shape_text(t.shape), " and factor ", r);
+  }
+  shape[n - 3] = up ? c / (r * r) : c * r * r;
+  shape[n - 2] = up ? h * r : h / r;
+  shape[n - 1] = up ? w * r : w / r;
+  if (meta::suggests_channels_last(t)) {
+    if (t.device.type != DeviceType::kCPU || t.ndim() != 4) in.unsupported("channels_last");
+    TensorType out = t;
+    out.shape = shape;
+    out.strides = meta::channels_last_strides(shape);
+    return in.make(out);
+  }
+  return meta::fresh(in, t, shape, t.dtype);
+}
+
+}  // namespace
+
+Arg contiguous_clone(const Arg& x) {
+  const Arg args[] = {x, Arg::named(Arg::Kind::kMemoryFormat, "contiguous_format")};
+  return Builder::current().call(clone, args);
+}
+
+constinit const Symbol clone{
+    .schema = "clone(Tensor input, *, memory_format? memory_format=None) -> Tensor",
+    .torch = "torch.clone torch.Tensor.clone",
+    .tags = kPure,
+    .meta = clone_meta,
+};
+constinit const Symbol contiguous{
+    .schema = "contiguous(Tensor input, *, memory_format memory_format=torch.contiguous_format) -> "
+              "Tensor",
+    .torch = "torch.Tensor.contiguous",
+    .tags = kPure,
+    .meta = contiguous_meta,
+};
+constinit const Symbol repeat{
+    .schema = "repeat(Tensor input, int[]* repeats) -> Tensor",
+    .torch = "torch.Tensor.repeat",
+    .tags = kPure,
+    .meta = [](Call& in) { return repeat_meta(in, "repeats", false); },
+};
+constinit const Symbol tile{
+    .schema = "tile(Tensor input, int[]* dims) -> Tensor",
+    .torch = "torch.tile torch.Tensor.tile",
+    .tags = kPure,
+    .meta = [](Call& in) { return repeat_meta(in, "dims", true); },
+    .decompose =
+        [](Call& in) {
+          Dims counts = in.dims("dims");
+          while (counts.size() < in.type("input").ndim()) counts.insert(0, Dim(1));
+          return repeat(in["input"], in.dims_arg(counts));
+        },
+};
+constinit const Symbol repeat_interleave{
+    .schema = "repeat_interleave(Tensor input, int repeats, int? dim=None, *, int? "
+              "output_size=None) -> Tensor",
+    .torch = "torch.repeat_interleave torch.Tensor.repeat_interleave",
+    .tags = kPure,
+    .meta = repeat_interleave_meta,
+    .decompose = repeat_interleave_rule,
+};
+constinit const Symbol roll{
+    .schema = "roll(Tensor input, int[1] shifts, int[1]? dims=()) -> Tensor",
+    .torch = "torch.roll torch.Tensor.roll",
+    .tags = kPure,
+    .meta = roll_meta,
+};
+constinit const Symbol flip{
+    .schema = "flip(Tensor input, int[]* dims) -> Tensor",
+    .torch = "torch.flip torch.Tensor.flip",
+    .tags = kPure,
+    .meta = flip_meta,
+};
+constinit const Symbol fliplr{
+    .schema = "fliplr(Tensor input) -> Tensor",
+    .torch = "torch.fliplr torch.Tensor.fliplr",
+    .tags = kPure,
+    .decompose = [](Call& in) { return flip_along(in, 1); },
+};
+constinit const Symbol flipud{
+    .schema = "flipud(Tensor input) -> Tensor",
+    .torch = "torch.flipud torch.Tensor.flipud",
+    .tags = kPure,
+    .decompose = [](Call& in) { return flip_along(in, 0); },
+};
+constinit const Symbol rot90{
+    .schema = "rot90(Tensor input, int k=1, int[] dims=(0, 1)) -> Tensor",
+    .torch = "torch.rot90 torch.Tensor.rot90",
+    .tags = kPure,
+    .meta = rot90_meta,
+};
+constinit const Symbol tril{
+    .schema = "tril(Tensor input, int diagonal=0) -> Tensor",
+    .torch = "torch.tril torch.Tensor.tril torch.Tensor.tril_",
+    .tags = kPure,
+    .meta = triangle_meta,
+};
+constinit const Symbol triu{
+    .schema = "triu(Tensor input, int diagonal=0) -> Tensor",
+    .torch = "torch.triu torch.Tensor.triu torch.Tensor.triu_",
+    .tags = kPure,
+    .meta = triangle_meta,
+};
+constinit const Symbol diag{
+    .schema = "diag(Tensor input, int diagonal=0) -> Tensor",
+    .torch = "torch.diag torch.Tensor.diag",
+    .tags = kPure,
+    .meta = diag_meta,
+};
+constinit const Symbol diag_embed{
+    .schema = "diag_embed(Tensor input, int offset=0, int dim1=-2, int dim2=-1) -> Tensor",
+    .torch = "torch.diag_embed torch.Tensor.diag_embed",
+    .tags = kPure,
+    .meta = diag_embed_meta,
+};
+constinit const Symbol pad{
+    .schema = "pad(Tensor input, int[] pad, str mode='constant', float? value=None) -> Tensor",
+    .torch = "torch.nn.functional.pad torch._C._nn.pad",
+    .tags = kPure,
+    .meta = pad_meta,
+};
+constinit const Symbol constant_pad_nd{
+    .schema = "constant_pad_nd(Tensor input, int[] pad, Scalar value=0) -> Tensor",
+    .torch = "torch.constant_pad_nd",
+    .tags = kPure,
+    .meta = constant_pad,
+};
+constinit const Symbol pixel_shuffle{
+    .schema = "pixel_shuffle(Tensor input, int upscale_factor) -> Tensor",
+    .torch = "torch.pixel_shuffle torch.nn.functional.pixel_shuffle",
+    .tags = kPure,
+    .meta = [](Call& in) { return pixel_meta(in, "upscale_factor", true); },
+};
+constinit const Symbol pixel_unshuffle{
+    .schema = "pixel_unshuffle(Tensor input, int downscale_factor) -> Tensor",
+    .torch = "torch.pixel_unshuffle torch.nn.functional.pixel_unshuffle",
+    .tags = kPure,
+    .meta = [](Call& in) { return pixel_meta(in, "downscale_factor", false); },
+};
+
+}  // namespace fulmen::ops

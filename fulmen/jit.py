@@ -1,0 +1,176 @@
+"""`fulmen.jit`: compile a function or a module, and leave everything else as it was."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from fulmen import _core
+from fulmen.dynamo import FulmenCompiler
+from fulmen.errors import UserTypeError
+from fulmen.stats import Stats
+from fulmen.transform import Transform
+
+# Shapes are specialized, each compiled in milliseconds: the limit that makes Dynamo give up and run
+# eager is set far beyond what a program needs.
+_RECOMPILE_LIMIT = 1_000_000
+
+
+def jit(
+    fn: Callable[..., Any] | torch.nn.Module,
+    *,
+    transforms: Sequence[Transform] = (),
+    fullgraph: bool = False,
+) -> Any:
+    """Compiles a function or module.
+
+    A module's result shares parameters, buffers, hooks and every other attribute with the module:
+    it is an instance of its class, has the same `state_dict`, and follows its `train()` and
+    `eval()`.
+
+    Args:
+        fn: a function or an nn.Module; it is not changed (unless a transform changes a module).
+        transforms: applied to the module, then to every program.
+        fullgraph: raise instead of running a part in eager PyTorch.
+
+    Raises:
+        UserTypeError: `fn` is neither a function nor a module.
+    """
+    if isinstance(fn, torch.nn.Module):
+        return _jit_module(fn, tuple(transforms), fullgraph)
+    if not callable(fn):
+        raise UserTypeError(
+            f"jit(): got {type(fn).__name__}; expected a function or an nn.Module", "jit-argument"
+        )
+    compiled = _Compiled(fn, tuple(transforms), fullgraph)
+
+    @functools.wraps(fn)
+    def jitted(*args: Any, **kwargs: Any) -> Any:
+        return compiled(*args, **kwargs)
+
+    jitted._fulmen = compiled  # type: ignore[attr-defined]
+    return jitted
+
+
+class _Compiled:
+    """A callable behind torch.compile with a backend of its own."""
+
+    def __init__(
+        self, fn: Callable[..., Any], transforms: tuple[Transform, ...], fullgraph: bool
+    ) -> None:
+        self.fn = fn
+        self.transforms = transforms
+        self.fullgraph = fullgraph
+        self.backend = FulmenCompiler(transforms=transforms)
+        self._call: Callable[..., Any] | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._call is None:
+            self._call = torch.compile(
+                _fresh_function(self.fn),
+                backend=self.backend,
+                fullgraph=self.fullgraph,
+                dynamic=False,
+                **_limit_option(),
+            )
+        return self._call(*args, **kwargs)
+
+
+def _limit_option() -> dict[str, Any]:
+    """torch.compile's own limit per function, where this PyTorch has it."""
+    defaults = torch.compile.__kwdefaults__ or {}
+    return {"recompile_limit": _RECOMPILE_LIMIT} if "recompile_limit" in defaults else {}
+
+
+def _fresh_function(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that calls `fn`, with a code object of its own: Dynamo caches by code object."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    return types.FunctionType(
+        call.__code__.replace(co_name=getattr(fn, "__name__", "call")),
+        call.__globals__,
+        call.__name__,
+        call.__defaults__,
+        call.__closure__,
+    )
+
+
+class _JittedModule:
+    """Mixed into the class of a module: calls run compiled, everything else is the module's.
+
+    The instance shares its `__dict__` with the module, so that each sees what the other changes.
+    """
+
+    __slots__ = ("_fulmen", "_fulmen_module")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._fulmen(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        module = copy.deepcopy(self._fulmen_module, memo)
+        return _jit_module(module, self._fulmen.transforms, self._fulmen.fullgraph, again=True)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        compiled = self._fulmen
+        return _rejit, (self._fulmen_module, compiled.transforms, compiled.fullgraph)
+
+
+def _rejit(module: torch.nn.Module, transforms: tuple[Transform, ...], fullgraph: bool) -> Any:
+    return _jit_module(module, transforms, fullgraph, again=True)
+
+
+@functools.cache
+def _jitted_class(cls: type) -> type:
+    return type(cls.__name__, (_JittedModule, cls), {
+        "__slots__": (),
+        "__module__": cls.__module__,
+        "__doc__": cls.__doc__,
+        "__qualname__": cls.__qualname__,
+    })
+
+
+def _jit_module(
+    module: torch.nn.Module,
+    transforms: tuple[Transform, ...],
+    fullgraph: bool,
+    again: bool = False,
+) -> Any:
+    if isinstance(module, _JittedModule):
+        module = module._fulmen_module
+    if not again:
+        for transform in transforms:
+            transform.transform_module(module)
+    jitted = object.__new__(_jitted_class(type(module)))
+    object.__setattr__(jitted, "__dict__", module.__dict__)
+    object.__setattr__(jitted, "_fulmen_module", module)
+    object.__setattr__(jitted, "_fulmen", _Compiled(module, transforms, fullgraph))
+    return jitted
+
+
+def _backend_of(fn: Any) -> FulmenCompiler:
+    compiled = getattr(fn, "_fulmen", None)
+    if isinstance(fn, FulmenCompiler):
+        return fn
+    if compiled is None:
+        raise UserTypeError(
+            f"got {type(fn).__name__}; expected what fulmen.jit returned, or a FulmenCompiler",
+            "not-jitted",
+        )
+    return compiled.backend
+
+
+def last_traces(fn: Any) -> list[_core.Trace]:
+    """All stages of the program that `fn` compiled last: acquired first, executed last."""
+    return _backend_of(fn).last_traces()
+
+
+def stats(fn: Any) -> Stats:
+    """Calls, hits, misses, compile seconds by phase, instructions, kernels, fallbacks."""
+    return _backend_of(fn).stats()
