@@ -163,7 +163,7 @@ Registry::Registry() : storage_(std::make_shared<Storage>()) {
         ops::shape_family(), ops::indexing_family(), ops::matmul_family(), ops::conv_family(),
         ops::pooling_family(), ops::interpolate_family(), ops::norm_family(), ops::attention_family(),
         ops::embedding_family(), ops::loss_family(), ops::random_family(),
-        ops::creation_family(), ops::conversion_family(), ops::state_family()}) {
+        ops::creation_family(), ops::conversion_family(), ops::state_family(), ops::prologue_family()}) {
     for (const Symbol* row : family) add(*row);
   }
 }
