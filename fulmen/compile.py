@@ -66,27 +66,39 @@ def compile_trace(
 def _apply_pre_prologue(
     trace: _core.Trace, transforms: Sequence[Transform], stages: list[_core.Trace]
 ) -> _core.Trace:
-    prologue, epilogue = _core.prologue_of(trace), _core.epilogue_of(trace)
+    phases = _core.split_phases(trace)
+    prologue, computation, epilogue = phases.prologue, phases.computation, phases.epilogue
     for transform in transforms:
-        prologue, computation, epilogue = transform.transform_traces_pre_prologue(
-            prologue, trace, epilogue
-        )
-        trace = _checked(transform, computation, stages)
-    return trace
+        result = transform.transform_traces_pre_prologue(prologue, computation, epilogue)
+        if not isinstance(result, tuple) or len(result) != 3:
+            raise _broken(type(transform).__name__, "it returned no tuple of three traces")
+        prologue, changed, epilogue = result
+        for part in result:
+            _verify(transform, part)
+        if changed is not computation:
+            stages.append(changed)
+        computation = changed
+    try:
+        return _core.join_phases(computation, epilogue)
+    except UserValueError as e:
+        raise _broken(type(transforms[-1]).__name__, str(e)) from None
 
 
 def _checked(transform: Transform, trace: Any, stages: list[_core.Trace]) -> _core.Trace:
     """The trace that a user's transform returned, verified."""
+    _verify(transform, trace)
+    if trace is not stages[-1]:
+        stages.append(trace)
+    return trace
+
+
+def _verify(transform: Transform, trace: Any) -> None:
     name = type(transform).__name__
     if not isinstance(trace, _core.Trace):
         raise _broken(name, f"it returned {type(trace).__name__}; expected a Trace")
-    if trace is stages[-1]:
-        return trace
     problem = _core.verify_problem(trace)
     if problem:
         raise _broken(name, problem)
-    stages.append(trace)
-    return trace
 
 
 def _broken(name: str, problem: str) -> UserValueError:

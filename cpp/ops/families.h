@@ -34,5 +34,7 @@ std::span<const Symbol* const> random_family();
 std::span<const Symbol* const> creation_family();
 std::span<const Symbol* const> conversion_family();
 std::span<const Symbol* const> state_family();
+std::span<const Symbol* const> prologue_family();
+std::span<const Symbol* const> control_family();
 
 }  // namespace fulmen::ops
