@@ -4,7 +4,7 @@
 
 #include "analysis/proxy_map.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 bool is_removable(const Symbol& symbol) {
   return symbol.has(kPure) && !symbol.has(kEffect | kRandom | kInplace | kOpaque);
@@ -32,4 +32,4 @@ Trace dead_code_elimination(const Trace& trace, PassContext& ctx) {
   return out;
 }
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

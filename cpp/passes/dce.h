@@ -2,7 +2,7 @@
 
 #include "passes/pass.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 // Removes the pure bound symbols whose results nobody reads.
 //
@@ -14,4 +14,4 @@ Trace dead_code_elimination(const Trace& trace, PassContext& ctx);
 // Whether a bound symbol of `symbol` may be removed when its results are not read.
 bool is_removable(const Symbol& symbol);
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

@@ -5,7 +5,7 @@
 #include "analysis/proxy_map.h"
 #include "passes/emit.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 Trace del_last_use(const Trace& trace, PassContext& ctx) {
   const Symbol* del = find_row("del_last_used");
@@ -44,4 +44,4 @@ Trace del_last_use(const Trace& trace, PassContext& ctx) {
   return out;
 }
 
-}  // namespace fulmen
+}  // namespace fulmen::passes
