@@ -5,6 +5,7 @@
 
 #include "analysis/proxy_map.h"
 #include "ir/builder.h"
+#include "ir/control.h"
 #include "support/cat.h"
 #include "support/error.h"
 
@@ -36,7 +37,7 @@ std::string verify_problem(const Trace& trace) {
   for (const BoundSymbol* b : trace.body) {
     const std::string& name = b->symbol->name();
     for (const Arg& a : b->args) for_each_proxy(a, [&](const Proxy* p) { read(p, name); });
-    if (name == "del_last_used") {
+    if (b->symbol == &del_last_used) {
       for (const Arg& a : b->args) {
         for_each_proxy(a, [&](const Proxy* p) { state.set(p, kFreed); });
       }
