@@ -75,6 +75,7 @@ const TensorProxy* Recorder::make_input(nb::handle tensor, const std::string& na
   TensorProxy* p = ctx_->make_tensor(info.type, name);
   p->is_leaf = info.is_leaf;
   inputs_.push_back(p);
+  if (info.storage) storages_.emplace_back(info.storage, p);
   return p;
 }
 
@@ -231,12 +232,30 @@ nb::object Recorder::record_opaque(const std::string& name, nb::tuple args, nb::
 nb::object Recorder::getitem(nb::handle, nb::handle) { throw Unsupported("indexing"); }
 void Recorder::setitem(nb::handle, nb::handle, nb::handle) { throw Unsupported("indexing"); }
 
+namespace {
+
+std::vector<std::vector<const Proxy*>> group_by_storage(
+    std::vector<std::pair<const void*, const Proxy*>> storages) {
+  std::stable_sort(storages.begin(), storages.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<std::vector<const Proxy*>> groups;
+  for (size_t i = 0; i < storages.size(); ++i) {
+    if (i == 0 || storages[i].first != storages[i - 1].first) groups.emplace_back();
+    groups.back().push_back(storages[i].second);
+  }
+  std::erase_if(groups, [](const auto& g) { return g.size() < 2; });
+  return groups;
+}
+
+}  // namespace
+
 Trace Recorder::finish(nb::handle output, const std::string& name) {
   Trace trace;
   trace.ctx = ctx_;
   trace.name = name;
   trace.output = to_arg(output, *ctx_, this);
   trace.inputs = inputs_;
+  trace.alias_groups = group_by_storage(storages_);
   trace.body = builder().body();
   trace.provenance = "Acquisition";
   return trace;

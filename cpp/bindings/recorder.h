@@ -71,6 +71,7 @@ class Recorder final : public TensorLifter {
   Recorder* outer_ = nullptr;
   bool entered_ = false;
   std::vector<const Proxy*> inputs_;
+  std::vector<std::pair<const void*, const Proxy*>> storages_;  // of the inputs
   std::vector<std::pair<nb::object, const Proxy*>> lifted_;
   std::unordered_map<PyObject*, const Proxy*> lifted_by_id_;
   std::unordered_map<PyObject*, std::string> names_;

@@ -2,6 +2,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/python_variable.h>
 
+#include "bridge/alias_check.h"
 #include "bridge/bridge.h"
 #include "bridge/scalar_type.h"
 #include "ir/proxy.h"
@@ -47,7 +48,7 @@ struct TensorCheck {
 
 class TraceInputCheck final : public InputCheck {
  public:
-  TraceInputCheck(const Trace& trace, const std::vector<PyObject*>& values) {
+  TraceInputCheck(const Trace& trace, const std::vector<PyObject*>& values) : aliases_(trace) {
     for (size_t i = 0; i < trace.inputs.size(); ++i) {
       const Proxy* p = trace.inputs[i];
       names_.emplace_back(p->name);
@@ -107,10 +108,20 @@ class TraceInputCheck final : public InputCheck {
       }
       return false;
     }
-    return true;
+    if (aliases_.trivial()) return true;
+    std::vector<const void*> storages(n);
+    for (size_t i = 0; i < n; ++i) {
+      if (kinds_[i]) continue;
+      const at::Tensor& t = THPVariable_Unpack(args[i]);
+      if (t.has_storage()) storages[i] = t.storage().unsafeGetStorageImpl();
+    }
+    if (aliases_.accepts(storages)) return true;
+    if (why) *why = "inputs share storage in another way than at compilation";
+    return false;
   }
 
  private:
+  AliasCheck aliases_;
   std::vector<TensorCheck> checks_;
   std::vector<PyObject*> kinds_;  // null for a tensor, else the number's value (None: any)
   std::vector<std::string> names_, types_;

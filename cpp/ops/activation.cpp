@@ -23,6 +23,14 @@ Arg activation(Call& in) {
 }
 
 Arg log_sigmoid_meta(Call& in) {
+  const TensorType& input = in.type("input");
+  meta::require(in, input.dtype, meta::kFloats);
+  return meta::fresh(in, input, input.shape, input.dtype);
+}
+
+// Eager writes into a tensor like the input.
+Arg hardtanh_meta(Call& in) {
+  if (in.flag("inplace")) in.unsupported("inplace=True");
   meta::require(in, in.type("input").dtype, meta::kFloats);
   return meta::like(in);
 }
@@ -56,21 +64,11 @@ Arg prelu_meta(Call& in) {
   if (weight.dtype != input.dtype || weight.ndim() > 1 || weight.device != input.device) {
     in.unsupported("this weight");
   }
-  TensorType spread = weight;
-  const size_t n = input.ndim();
-  const Dim count = numel(weight);
-  if (!is_one(count) && (n < 2 || !(count == input.shape[1]))) in.unsupported("this weight's size");
-  const Dim step = weight.ndim() ? weight.strides[0] : Dim(1);
-  spread.shape = Dims(n, Dim(1));
-  spread.strides = Dims(n, step * count);
-  for (size_t d = n < 2 ? 0 : 1; d < n; ++d) {
-    if (n >= 2 && d == 1) spread.shape[1] = count;
-    spread.strides[d] = step;
+  const bool one = is_one(numel(weight));
+  if (!one && (input.ndim() < 2 || !(numel(weight) == input.shape[1]))) {
+    in.unsupported("this weight's size");
   }
-  const TensorType* operands[] = {&input, &spread};
-  TensorType out = input;
-  out.strides = meta::pointwise_strides(operands, input.shape);
-  return in.make(std::move(out));
+  return meta::like(in);
 }
 
 }  // namespace
@@ -91,9 +89,9 @@ constinit const Symbol relu6{
     .schema = "relu6(Tensor input, bool inplace=False) -> Tensor",
     .torch = "torch.nn.functional.relu6 torch._C._nn.relu6 torch._C._nn.relu6_",
     .tags = kElementwise,
-    .meta = activation<meta::kFloats>,
+    .meta = hardtanh_meta,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       return math.down(clamp(x, 0.0, 6.0));
     },
@@ -108,7 +106,7 @@ constinit const Symbol hardtanh{
     .torch = "torch.nn.functional.hardtanh torch._C._nn.hardtanh torch.nn.functional.hardtanh_ "
              "torch._C._nn.hardtanh_",
     .tags = kElementwise,
-    .meta = activation<meta::kFloats>,
+    .meta = hardtanh_meta,
     .decompose = [](Call& in) -> Arg { return clamp(in["input"], in["min_val"], in["max_val"]); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       return first_grad(in, where(logical_and(gt(in[0], in["min_val"]), lt(in[0], in["max_val"])), grad, 0.0));
@@ -121,7 +119,7 @@ constinit const Symbol elu{
     .tags = kElementwise,
     .meta = activation<meta::kFloats>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       const Arg tail = expm1(x) * in["alpha"];
       return math.down(where(gt(x, 0), x, tail));
@@ -134,7 +132,7 @@ constinit const Symbol selu{
     .tags = kElementwise,
     .meta = activation<meta::kFloats>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       const Arg tail = expm1(x) * (kSeluAlpha * kSeluScale);
       return math.down(where(gt(x, 0), x * kSeluScale, tail));
@@ -147,7 +145,7 @@ constinit const Symbol celu{
     .tags = kElementwise,
     .meta = activation<meta::kFloats>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       const double alpha = in.real("alpha");
       const Arg tail = expm1(x * (1.0 / alpha)) * alpha;
@@ -162,7 +160,7 @@ constinit const Symbol leaky_relu{
     .tags = kElementwise,
     .meta = activation<meta::kFloats>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       return math.down(where(gt(x, 0), x, x * in["negative_slope"]));
     },
@@ -179,6 +177,7 @@ constinit const Symbol threshold{
     .tags = kElementwise,
     .meta = activation<meta::kNumeric>,
     .decompose = [](Call& in) -> Arg {
+      if (!is_floating(in.type("input").dtype)) in.unsupported("the decomposition for integers");
       return where(le(in["input"], in["threshold"]), in["value"], in["input"]);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -192,7 +191,7 @@ constinit const Symbol silu{
     .tags = kElementwise,
     .meta = activation<meta::kInexact>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       return math.down(x / (exp(-x) + 1.0));
     },
@@ -208,7 +207,7 @@ constinit const Symbol mish{
     .tags = kElementwise,
     .meta = activation<meta::kFloats>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       return math.down(x * tanh(log1p(exp(x))));
     },
@@ -220,7 +219,7 @@ constinit const Symbol hardswish{
     .tags = kElementwise,
     .meta = activation<meta::kFloats>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       return math.down(x * clamp(x + 3.0, 0.0, 6.0) / 6.0);
     },
@@ -232,7 +231,7 @@ constinit const Symbol hardsigmoid{
     .tags = kElementwise,
     .meta = activation<meta::kFloats>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       return math.down(clamp(x + 3.0, 0.0, 6.0) / 6.0);
     },
@@ -244,7 +243,7 @@ constinit const Symbol gelu{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       if (in.text("approximate") == "tanh") {
         const Arg inner = (x + x * x * x * 0.044715) * 0.7978845608028654;
@@ -259,7 +258,7 @@ constinit const Symbol softplus{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       const Arg scaled = x * in["beta"];
       return math.down(where(gt(scaled, in["threshold"]), x, log1p(exp(scaled)) / in["beta"]));
@@ -283,7 +282,7 @@ constinit const Symbol softshrink{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]);
       const double lambd = in.real("lambd");
       const Arg low = where(lt(x, -lambd), x + lambd, x * 0.0);
@@ -299,8 +298,8 @@ constinit const Symbol log_sigmoid{
     .tags = kElementwise,
     .meta = log_sigmoid_meta,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
-      const Arg x = math.up(in["input"]);
+      Opmath math(in);
+      const Arg x = math.up(contiguous(in["input"]));
       return math.down(clamp_max(x, 0.0) - log1p(exp(-abs(x))));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {

@@ -1,6 +1,6 @@
 #include "ops/arith.h"
 
-#include "ir/builder.h"
+#include "ops/meta.h"
 
 namespace fulmen::ops {
 
@@ -24,18 +24,47 @@ Arg record(const Symbol& symbol, std::initializer_list<Arg> all) {
 }
 
 Arg converted(const Arg& a, DType dtype) {
-  return a.tensor()->type.dtype == dtype ? a : record(convert, {a, dtype});
+  return a.tensor()->type.dtype == dtype ? a : record(convert, {a, dtype, Arg()});
 }
 
-Arg Opmath::up(const Arg& a) {
-  const TensorProxy* t = a.tensor();
-  if (!t || (t->type.dtype != DType::kFloat16 && t->type.dtype != DType::kBFloat16)) return a;
-  if (!low_) low_ = t->type.dtype;
-  return converted(a, DType::kFloat32);
+Arg scaled(const Arg& a, const Arg& factor) {
+  const bool ints = !a.is_tensor() && a.kind() != Arg::Kind::kFloat &&
+                    factor.kind() != Arg::Kind::kFloat;
+  if (factor.kind() == Arg::Kind::kInt && factor.integer() == 1) return a;
+  if (a.is_tensor()) return mul(a, factor);
+  const auto simple = [](const Arg& n) {
+    return n.kind() == Arg::Kind::kBool || n.kind() == Arg::Kind::kInt ||
+           n.kind() == Arg::Kind::kFloat;
+  };
+  if (!simple(a) || !simple(factor)) throw Unsupported("a product of these numbers");
+  if (ints) return Arg(a.integer() * factor.integer());
+  const auto real = [](const Arg& n) {
+    return n.kind() == Arg::Kind::kFloat ? n.real() : static_cast<double>(n.integer());
+  };
+  return Arg(real(a) * real(factor));
 }
 
-Arg Opmath::down(const Arg& a) {
-  return low_ ? converted(a, *low_) : a;
+Arg contiguous(const Arg& a) {
+  if (a.tensor()->type.strides == contiguous_strides(a.tensor()->type.shape)) return a;
+  return record(convert, {a, Arg(), Arg::named(Arg::Kind::kMemoryFormat, "contiguous_format")});
 }
+
+namespace {
+DType common_dtype(const Call& in) {
+  Args tensors;
+  for (const Arg& a : in.args()) {
+    if (a.is_tensor()) tensors.push_back(a);
+  }
+  return meta::result_type(in, tensors);
+}
+}  // namespace
+
+Opmath::Opmath(DType common)
+    : common_(common), half_(common == DType::kFloat16 || common == DType::kBFloat16) {}
+
+Opmath::Opmath(Call& in) : Opmath(common_dtype(in)) {}
+
+Arg Opmath::up(const Arg& a) const { return half_ ? converted(a, DType::kFloat32) : a; }
+Arg Opmath::down(const Arg& a) const { return half_ ? converted(a, common_) : a; }
 
 }  // namespace fulmen::ops

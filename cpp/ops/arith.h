@@ -24,19 +24,29 @@ const Arg& real_grad(const Call& in, const Arg& grad);
 
 // Records a call with one argument for every parameter, keyword-only ones too.
 Arg record(const Symbol& symbol, std::initializer_list<Arg> all);
+// a * factor; `a` itself for the factor 1. Both may be numbers.
+Arg scaled(const Arg& a, const Arg& factor);
 // The tensor `a` in another dtype; itself if it has that dtype.
 Arg converted(const Arg& a, DType dtype);
+
+// The tensor `a` with contiguous strides; itself if it has them.
+Arg contiguous(const Arg& a);
 
 // Computes as ATen does on float16 and bfloat16: in float32, rounded once at the end.
 class Opmath {
  public:
-    // `a` in float32 if it is a float16 or bfloat16 tensor.
-  Arg up(const Arg& a);
-  // `a` in the dtype that the first `up` argument had.
-  Arg down(const Arg& a);
+  // `common`: the dtype that the operation is said to compute in.
+  explicit Opmath(DType common);
+  // For an operation on the promoted dtype of its tensor arguments.
+  explicit Opmath(Call& in);
+  // The tensor `a` in float32, where `common` is a half type.
+  Arg up(const Arg& a) const;
+  // The tensor `a` in `common`.
+  Arg down(const Arg& a) const;
 
  private:
-  std::optional<DType> low_;
+  DType common_;
+  bool half_;
 };
 
 }  // namespace fulmen::ops

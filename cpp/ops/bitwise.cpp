@@ -77,11 +77,13 @@ constinit const Symbol bitwise_left_shift_number_first{
     .lane = Lane::kShiftLeft,
 };
 constinit const Symbol rlshift{
-    .schema = "rlshift(Tensor input, Scalar other) -> Tensor",
+    .schema = "rlshift(Tensor input, Tensor|Scalar other) -> Tensor",
     .torch = "torch.Tensor.__rlshift__",
     .tags = kElementwise,
     .decompose = [](Call& in) -> Arg {
-      return bitwise_left_shift_number_first(in["other"], in["input"]);
+      const Arg other = in["other"];
+      if (other.is_tensor()) return bitwise_left_shift(other, in["input"]);
+      return bitwise_left_shift_number_first(other, in["input"]);
     },
     .aten = "bitwise_left_shift(other, input)",
 };
@@ -102,11 +104,13 @@ constinit const Symbol bitwise_right_shift_number_first{
     .lane = Lane::kShiftRight,
 };
 constinit const Symbol rrshift{
-    .schema = "rrshift(Tensor input, Scalar other) -> Tensor",
+    .schema = "rrshift(Tensor input, Tensor|Scalar other) -> Tensor",
     .torch = "torch.Tensor.__rrshift__",
     .tags = kElementwise,
     .decompose = [](Call& in) -> Arg {
-      return bitwise_right_shift_number_first(in["other"], in["input"]);
+      const Arg other = in["other"];
+      if (other.is_tensor()) return bitwise_right_shift(other, in["input"]);
+      return bitwise_right_shift_number_first(other, in["input"]);
     },
     .aten = "bitwise_right_shift(other, input)",
 };

@@ -21,7 +21,8 @@ Args operands_of(const Call& in) {
 void require(const Call& in, DType t, uint8_t accept) {
   const bool rare = is_float8(t) || t == DType::kComplex32 || t == DType::kUInt16 ||
                     t == DType::kUInt32 || t == DType::kUInt64;
-  if (rare || !(accept & (1u << static_cast<int>(category(t))))) {
+  const bool half = t == DType::kFloat16 || t == DType::kBFloat16;
+  if (rare || (half && (accept & kNoHalf)) || !(accept & (1u << static_cast<int>(category(t))))) {
     in.unsupported("not for ", name(t));
   }
 }

@@ -25,6 +25,8 @@ enum Accept : uint8_t {
   kInexact = kFloats | kComplexes,
   kNoBool = kInts | kFloats | kComplexes,
   kAnyDType = 15,
+  kNoHalf = 16,  // neither float16 nor bfloat16
+  kRealsNoHalf = kReals | kNoHalf,
 };
 
 enum class Result : uint8_t {

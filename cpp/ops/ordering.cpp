@@ -48,6 +48,7 @@ void check_k(Call& in, int64_t first) {
   const TensorType& input = in.type("input");
   const int64_t dim = meta::wrap_dim(in, in.integer("dim"), input.ndim());
   const int64_t size = input.ndim() ? input.shape[dim].value() : 1;
+  if (size == 0) in.unsupported("the extremum of no elements");
   if (in.integer("k") < first || in.integer("k") > size) {
     in.fail(ErrorKind::kRuntime, "k-out-of-range", "selected index k out of range; got ",
             in.integer("k"), "; expected ", first, " to ", size);
@@ -94,13 +95,13 @@ Arg msort_meta(Call& in) {
 }  // namespace
 
 constinit const Symbol amax{
-    .schema = "amax(Tensor input, int[1] dim=(), bool keepdim=False) -> Tensor",
+    .schema = "amax(Tensor input, int[1]? dim=(), bool keepdim=False) -> Tensor",
     .torch = "torch.amax torch.Tensor.amax",
     .tags = kPure | kReduction,
     .meta = amax_meta,
 };
 constinit const Symbol amin{
-    .schema = "amin(Tensor input, int[1] dim=(), bool keepdim=False) -> Tensor",
+    .schema = "amin(Tensor input, int[1]? dim=(), bool keepdim=False) -> Tensor",
     .torch = "torch.amin torch.Tensor.amin",
     .tags = kPure | kReduction,
     .meta = amax_meta,

@@ -11,9 +11,20 @@
 namespace fulmen::ops {
 namespace {
 
+// Subtraction with a bool is an error, whatever the other operand is.
+void check_subtraction(Call& in) {
+  for (const Arg& a : in.args().first(2)) {
+    const DType dtype = a.is_tensor() ? a.tensor()->type.dtype : meta::scalar_dtype(in, a);
+    if (dtype == DType::kBool) {
+      in.fail(ErrorKind::kRuntime, "bool-subtraction",
+              "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying "
+              "to invert a mask, use the `~` or `logical_not()` operator instead.");
+    }
+  }
+}
+
 // alpha must be representable in the result's dtype.
-template <uint8_t accept>
-Arg alpha_meta(Call& in) {
+void check_alpha(Call& in) {
   const Arg operands[] = {in["input"], in["other"]};
   const DType dtype = meta::result_type(in, operands);
   const DType alpha = meta::scalar_dtype(in, in["alpha"]);
@@ -29,15 +40,43 @@ Arg alpha_meta(Call& in) {
     in.fail(ErrorKind::kRuntime, "alpha-dtype",
             "For non-complex input tensors, argument alpha must not be a complex number.");
   }
+}
+
+template <uint8_t accept>
+Arg alpha_meta(Call& in) {
+  check_alpha(in);
+  if (accept == meta::kNoBool) check_subtraction(in);
   return meta::elementwise(in, accept, meta::Result::kCommon);
 }
 
-// Subtraction of bool tensors, even from a number, is an error.
 Arg sub_meta(Call& in) {
-  for (const Arg& a : in.args()) {
-    if (a.tensor() && a.tensor()->type.dtype == DType::kBool) in.unsupported("not for bool");
-  }
+  check_subtraction(in);
   return meta::elementwise(in, meta::kNoBool, meta::Result::kCommon);
+}
+
+// Iterates over (other, input).
+Arg rsub_meta(Call& in) {
+  check_subtraction(in);
+  const Arg operands[] = {in["other"], in["input"]};
+  const DType dtype = meta::result_type(in, operands);
+  meta::require(in, dtype, meta::kNoBool);
+  return meta::iterate(in, operands, dtype, dtype);
+}
+
+Arg rsub_alpha_meta(Call& in) {
+  check_alpha(in);
+  return rsub_meta(in);
+}
+
+// a ± alpha * b; ATen rounds the product too.
+Arg add_scaled(Call& in, std::string_view a, std::string_view b, bool subtract) {
+  const Arg operands[] = {in["input"], in["other"]};
+  const DType common = meta::result_type(in, operands);
+  if (common == DType::kBool) in.unsupported("the decomposition for bool");
+  Arg second = in[b];
+  if (second.is_tensor()) second = converted(second, common);
+  second = scaled(second, in["alpha"]);
+  return subtract ? in[a] - second : in[a] + second;
 }
 
 Arg div_mode_meta(Call& in) {
@@ -84,7 +123,7 @@ constinit const Symbol add_alpha{
     .torch = "torch.add torch.Tensor.add torch.Tensor.add_",
     .tags = kElementwise,
     .meta = alpha_meta<meta::kAnyDType>,
-    .decompose = [](Call& in) -> Arg { return add(in["input"], mul(in["other"], in["alpha"])); },
+    .decompose = [](Call& in) -> Arg { return add_scaled(in, "input", "other", false); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       return grads(in, {grad, grad * in["alpha"]});
     },
@@ -102,7 +141,7 @@ constinit const Symbol sub{
              "torch.Tensor.__sub__ operator.sub torch.Tensor.__isub__ operator.isub "
              "torch.Tensor.sub_ torch.Tensor.subtract_",
     .tags = kElementwise,
-    .meta = meta::elementwise<meta::kNoBool, meta::Result::kCommon>,
+    .meta = sub_meta,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {grad, -grad}); },
     .lane = Lane::kSub,
 };
@@ -112,7 +151,7 @@ constinit const Symbol sub_alpha{
              "torch.Tensor.subtract_",
     .tags = kElementwise,
     .meta = alpha_meta<meta::kNoBool>,
-    .decompose = [](Call& in) -> Arg { return sub(in["input"], mul(in["other"], in["alpha"])); },
+    .decompose = [](Call& in) -> Arg { return add_scaled(in, "input", "other", true); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       return grads(in, {grad, -(grad * in["alpha"])});
     },
@@ -129,7 +168,7 @@ constinit const Symbol rsub{
     .schema = "rsub(Tensor input, Tensor|Scalar other) -> Tensor",
     .torch = "torch.rsub torch.Tensor.__rsub__",
     .tags = kElementwise,
-    .meta = sub_meta,
+    .meta = rsub_meta,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {-grad, grad}); },
     .lane = Lane::kRsub,
 };
@@ -137,8 +176,8 @@ constinit const Symbol rsub_alpha{
     .schema = "rsub.alpha(Tensor input, Tensor|Scalar other, *, Scalar alpha) -> Tensor",
     .torch = "torch.rsub",
     .tags = kElementwise,
-    .meta = alpha_meta<meta::kNoBool>,
-    .decompose = [](Call& in) -> Arg { return rsub(mul(in["input"], in["alpha"]), in["other"]); },
+    .meta = rsub_alpha_meta,
+    .decompose = [](Call& in) -> Arg { return add_scaled(in, "other", "input", true); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       return grads(in, {-(grad * in["alpha"]), grad});
     },
@@ -190,7 +229,8 @@ constinit const Symbol div_mode{
       const Arg operands[] = {x, y};
       if (!is_integral(meta::result_type(in, operands))) return trunc(div(x, y));
       // x - fmod(x, y) is a multiple of y.
-      return floor_divide(x - fmod(x, y), y);
+      const Arg wide = converted(x, meta::result_type(in, operands));
+      return floor_divide(wide - fmod(wide, y), y);
     },
 };
 // other / input, as eager computes it.
@@ -225,11 +265,13 @@ constinit const Symbol floor_divide_number_first{
     .aten = "-",
 };
 constinit const Symbol rfloordiv{
-    .schema = "rfloordiv(Tensor input, Scalar other) -> Tensor",
+    .schema = "rfloordiv(Tensor input, Tensor|Scalar other) -> Tensor",
     .torch = "torch.Tensor.__rfloordiv__",
     .tags = kElementwise,
     .decompose = [](Call& in) -> Arg {
-      return floor_divide_number_first(in["other"], in["input"]);
+      const Arg other = in["other"];
+      if (other.is_tensor()) return floor_divide(other, in["input"]);
+      return floor_divide_number_first(other, in["input"]);
     },
     .aten = "-",
 };
@@ -352,7 +394,16 @@ constinit const Symbol ldexp{
     .schema = "ldexp(Tensor input, Tensor other) -> Tensor",
     .torch = "torch.ldexp torch.Tensor.ldexp torch.ldexp_ torch.Tensor.ldexp_",
     .tags = kElementwise | kFloatResult,
-    .decompose = [](Call& in) -> Arg { return in["input"] * pow_scalar(2.0, in["other"]); },
+    .decompose = [](Call& in) -> Arg {
+      const DType a = in.type("input").dtype, b = in.type("other").dtype;
+      const auto simple = [](DType t) {
+        return is_integral(t) || t == DType::kFloat32 || t == DType::kFloat64;
+      };
+      if (!simple(a) || !simple(b) || (a != b && is_floating(a) && is_floating(b))) {
+        in.unsupported("these dtypes");
+      }
+      return in["input"] * pow_scalar(2.0, in["other"]);
+    },
 };
 constinit const Symbol heaviside{
     .schema = "heaviside(Tensor input, Tensor values) -> Tensor",

@@ -94,7 +94,7 @@ constinit const Symbol rpow{
 };
 constinit const Symbol float_power{
     .schema = "float_power(Tensor input, Tensor|Scalar exponent) -> Tensor",
-    .torch = "torch.float_power torch.Tensor.float_power torch.Tensor.float_power_",
+    .torch = "torch.float_power torch.Tensor.float_power",
     .tags = kElementwise,
     .meta = float_power_meta,
 };

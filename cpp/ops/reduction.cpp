@@ -183,8 +183,9 @@ constinit const Symbol logsumexp{
     .tags = kPure | kReduction,
     .meta = logsumexp_meta,
     .decompose = [](Call& in) -> Arg {
-      const Arg x = in["input"], dim = in["dim"];
-      if (is_complex(in.type("input").dtype)) in.unsupported("the decomposition of a complex call");
+      const DType own = in.type("input").dtype;
+      const Arg x = converted(in["input"], meta::float_dtype(in, own)), dim = in["dim"];
+      if (is_complex(own)) in.unsupported("the decomposition of a complex call");
       const Arg wide = amax(x, dim, true);
       const Arg shift = where(isinf(wide), 0, wide);
       const Arg narrow = in.flag("keepdim") ? wide : amax(x, dim, false);
@@ -198,12 +199,17 @@ constinit const Symbol linalg_vector_norm{
     .tags = kPure | kReduction,
     .meta = vector_norm_meta,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
       Arg x = in["input"];
       if (in.has("dtype")) x = converted(x, *in.dtype("dtype"));
+      Opmath math(x.tensor()->type.dtype);
       const double ord = in.real("ord");
-      if (ord == std::numeric_limits<double>::infinity() && in.has("dim")) {
-        return amax(abs(x), in["dim"], in["keepdim"]);
+      if (std::isinf(ord)) {
+        const Symbol& extremum = ord > 0 ? amax : amin;
+        return extremum(abs(x), in["dim"], in["keepdim"]);
+      }
+      if (ord == 0.0) {
+        const DType dtype = real_dtype(x.tensor()->type.dtype);
+        return record(sum_dim, {ne(x, 0), in["dim"], in["keepdim"], dtype});
       }
       x = math.up(x);
       if (ord == 1.0) return math.down(sum_dim(abs(x), in["dim"], in["keepdim"]));

@@ -10,6 +10,9 @@ Arg scanned(Call& in, uint8_t accept, DType dtype) {
   const TensorType& input = in.type("input");
   meta::require(in, input.dtype, accept);
   meta::require(in, dtype, accept);
+  // Eager does not look at the dimension of every empty tensor.
+  const int64_t dim = in.integer("dim"), n = static_cast<int64_t>(input.ndim());
+  if (is_zero(numel(input)) && (dim >= n || dim < -n)) in.unsupported("an empty tensor");
   meta::wrap_dim(in, in.integer("dim"), input.ndim());
   return meta::fresh(in, input, input.shape, dtype);
 }
@@ -36,7 +39,8 @@ Arg diff_meta(Call& in) {
     in.unsupported("these arguments");
   }
   const int64_t dim = meta::wrap_dim(in, in.integer("dim"), part.ndim());
-  part.shape[dim] = std::max<int64_t>(part.shape[dim].value() - 1, 0);
+  if (is_zero(part.shape[dim])) return in[0];
+  part.shape[dim] = part.shape[dim] - Dim(1);
   const TensorType* operands[] = {&part, &part};
   TensorType out = part;
   out.strides = meta::pointwise_strides(operands, part.shape);

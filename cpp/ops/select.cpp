@@ -46,7 +46,7 @@ Arg clamp_meta(Call& in) {
 }
 
 Arg clamp_one_meta(Call& in) {
-  if (in[1].is_tensor()) return meta::elementwise(in, meta::kNumeric, meta::Result::kCommon);
+  if (in[1].is_tensor()) return meta::elementwise(in, meta::kReals, meta::Result::kCommon);
   return clamp_numbers(in, in.args());
 }
 
@@ -58,11 +58,6 @@ Arg addc_meta(Call& in) {
     in.unsupported("integers scaled by a floating point number");
   }
   return meta::elementwise(in, accept, meta::Result::kCommon);
-}
-
-Arg scaled(const Arg& a, const Arg& factor) {
-  if (factor.kind() == Arg::Kind::kInt && factor.integer() == 1) return a;
-  return a * factor;
 }
 
 }  // namespace
@@ -102,7 +97,7 @@ constinit const Symbol clamp_tensor{
     .torch = "torch.clamp torch.Tensor.clamp torch.clip torch.Tensor.clip torch.clamp_ "
              "torch.Tensor.clamp_ torch.clip_ torch.Tensor.clip_",
     .tags = kElementwise,
-    .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
+    .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
       Arg x = in["input"];
       if (in.has("min")) x = clamp_min(x, in["min"]);
@@ -143,7 +138,7 @@ constinit const Symbol lerp_scalar{
         in.unsupported("the decomposition for this weight");
       }
       const double w = in.real("weight");
-      Opmath math;
+      Opmath math(in);
       const Arg a = math.up(in["input"]), b = math.up(in["end"]);
       return math.down(std::abs(w) < 0.5 ? a + (b - a) * w : b - (b - a) * (1.0 - w));
     },
@@ -159,7 +154,7 @@ constinit const Symbol lerp_tensor{
     .tags = kElementwise,
     .meta = meta::elementwise_unpromoted<meta::kInexact>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg a = math.up(in["input"]), b = math.up(in["end"]), w = math.up(in["weight"]);
       const Arg d = b - a;
       return math.down(where(lt(abs(w), 0.5), a + w * d, b - d * (1.0 - w)));
@@ -175,7 +170,7 @@ constinit const Symbol addcmul{
     .tags = kElementwise,
     .meta = addc_meta<meta::kNoBool>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]), a = math.up(in["tensor1"]), b = math.up(in["tensor2"]);
       return math.down(x + scaled(a, in["value"]) * b);
     },
@@ -191,7 +186,7 @@ constinit const Symbol addcdiv{
     .tags = kElementwise,
     .meta = addc_meta<meta::kInexact>,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
+      Opmath math(in);
       const Arg x = math.up(in["input"]), a = math.up(in["tensor1"]), b = math.up(in["tensor2"]);
       return math.down(x + scaled(a, in["value"]) / b);
     },

@@ -34,8 +34,9 @@ constinit const Symbol softmax{
     .tags = kPure | kReduction,
     .meta = softmax_meta,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
-      const Arg x = math.up(input_of(in)), dim = in["dim"];
+      const Arg input = contiguous(input_of(in));
+      Opmath math(input.tensor()->type.dtype);
+      const Arg x = math.up(input), dim = in["dim"];
       const Arg e = exp(x - amax(x, dim, true));
       return math.down(e / sum_dim(e, dim, true));
     },
@@ -53,8 +54,9 @@ constinit const Symbol log_softmax{
     .tags = kPure | kReduction,
     .meta = softmax_meta,
     .decompose = [](Call& in) -> Arg {
-      Opmath math;
-      const Arg x = math.up(input_of(in)), dim = in["dim"];
+      const Arg input = contiguous(input_of(in));
+      Opmath math(input.tensor()->type.dtype);
+      const Arg x = math.up(input), dim = in["dim"];
       const Arg shifted = x - amax(x, dim, true);
       return math.down(shifted - log(sum_dim(exp(shifted), dim, true)));
     },

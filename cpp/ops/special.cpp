@@ -88,7 +88,7 @@ constinit const Symbol special_erfcx{
     .schema = "special_erfcx(Tensor input) -> Tensor",
     .torch = "torch.special.erfcx",
     .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_i0e{
     .schema = "special_i0e(Tensor input) -> Tensor",
@@ -118,85 +118,85 @@ constinit const Symbol special_ndtri{
     .schema = "special_ndtri(Tensor input) -> Tensor",
     .torch = "torch.special.ndtri",
     .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_log_ndtr{
     .schema = "special_log_ndtr(Tensor input) -> Tensor",
     .torch = "torch.special.log_ndtr",
     .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_airy_ai{
     .schema = "special_airy_ai(Tensor input) -> Tensor",
     .torch = "torch.special.airy_ai",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_bessel_j0{
     .schema = "special_bessel_j0(Tensor input) -> Tensor",
     .torch = "torch.special.bessel_j0",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_bessel_j1{
     .schema = "special_bessel_j1(Tensor input) -> Tensor",
     .torch = "torch.special.bessel_j1",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_bessel_y0{
     .schema = "special_bessel_y0(Tensor input) -> Tensor",
     .torch = "torch.special.bessel_y0",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_bessel_y1{
     .schema = "special_bessel_y1(Tensor input) -> Tensor",
     .torch = "torch.special.bessel_y1",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_modified_bessel_i0{
     .schema = "special_modified_bessel_i0(Tensor input) -> Tensor",
     .torch = "torch.special.modified_bessel_i0",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_modified_bessel_i1{
     .schema = "special_modified_bessel_i1(Tensor input) -> Tensor",
     .torch = "torch.special.modified_bessel_i1",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_modified_bessel_k0{
     .schema = "special_modified_bessel_k0(Tensor input) -> Tensor",
     .torch = "torch.special.modified_bessel_k0",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_modified_bessel_k1{
     .schema = "special_modified_bessel_k1(Tensor input) -> Tensor",
     .torch = "torch.special.modified_bessel_k1",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_scaled_modified_bessel_k0{
     .schema = "special_scaled_modified_bessel_k0(Tensor input) -> Tensor",
     .torch = "torch.special.scaled_modified_bessel_k0",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_scaled_modified_bessel_k1{
     .schema = "special_scaled_modified_bessel_k1(Tensor input) -> Tensor",
     .torch = "torch.special.scaled_modified_bessel_k1",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_spherical_bessel_j0{
     .schema = "special_spherical_bessel_j0(Tensor input) -> Tensor",
     .torch = "torch.special.spherical_bessel_j0",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_gammainc{
     .schema = "special_gammainc(Tensor input, Tensor other) -> Tensor",
@@ -226,83 +226,83 @@ constinit const Symbol special_zeta{
     .schema = "special_zeta(Tensor|Scalar input, Tensor|Scalar other) -> Tensor",
     .torch = "torch.special.zeta",
     .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_chebyshev_polynomial_t{
     .schema = "special_chebyshev_polynomial_t(Tensor|Scalar input, Tensor|Scalar n) -> Tensor",
     .torch = "torch.special.chebyshev_polynomial_t",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_chebyshev_polynomial_u{
     .schema = "special_chebyshev_polynomial_u(Tensor|Scalar input, Tensor|Scalar n) -> Tensor",
     .torch = "torch.special.chebyshev_polynomial_u",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_chebyshev_polynomial_v{
     .schema = "special_chebyshev_polynomial_v(Tensor|Scalar input, Tensor|Scalar n) -> Tensor",
     .torch = "torch.special.chebyshev_polynomial_v",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_chebyshev_polynomial_w{
     .schema = "special_chebyshev_polynomial_w(Tensor|Scalar input, Tensor|Scalar n) -> Tensor",
     .torch = "torch.special.chebyshev_polynomial_w",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_hermite_polynomial_h{
     .schema = "special_hermite_polynomial_h(Tensor|Scalar input, Tensor|Scalar n) -> Tensor",
     .torch = "torch.special.hermite_polynomial_h",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_hermite_polynomial_he{
     .schema = "special_hermite_polynomial_he(Tensor|Scalar input, Tensor|Scalar n) -> Tensor",
     .torch = "torch.special.hermite_polynomial_he",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_laguerre_polynomial_l{
     .schema = "special_laguerre_polynomial_l(Tensor|Scalar input, Tensor|Scalar n) -> Tensor",
     .torch = "torch.special.laguerre_polynomial_l",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_legendre_polynomial_p{
     .schema = "special_legendre_polynomial_p(Tensor|Scalar input, Tensor|Scalar n) -> Tensor",
     .torch = "torch.special.legendre_polynomial_p",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_shifted_chebyshev_polynomial_t{
     .schema = "special_shifted_chebyshev_polynomial_t(Tensor|Scalar input, Tensor|Scalar n) -> "
               "Tensor",
     .torch = "torch.special.shifted_chebyshev_polynomial_t",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_shifted_chebyshev_polynomial_u{
     .schema = "special_shifted_chebyshev_polynomial_u(Tensor|Scalar input, Tensor|Scalar n) -> "
               "Tensor",
     .torch = "torch.special.shifted_chebyshev_polynomial_u",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_shifted_chebyshev_polynomial_v{
     .schema = "special_shifted_chebyshev_polynomial_v(Tensor|Scalar input, Tensor|Scalar n) -> "
               "Tensor",
     .torch = "torch.special.shifted_chebyshev_polynomial_v",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_shifted_chebyshev_polynomial_w{
     .schema = "special_shifted_chebyshev_polynomial_w(Tensor|Scalar input, Tensor|Scalar n) -> "
               "Tensor",
     .torch = "torch.special.shifted_chebyshev_polynomial_w",
-    .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .tags = kElementwise | kFloatResult | kNonDifferentiable,
+    .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 
 std::span<const Symbol* const> special_family() {

@@ -44,7 +44,7 @@ Arg variance(Call& in) {
   } else if (in.has("correction")) {
     correction = in.real("correction");
   }
-  Opmath math;
+  Opmath math(in);
   const Arg x = math.up(in["input"]);
   const Arg squares = square(x - mean_over(in, x, true));
   const Arg dim = has_param(in, "dim") ? in["dim"] : Arg();

@@ -16,6 +16,13 @@ Arg itself(Call& in) {
   return in[0];
 }
 
+// Eager writes into a tensor like the input.
+template <uint8_t accept>
+Arg preserved(Call& in, std::optional<DType> dtype = {}) {
+  meta::require(in, in.type("input").dtype, accept);
+  return meta::like(in, dtype);
+}
+
 // pow(x, 2): bool becomes int64.
 Arg square_meta(Call& in) {
   const Arg promoted[] = {in[0], Arg(2)};
@@ -26,7 +33,34 @@ Arg square_meta(Call& in) {
 
 Arg conj_meta(Call& in) {
   if (!is_complex(in.type("input").dtype)) return in[0];
-  return meta::elementwise(in, meta::kComplexes, meta::Result::kCommon);
+  return preserved<meta::kComplexes>(in);
+}
+
+Arg convert_meta(Call& in) {
+  const TensorType& input = in.type("input");
+  const DType dtype = in.dtype("dtype").value_or(input.dtype);
+  if (!in.has("memory_format") || in.text("memory_format") == "preserve_format") {
+    return meta::like(in, dtype);
+  }
+  if (in.text("memory_format") != "contiguous_format") in.unsupported("this memory format");
+  return meta::fresh(in, input, input.shape, dtype);
+}
+
+Arg abs_meta(Call& in) {
+  const DType own = in.type("input").dtype;
+  if (is_complex(own)) return preserved<meta::kComplexes>(in, real_dtype(own));
+  return meta::elementwise(in, meta::kNoBool, meta::Result::kCommon);
+}
+
+// Integers are never infinite: eager fills a tensor like the input.
+template <uint8_t accept>
+Arg predicate_meta(Call& in) {
+  if (is_integral(in.type("input").dtype)) return preserved<meta::kIntegers>(in, DType::kBool);
+  return meta::elementwise(in, accept, meta::Result::kBool);
+}
+
+Arg scale_meta(Call& in) {
+  return preserved<meta::kReals>(in, meta::float_dtype(in, in.type("input").dtype));
 }
 
 }  // namespace
@@ -36,7 +70,7 @@ constinit const Symbol abs{
     .torch = "torch.abs torch.Tensor.abs torch.absolute torch.Tensor.absolute "
              "torch.Tensor.__abs__ torch.abs_ torch.Tensor.abs_ torch.Tensor.absolute_",
     .tags = kElementwise,
-    .meta = meta::elementwise<meta::kNoBool, meta::Result::kReal>,
+    .meta = abs_meta,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       return first_grad(in, grad * sgn(in[0]));
     },
@@ -73,7 +107,11 @@ constinit const Symbol square{
     .torch = "torch.square torch.Tensor.square torch.square_ torch.Tensor.square_",
     .tags = kElementwise,
     .meta = square_meta,
-    .decompose = [](Call& in) -> Arg { return in[0] * in[0]; },
+    .decompose = [](Call& in) -> Arg {
+      const Arg promoted[] = {in[0], Arg(2)};
+      const Arg x = converted(in[0], meta::result_type(in, promoted));
+      return x * x;
+    },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       return first_grad(in, grad * (in[0] * 2.0));
     },
@@ -317,7 +355,7 @@ constinit const Symbol logit{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
     .decompose = [](Call& in) -> Arg {
-      Arg x = in[0];
+      Arg x = converted(in[0], meta::float_dtype(in, in.type("input").dtype));
       if (in.has("eps")) {
         const double eps = in.real("eps");
         x = clamp_max(clamp_min(x, eps), 1.0 - eps);
@@ -390,8 +428,8 @@ constinit const Symbol sgn{
     .torch = "torch.sgn torch.Tensor.sgn torch.Tensor.sgn_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kCommon>,
-    .decompose = [](Call& in) -> Arg { return sign(in[0]); },
     .vjp = [](Call& in, const Arg&, const Arg&) -> Args { return first_grad(in, Arg()); },
+    .lane = Lane::kSign,
 };
 constinit const Symbol signbit{
     .schema = "signbit(Tensor input) -> Tensor",
@@ -411,14 +449,14 @@ constinit const Symbol isinf{
     .schema = "isinf(Tensor input) -> Tensor",
     .torch = "torch.isinf torch.Tensor.isinf",
     .tags = kElementwise,
-    .meta = meta::elementwise<meta::kAnyDType, meta::Result::kBool>,
+    .meta = predicate_meta<meta::kFloats>,
     .lane = Lane::kIsInf,
 };
 constinit const Symbol isfinite{
     .schema = "isfinite(Tensor input) -> Tensor",
     .torch = "torch.isfinite torch.Tensor.isfinite",
     .tags = kElementwise,
-    .meta = meta::elementwise<meta::kAnyDType, meta::Result::kBool>,
+    .meta = predicate_meta<meta::kInexact>,
     .lane = Lane::kIsFinite,
 };
 constinit const Symbol isposinf{
@@ -437,20 +475,20 @@ constinit const Symbol isreal{
     .schema = "isreal(Tensor input) -> Tensor",
     .torch = "torch.isreal torch.Tensor.isreal",
     .tags = kElementwise,
-    .meta = meta::elementwise<meta::kAnyDType, meta::Result::kBool>,
+    .meta = [](Call& in) -> Arg { return preserved<meta::kReals>(in, DType::kBool); },
 };
 constinit const Symbol nan_to_num{
     .schema = "nan_to_num(Tensor input, float? nan=None, float? posinf=None, float? neginf=None) "
               "-> Tensor",
     .torch = "torch.nan_to_num torch.Tensor.nan_to_num torch.nan_to_num_ torch.Tensor.nan_to_num_",
     .tags = kElementwise,
-    .meta = meta::elementwise<meta::kAnyDType, meta::Result::kCommon>,
+    .meta = [](Call& in) -> Arg { return preserved<meta::kAnyDType>(in); },
 };
 constinit const Symbol deg2rad{
     .schema = "deg2rad(Tensor input) -> Tensor",
     .torch = "torch.deg2rad torch.Tensor.deg2rad torch.deg2rad_ torch.Tensor.deg2rad_",
     .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .meta = scale_meta,
     .decompose = [](Call& in) -> Arg { return in[0] * 0.017453292519943295; },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       return first_grad(in, grad * 0.017453292519943295);
@@ -460,7 +498,7 @@ constinit const Symbol rad2deg{
     .schema = "rad2deg(Tensor input) -> Tensor",
     .torch = "torch.rad2deg torch.Tensor.rad2deg torch.rad2deg_ torch.Tensor.rad2deg_",
     .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .meta = scale_meta,
     .decompose = [](Call& in) -> Arg { return in[0] * 57.29577951308232; },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       return first_grad(in, grad * 57.29577951308232);
@@ -470,7 +508,7 @@ constinit const Symbol angle{
     .schema = "angle(Tensor input) -> Tensor",
     .torch = "torch.angle torch.Tensor.angle",
     .tags = kElementwise | kFloatResult,
-    .meta = meta::elementwise<meta::kAnyDType, meta::Result::kRealFloat>,
+    .meta = meta::elementwise<meta::kReals, meta::Result::kRealFloat>,
 };
 constinit const Symbol conj_physical{
     .schema = "conj_physical(Tensor input) -> Tensor",
@@ -513,12 +551,13 @@ constinit const Symbol bitwise_not{
     .meta = meta::elementwise<meta::kIntegers, meta::Result::kCommon>,
     .lane = Lane::kBitNot,
 };
-// The conversion that decompositions record.
+// The conversion that decompositions record; to a contiguous layout with a memory format.
 constinit const Symbol convert{
-    .schema = "_to_copy(Tensor input, *, dtype dtype) -> Tensor",
+    .schema = "_to_copy(Tensor input, *, dtype? dtype=None, memory_format? memory_format=None) "
+              "-> Tensor",
     .torch = "torch.ops.aten._to_copy",
     .tags = kElementwise,
-    .meta = [](Call& in) -> Arg { return meta::like(in, in.dtype("dtype")); },
+    .meta = convert_meta,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       return first_grad(in, converted(grad, in.type("input").dtype));
     },
