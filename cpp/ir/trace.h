@@ -76,8 +76,6 @@ struct Trace {
   std::shared_ptr<TraceContext> ctx;
   std::string name = "computation";
   std::vector<const Proxy*> inputs;
-  // Inputs that share storage, where there are any: sets of two or more.
-  std::vector<std::vector<const Proxy*>> alias_groups;
   std::vector<const BoundSymbol*> body;
   Arg output;
   // Which stage made it, as the header comment of the printed trace says it.

@@ -299,7 +299,7 @@ constinit const Symbol log_sigmoid{
     .meta = log_sigmoid_meta,
     .decompose = [](Call& in) -> Arg {
       Opmath math(in);
-      const Arg x = math.up(contiguous(in["input"]));
+      const Arg x = math.up(made_contiguous(in["input"]));
       return math.down(clamp_max(x, 0.0) - log1p(exp(-abs(x))));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {

@@ -44,7 +44,7 @@ Arg scaled(const Arg& a, const Arg& factor) {
   return Arg(real(a) * real(factor));
 }
 
-Arg contiguous(const Arg& a) {
+Arg made_contiguous(const Arg& a) {
   if (a.tensor()->type.strides == contiguous_strides(a.tensor()->type.shape)) return a;
   return record(convert, {a, Arg(), Arg::named(Arg::Kind::kMemoryFormat, "contiguous_format")});
 }

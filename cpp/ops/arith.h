@@ -30,7 +30,7 @@ Arg scaled(const Arg& a, const Arg& factor);
 Arg converted(const Arg& a, DType dtype);
 
 // The tensor `a` with contiguous strides; itself if it has them.
-Arg contiguous(const Arg& a);
+Arg made_contiguous(const Arg& a);
 
 // Computes as ATen does on float16 and bfloat16: in float32, rounded once at the end.
 class Opmath {

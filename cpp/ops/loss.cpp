@@ -260,20 +260,20 @@ Arg cross_entropy_decompose(Call& in) {
 // --- decompositions -----------------------------------------------------------------------------
 
 Arg mse_decompose(Call& in) {
-  Opmath math;
+  const Opmath math(in.type("input").dtype);
   const Arg difference = math.up(in["input"]) - math.up(in["target"]);
   return math.down(reduced(in, difference * difference));
 }
 
 Arg l1_decompose(Call& in) {
-  Opmath math;
+  const Opmath math(in.type("input").dtype);
   return math.down(reduced(in, abs(math.up(in["input"]) - math.up(in["target"]))));
 }
 
 Arg smooth_l1_decompose(Call& in) {
   const double beta = in.real("beta");
   if (beta == 0) return l1_decompose(in);
-  Opmath math;
+  const Opmath math(in.type("input").dtype);
   const Arg z = abs(math.up(in["input"]) - math.up(in["target"]));
   const Arg inner = z * z * Arg(0.5) / Arg(beta);
   return math.down(reduced(in, where(lt(z, Arg(beta)), inner, z - Arg(0.5 * beta))));
@@ -281,7 +281,7 @@ Arg smooth_l1_decompose(Call& in) {
 
 Arg huber_decompose(Call& in) {
   const double delta = in.real("delta");
-  Opmath math;
+  const Opmath math(in.type("input").dtype);
   const Arg z = abs(math.up(in["input"]) - math.up(in["target"]));
   const Arg outer_part = (z - Arg(0.5 * delta)) * Arg(delta);
   return math.down(reduced(in, where(le(z, Arg(delta)), z * z * Arg(0.5), outer_part)));
@@ -291,7 +291,7 @@ Arg huber_decompose(Call& in) {
 Arg bounded_log(const Arg& x) { return clamp_min(log(x), Arg(-100.0)); }
 
 Arg bce_decompose(Call& in) {
-  Opmath math;
+  const Opmath math(in.type("input").dtype);
   const Arg x = math.up(in["input"]), y = math.up(in["target"]);
   Arg losses = (y - Arg(1.0)) * clamp_min(log1p(-x), Arg(-100.0)) - y * bounded_log(x);
   if (in.has("weight")) losses = losses * math.up(in["weight"]);

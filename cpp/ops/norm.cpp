@@ -85,7 +85,7 @@ Arg standardized(const Arg& x, const Arg& dims, double eps) {
 }
 
 Arg layer_norm_decompose(Call& in) {
-  Opmath math;
+  const Opmath math(in.type("input").dtype);
   Arg y = standardized(math.up(in["input"]), trailing_dims(in), in.real("eps"));
   if (in.has("weight")) y = y * math.up(in["weight"]);
   if (in.has("bias")) y = y + math.up(in["bias"]);
@@ -109,7 +109,7 @@ Arg rms_norm_meta(Call& in) {
 
 Arg rms_norm_decompose(Call& in) {
   const DType own = in.type("input").dtype;
-  Opmath math;
+  const Opmath math(in.type("input").dtype);
   const Arg x = math.up(in["input"]);
   const double eps = in.has("eps")            ? in.real("eps")
                      : own == DType::kFloat64 ? std::numeric_limits<double>::epsilon()
@@ -165,7 +165,7 @@ Arg group_norm_decompose(Call& in) {
   for (const Dim d : x.shape) {
     if (is_zero(d)) in.unsupported("an empty input");
   }
-  Opmath math;
+  const Opmath math(in.type("input").dtype);
   const Dim parts[] = {x.shape[0], Dim(groups), Dim(-1)};
   const Arg grouped = reshape(math.up(in["input"]), in.dims_arg(parts));
   const Arg last[] = {Arg(-1)};
@@ -279,7 +279,7 @@ Arg batch_norm_functional_meta(Call& in) {
 
 Arg batch_norm_decompose(Call& in) {
   const TensorType& type = in.type("input");
-  Opmath math;
+  const Opmath math(in.type("input").dtype);
   const Arg x = math.up(in["input"]);
   Arg mean, variance;
   if (in.flag("training")) {

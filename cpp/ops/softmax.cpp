@@ -34,7 +34,7 @@ constinit const Symbol softmax{
     .tags = kPure | kReduction,
     .meta = softmax_meta,
     .decompose = [](Call& in) -> Arg {
-      const Arg input = contiguous(input_of(in));
+      const Arg input = made_contiguous(input_of(in));
       Opmath math(input.tensor()->type.dtype);
       const Arg x = math.up(input), dim = in["dim"];
       const Arg e = exp(x - amax(x, dim, true));
@@ -54,7 +54,7 @@ constinit const Symbol log_softmax{
     .tags = kPure | kReduction,
     .meta = softmax_meta,
     .decompose = [](Call& in) -> Arg {
-      const Arg input = contiguous(input_of(in));
+      const Arg input = made_contiguous(input_of(in));
       Opmath math(input.tensor()->type.dtype);
       const Arg x = math.up(input), dim = in["dim"];
       const Arg shifted = x - amax(x, dim, true);
