@@ -13,7 +13,7 @@ import torch.fx
 from torch.fx.passes.split_module import split_module
 
 from fulmen import _core
-from fulmen.errors import Unsupported, UserValueError
+from fulmen.errors import Unsupported
 from fulmen.fx import is_state_node, trace_fx
 from fulmen.stats import Stats
 from fulmen.transform import Transform
@@ -39,72 +39,25 @@ def compile_trace(
         UserNotImplementedError: an operation that no executor runs.
     """
     stats = stats if stats is not None else Stats()
-    stages = [trace]
+    pipeline = _core.Pipeline(transforms, True)
     start = time.perf_counter()
+    acquired, trace = trace, pipeline.run(trace)
     stats.add_seconds("passes", time.perf_counter() - start)
-    if transforms:
-        start = time.perf_counter()
-        trace = _apply_pre_prologue(trace, transforms, stages)
-        stats.add_seconds("transforms", time.perf_counter() - start)
     start = time.perf_counter()
     report = _core.ClaimReport()
-    trace = _core.transform_for_execution(trace, report)
-    stages.append(trace)
+    claimed = _core.transform_for_execution(trace, report)
     for executor, count in report.claimed.items():
         stats.kernels[executor] = stats.kernels.get(executor, 0) + count
     stats.refusals.update(report.refusals)
     stats.add_seconds("claim", time.perf_counter() - start)
-    for transform in transforms:
-        trace = _checked(transform, transform.transform_trace_post_optimization(trace), stages)
     start = time.perf_counter()
-    program = _core.build_program(trace)
+    last = pipeline.run_last(pipeline.post_optimization(claimed))
+    program = _core.build_program(last)
     stats.instructions += program.num_instructions
     stats.add_seconds("program", time.perf_counter() - start)
-    return CompiledTrace(program, stages)
-
-
-def _apply_pre_prologue(
-    trace: _core.Trace, transforms: Sequence[Transform], stages: list[_core.Trace]
-) -> _core.Trace:
-    phases = _core.split_phases(trace)
-    prologue, computation, epilogue = phases.prologue, phases.computation, phases.epilogue
-    for transform in transforms:
-        result = transform.transform_traces_pre_prologue(prologue, computation, epilogue)
-        if not isinstance(result, tuple) or len(result) != 3:
-            raise _broken(type(transform).__name__, "it returned no tuple of three traces")
-        prologue, changed, epilogue = result
-        for part in result:
-            _verify(transform, part)
-        if changed is not computation:
-            stages.append(changed)
-        computation = changed
-    try:
-        return _core.join_phases(computation, epilogue)
-    except UserValueError as e:
-        raise _broken(type(transforms[-1]).__name__, str(e)) from None
-
-
-def _checked(transform: Transform, trace: Any, stages: list[_core.Trace]) -> _core.Trace:
-    """The trace that a user's transform returned, verified."""
-    _verify(transform, trace)
-    if trace is not stages[-1]:
-        stages.append(trace)
-    return trace
-
-
-def _verify(transform: Transform, trace: Any) -> None:
-    name = type(transform).__name__
-    if not isinstance(trace, _core.Trace):
-        raise _broken(name, f"it returned {type(trace).__name__}; expected a Trace")
-    problem = _core.verify_problem(trace)
-    if problem:
-        raise _broken(name, problem)
-
-
-def _broken(name: str, problem: str) -> UserValueError:
-    return UserValueError(
-        f"transform {name} returned a broken trace: {problem}", "broken-transform"
-    )
+    for name, note in pipeline.notes:
+        stats.notes.append(f"{name}: {note}")
+    return CompiledTrace(program, [acquired, *pipeline.stages])
 
 
 class CompiledGraph:
@@ -232,5 +185,5 @@ def total_stats(graphs: Sequence[CompiledGraph]) -> Stats:
         total.splits.update(graph.stats.splits)
         total.refusals.update(graph.stats.refusals)
         total.recompiles += graph.stats.recompiles
-        total.not_functional += graph.stats.not_functional
+        total.notes += graph.stats.notes
     return total

@@ -20,7 +20,7 @@ class Stats:
         splits: graph node → why it was split off to PyTorch.
         refusals: symbol → why an executor of higher priority refused it.
         recompiles: why each compilation after the first was needed.
-        not_functional: why traces kept their in-place operations.
+        notes: what passes left as it was, and why (in-place operations, for instance).
     """
 
     calls: int = 0
@@ -33,7 +33,7 @@ class Stats:
     splits: dict[str, str] = dataclasses.field(default_factory=dict)
     refusals: dict[str, str] = dataclasses.field(default_factory=dict)
     recompiles: list[str] = dataclasses.field(default_factory=list)
-    not_functional: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def add_seconds(self, phase: str, seconds: float) -> None:
         self.compile_seconds[phase] = self.compile_seconds.get(phase, 0.0) + seconds

@@ -7,7 +7,6 @@
 #include "bindings/program_object.h"
 #include "bridge/bridge.h"
 #include "exec/claim.h"
-#include "passes/phases.h"
 
 namespace fulmen::bindings {
 
@@ -47,12 +46,6 @@ void bind_program(nb::module_& m) {
   m.def("build_program", [](const Trace& trace) {
     return PyProgram{exec::Program::build(trace, {default_executors(), 2}, bridge::slot_ops())};
   });
-  nb::class_<passes::Phases>(m, "Phases", "Prologue, computation and epilogue of a program.")
-      .def_rw("prologue", &passes::Phases::prologue)
-      .def_rw("computation", &passes::Phases::computation)
-      .def_rw("epilogue", &passes::Phases::epilogue);
-  m.def("split_phases", &passes::split_phases);
-  m.def("join_phases", &passes::join_phases);
   m.def("resolve_torch_name", [](const std::string& name) {
     nb::object o = nb::steal(bridge::resolve_torch_name(name));
     if (!o.is_valid()) throw nb::python_error();

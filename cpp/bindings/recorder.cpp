@@ -1,6 +1,7 @@
 #include "bindings/recorder.h"
 
 #include "bridge/bridge.h"
+#include "ops/getitem.h"
 #include "ops/registry.h"
 
 namespace fulmen::bindings {
@@ -229,8 +230,15 @@ nb::object Recorder::record_opaque(const std::string& name, nb::tuple args, nb::
   return to_object(output, ctx_);
 }
 
-nb::object Recorder::getitem(nb::handle, nb::handle) { throw Unsupported("indexing"); }
-void Recorder::setitem(nb::handle, nb::handle, nb::handle) { throw Unsupported("indexing"); }
+nb::object Recorder::getitem(nb::handle self, nb::handle index) {
+  const Arg tensor = to_arg(self, *ctx_, this);
+  return to_object(ops::getitem(builder(), tensor, to_arg(index, *ctx_, this)), ctx_);
+}
+
+void Recorder::setitem(nb::handle self, nb::handle index, nb::handle value) {
+  const Arg tensor = to_arg(self, *ctx_, this);
+  ops::setitem(builder(), tensor, to_arg(index, *ctx_, this), to_arg(value, *ctx_, this));
+}
 
 namespace {
 

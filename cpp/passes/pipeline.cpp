@@ -46,7 +46,7 @@ Trace run_pipeline(const Trace& trace, PassContext& ctx, const Transforms& trans
     current = pass.run == user_transforms ? apply_pre_prologue(transforms, current, ctx)
                                           : run_pass(pass, current, ctx);
   }
-  return run_pass(kLast, current, ctx);
+  return current;
 }
 
 }  // namespace fulmen::passes

@@ -9,7 +9,7 @@ namespace fulmen::passes {
 // The compiler's passes, in order, up to the executors.
 std::span<const Pass> pipeline();
 
-// Runs the pipeline, with the users' transforms at their place in it.
+// Runs the pipeline, with the users' transforms at their place in it; the last pass is not run.
 Trace run_pipeline(const Trace& trace, PassContext& ctx, const Transforms& transforms = {});
 
 // Frees what is no longer read: the last pass, after the executors have claimed and transforms have

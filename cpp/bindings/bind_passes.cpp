@@ -1,0 +1,116 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "bindings/bind.h"
+#include "passes/pipeline.h"
+#include "support/error.h"
+
+namespace fulmen::bindings {
+
+namespace nb = nanobind;
+
+namespace {
+
+// A transform written in Python: an object with the methods of fulmen.Transform.
+class PythonTransform final : public passes::Transform {
+ public:
+  explicit PythonTransform(nb::object object)
+      : object_(std::move(object)), name_(Py_TYPE(object_.ptr())->tp_name) {}
+
+  std::string_view name() const override { return name_; }
+
+  passes::Phases transform_traces_pre_prologue(const passes::Phases& phases) override {
+    const nb::object result = object_.attr("transform_traces_pre_prologue")(
+        phases.prologue, phases.computation, phases.epilogue);
+    if (!PyTuple_Check(result.ptr()) || nb::len(result) != 3) {
+      refuse("transform_traces_pre_prologue returned no tuple of three traces");
+    }
+    return {trace(result[0]), trace(result[1]), trace(result[2])};
+  }
+
+  Trace transform_trace_post_optimization(const Trace& t) override {
+    return trace(object_.attr("transform_trace_post_optimization")(t));
+  }
+
+ private:
+  [[noreturn]] void refuse(std::string_view problem) const {
+    throw UserError(ErrorKind::kValue, "broken-transform",
+                    cat("transform ", name_, " returned a broken trace: ", problem));
+  }
+  Trace trace(nb::handle object) const {
+    if (!nb::isinstance<Trace>(object)) {
+      refuse(cat("got ", Py_TYPE(object.ptr())->tp_name, "; expected a Trace"));
+    }
+    return nb::cast<Trace>(object);
+  }
+
+  nb::object object_;
+  std::string name_;
+};
+
+// The passes of one compilation, with what they report.
+class Pipeline {
+ public:
+  explicit Pipeline(nb::sequence transforms, bool verify) {
+    ctx_.stages = &stages_;
+    ctx_.options.verify = verify;
+    for (nb::handle t : transforms) {
+      transforms_.push_back(std::make_shared<PythonTransform>(nb::borrow(t)));
+    }
+  }
+
+  Trace run(const Trace& trace) { return passes::run_pipeline(trace, ctx_, transforms_); }
+  Trace post_optimization(const Trace& trace) {
+    return passes::apply_post_optimization(transforms_, trace, ctx_);
+  }
+  Trace run_last(const Trace& trace) { return passes::run_pass(passes::last_pass(), trace, ctx_); }
+
+  nb::list stages() const {
+    nb::list list;
+    for (const Trace& t : stages_) list.append(t);
+    return list;
+  }
+  nb::list notes() const {
+    nb::list list;
+    for (const auto& n : ctx_.notes) list.append(nb::make_tuple(std::string(n.pass), n.text));
+    return list;
+  }
+  nb::list timings() const {
+    nb::list list;
+    for (const auto& t : ctx_.timings) {
+      list.append(nb::make_tuple(std::string(t.pass), t.microseconds, t.changed));
+    }
+    return list;
+  }
+
+ private:
+  std::vector<Trace> stages_;
+  passes::PassContext ctx_;
+  passes::Transforms transforms_;
+};
+
+nb::list passes_table() {
+  nb::list list;
+  for (const passes::Pass& p : passes::pipeline()) {
+    list.append(nb::make_tuple(std::string(p.name), std::string(p.title), std::string(p.why)));
+  }
+  return list;
+}
+
+}  // namespace
+
+void bind_passes(nb::module_& m) {
+  nb::class_<Pipeline>(m, "Pipeline", "The passes of one compilation.")
+      .def(nb::init<nb::sequence, bool>(), nb::arg("transforms"), nb::arg("verify"))
+      .def("run", &Pipeline::run, "Every pass up to the executors, transforms included.")
+      .def("post_optimization", &Pipeline::post_optimization)
+      .def("run_last", &Pipeline::run_last, "Inserts the deletions.")
+      .def_prop_ro("stages", &Pipeline::stages, "Every changed trace, in order.")
+      .def_prop_ro("notes", &Pipeline::notes, "(pass, why it left something as it was).")
+      .def_prop_ro("timings", &Pipeline::timings, "(pass, microseconds, changed).");
+  m.def("passes", &passes_table, "(name, title, why) of every pass, in order.");
+  m.def("verify_problem", &passes::verify_problem, "What is wrong with a trace, or an empty string.");
+}
+
+}  // namespace fulmen::bindings
