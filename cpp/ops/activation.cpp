@@ -7,6 +7,7 @@
 #include "ops/families.h"
 #include "ops/lane.h"
 #include "ops/select.h"
+#include "ops/shape.h"
 #include "ops/special.h"
 
 namespace fulmen::ops {
@@ -196,8 +197,10 @@ constinit const Symbol silu{
       return math.down(x / (exp(-x) + 1.0));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      const Arg s = sigmoid(in[0]);
-      return first_grad(in, grad * (s * (in[0] * (1.0 - s) + 1.0)));
+      real_grad(in, grad);
+      Opmath math(in);
+      const Arg x = math.up(in[0]), s = sigmoid(x);
+      return grads(in, {math.down(math.up(grad) * (s * (x * (1.0 - s) + 1.0)))});
     },
     .aten = "silu(input)",
 };
@@ -325,6 +328,15 @@ constinit const Symbol glu{
     .torch = "torch.nn.functional.glu torch._C._nn.glu",
     .tags = kPure,
     .meta = glu_meta,
+    .decompose = [](Call& in) -> Arg {
+      const Arg x = in["input"];
+      const TensorType& type = in.type("input");
+      const int64_t dim = meta::wrap_dim(in, in.integer("dim"), type.ndim());
+      const int64_t half = type.shape[dim].value() / 2;
+      Opmath math(in);
+      const Arg a = math.up(narrow(x, dim, 0, half)), b = math.up(narrow(x, dim, half, half));
+      return math.down(a * sigmoid(b));
+    },
 };
 constinit const Symbol prelu{
     .schema = "prelu(Tensor input, Tensor weight) -> Tensor",

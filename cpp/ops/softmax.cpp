@@ -5,6 +5,7 @@
 #include "ops/families.h"
 #include "ops/ordering.h"
 #include "ops/reduction.h"
+#include "ops/shape.h"
 
 namespace fulmen::ops {
 namespace {
@@ -41,8 +42,10 @@ constinit const Symbol softmax{
       return math.down(e / sum_dim(e, dim, true));
     },
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      const Arg weighted = grad * out;
-      return first_grad(in, input_grad(in, weighted - out * sum_dim(weighted, in["dim"], true)));
+      Opmath math(out.tensor()->type.dtype);
+      const Arg y = math.up(out), weighted = math.up(grad) * y;
+      const Arg g = math.down(weighted - y * sum_dim(weighted, in["dim"], true));
+      return first_grad(in, input_grad(in, g));
     },
     .aten = "softmax(input, dim, dtype)",
 };
@@ -61,8 +64,9 @@ constinit const Symbol log_softmax{
       return math.down(shifted - log(sum_dim(exp(shifted), dim, true)));
     },
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      const Arg total = sum_dim(grad, in["dim"], true);
-      return first_grad(in, input_grad(in, grad - exp(out) * total));
+      Opmath math(out.tensor()->type.dtype);
+      const Arg g = math.up(grad), total = sum_dim(g, in["dim"], true);
+      return first_grad(in, input_grad(in, math.down(g - exp(math.up(out)) * total)));
     },
     .aten = "log_softmax(input, dim, dtype)",
 };
