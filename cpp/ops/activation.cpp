@@ -110,7 +110,8 @@ constinit const Symbol hardtanh{
     .meta = hardtanh_meta,
     .decompose = [](Call& in) -> Arg { return clamp(in["input"], in["min_val"], in["max_val"]); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, where(logical_and(gt(in[0], in["min_val"]), lt(in[0], in["max_val"])), grad, 0.0));
+      const Arg inside = logical_and(gt(in[0], in["min_val"]), lt(in[0], in["max_val"]));
+      return first_grad(in, where(inside, grad, 0.0));
     },
     .aten = "hardtanh(input, min_val, max_val)",
 };

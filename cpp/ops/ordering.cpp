@@ -128,7 +128,9 @@ constinit const Symbol aminmax{
     .meta = aminmax_meta,
     .decompose = [](Call& in) -> Arg {
       const Arg dims = in.has("dim") ? in["dim"] : in.ints({});
-      return in.tuple({amin(in["input"], dims, in["keepdim"]), amax(in["input"], dims, in["keepdim"])});
+      const Arg x = in["input"], keepdim = in["keepdim"];
+      const Arg low = amin(x, dims, keepdim);
+      return in.tuple({low, amax(x, dims, keepdim)});
     },
 };
 constinit const Symbol max{

@@ -18,8 +18,8 @@ void check_subtraction(Call& in) {
     const DType dtype = a.is_tensor() ? a.tensor()->type.dtype : meta::scalar_dtype(in, a);
     if (dtype == DType::kBool) {
       in.fail(ErrorKind::kRuntime, "bool-subtraction",
-              "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying "
-              "to invert a mask, use the `~` or `logical_not()` operator instead.");
+              "Subtraction, the `-` operator, with a bool tensor is not supported. If you are "
+              "trying to invert a mask, use the `~` or `logical_not()` operator instead.");
     }
   }
 }
