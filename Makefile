@@ -23,10 +23,6 @@ PIP := $(PY) -m pip install --no-input --disable-pip-version-check --progress-ba
 PIP_KEEP_TORCH := $(PIP) -c $(VENV)/constraints.txt
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# Clones share compiled objects; time stamps in PyTorch's precompiled headers do not matter.
-export CCACHE_BASEDIR := $(CURDIR)
-export CCACHE_NOHASHDIR := 1
-export CCACHE_SLOPPINESS := pch_defines,time_macros,include_file_mtime,include_file_ctime
 
 CPP_FILES = $(shell find cpp tests/cpp -name '*.h' -o -name '*.cpp' | sort)
 

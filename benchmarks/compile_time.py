@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
 
+    with console.status("Dynamo starts …"):
+        capture(1)
     rows: list[dict[str, Any]] = []
     result = table(
         "GPT-2, FX graph to Program (ms)",

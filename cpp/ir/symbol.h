@@ -47,6 +47,8 @@ struct SymbolInfo {
   std::vector<std::string> torch_names;  // the first one is printed
   const Symbol* functional = nullptr;    // of an in-place twin: the row that it was derived from
   const Symbol* inplace = nullptr;       // of a row: its in-place twin, if torch has one
+  // The symbols that are tried before this one when its printed name is called.
+  std::vector<const Symbol*> rivals;
   std::shared_ptr<SymbolRules> rules;    // run-time symbols only
 };
 

@@ -76,14 +76,15 @@ struct Trace {
   std::shared_ptr<TraceContext> ctx;
   std::string name = "computation";
   std::vector<const Proxy*> inputs;
-  // Inputs that share storage, where there are any: sets of two or more.
-  std::vector<std::vector<const Proxy*>> alias_groups;
   std::vector<const BoundSymbol*> body;
   Arg output;
   // Which stage made it, as the header comment of the printed trace says it.
   std::string provenance;
   // No in-place operation is left but the write-backs at the end. See Note [Write-backs].
   bool functional = false;
+  // Inputs that share storage with each other, as acquisition saw it: one group per storage, two or
+  // more inputs each. An input in no group shares storage with no other input.
+  std::vector<std::vector<const Proxy*>> alias_groups;
 };
 
 }  // namespace fulmen

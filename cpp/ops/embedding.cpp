@@ -1,7 +1,73 @@
+#include "ops/embedding.h"
+
+#include "ops/check.h"
 #include "ops/families.h"
+#include "ops/meta.h"
 
 namespace fulmen::ops {
+namespace {
 
-std::span<const Symbol* const> embedding_family() { return {}; }
+Arg lookup(Call& in, const TensorProxy& indices, const TensorProxy& weight) {
+  if (weight.type.ndim() != 2) {
+    in.fail(ErrorKind::kRuntime, "rank", "'weight' must be 2-D; got shape ",
+            meta::shape_text(weight.type.shape));
+  }
+  const DType t = indices.type.dtype;
+  if (t != DType::kInt64 && t != DType::kInt32) {
+    in.fail(ErrorKind::kRuntime, "index-dtype",
+            "indices must be int64 or int32; got ", name(t));
+  }
+  Dims shape = indices.type.shape;
+  shape.push_back(weight.type.shape[1]);
+  TensorType out;
+  out.dtype = weight.type.dtype;
+  out.device = check::device(in, {&weight, &indices});
+  out.shape = shape;
+  out.strides = contiguous_strides(shape);
+  return in.make(std::move(out));
+}
+
+Arg embedding_meta(Call& in) {
+  if (in.has("max_norm")) in.unsupported("max_norm, which changes the weight");
+  if (in.flag("sparse")) in.unsupported("sparse gradients");
+  // ATen's padding_idx does not count from the end; -1 means none.
+  if (in.has("padding_idx") && in.integer("padding_idx") < 0) {
+    in.unsupported("a negative padding_idx");
+  }
+  return lookup(in, in.tensor("input"), in.tensor("weight"));
+}
+
+Arg embedding_weight_first_meta(Call& in) {
+  if (in.flag("sparse")) in.unsupported("sparse gradients");
+  return lookup(in, in.tensor("indices"), in.tensor("weight"));
+}
+
+}  // namespace
+
+constinit const Symbol embedding{
+    .schema = "embedding(Tensor input, Tensor weight, int? padding_idx=None, "
+              "float? max_norm=None, float norm_type=2.0, bool scale_grad_by_freq=False, "
+              "bool sparse=False) -> Tensor",
+    .torch = "torch.nn.functional.embedding",
+    .tags = kPure,
+    .meta = embedding_meta,
+    .aten = "embedding(weight, input, padding_idx ?? -1, scale_grad_by_freq, sparse)",
+};
+constinit const Symbol embedding_weight_first{
+    .schema = "embedding.weight_first(Tensor weight, Tensor indices, int padding_idx=-1, "
+              "bool scale_grad_by_freq=False, bool sparse=False) -> Tensor",
+    .torch = "torch.embedding",
+    .tags = kPure,
+    .meta = embedding_weight_first_meta,
+};
+
+std::span<const Symbol* const> embedding_family() {
+  static constexpr const Symbol* kRows[] = {
+#define X(name) &name,
+      FULMEN_EMBEDDING_OPS(X)
+#undef X
+  };
+  return kRows;
+}
 
 }  // namespace fulmen::ops

@@ -35,5 +35,6 @@ std::span<const Symbol* const> creation_family();
 std::span<const Symbol* const> conversion_family();
 std::span<const Symbol* const> state_family();
 std::span<const Symbol* const> prologue_family();
+std::span<const Symbol* const> control_family();
 
 }  // namespace fulmen::ops

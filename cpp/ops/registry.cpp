@@ -1,5 +1,6 @@
 #include "ops/registry.h"
 
+#include <algorithm>
 #include <mutex>
 #include <shared_mutex>
 #include <string>
@@ -102,6 +103,11 @@ struct Registry::Storage {
   std::unordered_map<std::string, const Symbol*> by_name;
   std::unordered_map<std::string, std::vector<const Symbol*>> by_torch_name;
   std::unordered_map<std::string, const Symbol*> opaque;
+
+  void add_torch_names(const Symbol& symbol, SymbolInfo& info) {
+    if (!info.torch_names.empty()) info.rivals = by_torch_name[info.torch_names[0]];
+    for (const std::string& name : info.torch_names) by_torch_name[name].push_back(&symbol);
+  }
 };
 
 Registry& Registry::get() {
@@ -125,10 +131,12 @@ const Symbol& Registry::add(const Symbol& row) {
     internal_error("two rows are named ", row_info.schema.name);
   }
   symbols_.push_back(&row);
-  for (const std::string& name : row_info.torch_names) {
-    storage_->by_torch_name[name].push_back(&row);
-  }
+  storage_->add_torch_names(row, row_info);
   if (!inplace_names.empty()) {
+    // The first name is printed: mul_ rather than __imul__.
+    std::stable_partition(inplace_names.begin(), inplace_names.end(), [](const std::string& name) {
+      return !name.starts_with("operator.") && name.find("__") == std::string::npos;
+    });
     auto twin = std::make_unique<Symbol>();
     auto twin_info = std::make_unique<SymbolInfo>();
     twin->schema = row.schema;
@@ -144,9 +152,7 @@ const Symbol& Registry::add(const Symbol& row) {
     twin_info->functional = &row;
     row_info.inplace = twin.get();
     storage_->by_name.emplace(twin_info->schema.name, twin.get());
-    for (const std::string& name : inplace_names) {
-      storage_->by_torch_name[name].push_back(twin.get());
-    }
+    storage_->add_torch_names(*twin, *twin_info);
     symbols_.push_back(twin.get());
     storage_->infos.push_back(std::move(twin_info));
     storage_->made.push_back(std::move(twin));
@@ -163,7 +169,8 @@ Registry::Registry() : storage_(std::make_shared<Storage>()) {
         ops::shape_family(), ops::indexing_family(), ops::matmul_family(), ops::conv_family(),
         ops::pooling_family(), ops::interpolate_family(), ops::norm_family(), ops::attention_family(),
         ops::embedding_family(), ops::loss_family(), ops::random_family(),
-        ops::creation_family(), ops::conversion_family(), ops::state_family(), ops::prologue_family()}) {
+        ops::creation_family(), ops::conversion_family(), ops::state_family(), ops::prologue_family(),
+        ops::control_family()}) {
     for (const Symbol* row : family) add(*row);
   }
 }
@@ -206,7 +213,7 @@ const Symbol& Registry::define(std::string_view schema, std::string_view torch_n
   symbol->info = info.get();
   const Symbol& result = *symbol;
   storage_->by_name.emplace(info->schema.name, &result);
-  for (const std::string& name : info->torch_names) storage_->by_torch_name[name].push_back(&result);
+  storage_->add_torch_names(result, *info);
   storage_->infos.push_back(std::move(info));
   storage_->made.push_back(std::move(symbol));
   return result;

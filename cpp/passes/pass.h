@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ir/trace.h"
+
+namespace fulmen {
+
+struct PassOptions {
+  bool verify = true;
+  bool paranoid = false;  // a pass that claims to have changed nothing must return an equal trace
+  bool dump = false;      // print every changed trace to stderr
+  std::vector<std::string> disabled;  // passes by name
+};
+
+struct PassTiming {
+  std::string_view pass;
+  int64_t microseconds = 0;
+  bool changed = false;
+};
+
+// Why a pass left something as it was.
+struct PassNote {
+  std::string_view pass;
+  std::string text;
+};
+
+// What the passes of one compilation share.
+struct PassContext {
+  PassOptions options;
+  int64_t fuel = -1;  // rewrites that may still be made; negative: any number
+  std::vector<Trace>* stages = nullptr;  // every changed trace is kept here
+  std::vector<PassTiming> timings;
+  std::vector<PassNote> notes;
+
+  // A pass asks before each rewrite, so that a wrong one can be found by bisection.
+  bool take_fuel() { return fuel < 0 || fuel-- > 0; }
+  void note(std::string_view pass, std::string text) { notes.push_back({pass, std::move(text)}); }
+};
+
+enum class Needs : uint8_t { kAnyTrace, kFunctionalTrace };
+
+// A step of the compiler. `run` never changes its input; it returns the same body, provenance
+// included, when there was nothing to do.
+struct Pass {
+  std::string_view name;   // "dce", as flags name it
+  std::string_view title;  // "Dead code elimination", as traces name it
+  Trace (*run)(const Trace& trace, PassContext& ctx);
+  Needs needs;
+  std::string_view why;
+};
+
+// The one way to run a pass: time → run → if changed: provenance, keep the stage, verify → dump.
+// A pass whose needs the trace does not meet, or that a flag disables, is skipped.
+Trace run_pass(const Pass& pass, const Trace& trace, PassContext& ctx);
+
+// "Constructed by Dead code elimination (took 12 microseconds)"
+std::string provenance_text(std::string_view title, int64_t microseconds);
+
+}  // namespace fulmen
