@@ -107,8 +107,8 @@ TEST_CASE_FIXTURE(Fixture, "shapes broadcast") {
   check("add", {tensor(DType::kFloat32, {2, 3, 4}), tensor(DType::kFloat32, {4})}, "f32[2, 3, 4]");
   check("add", {tensor(DType::kFloat32, {}), tensor(DType::kFloat32, {0, 3})}, "f32[0, 3]");
   check("add", {tensor(DType::kFloat32, {0, 1}), tensor(DType::kFloat32, {1, 3})}, "f32[0, 3]");
-  check("maximum", {tensor(DType::kFloat32, {5, 1, 2}),
-        tensor(DType::kFloat32, {3, 1})}, "f32[5, 3, 2]");
+  check("maximum", {tensor(DType::kFloat32, {5, 1, 2}), tensor(DType::kFloat32, {3, 1})},
+        "f32[5, 3, 2]");
 }
 
 TEST_CASE_FIXTURE(Fixture, "strides follow the order of the operands") {
@@ -120,14 +120,14 @@ TEST_CASE_FIXTURE(Fixture, "strides follow the order of the operands") {
         tensor(DType::kFloat32, {2, 3, 4})}, "f32[2, 3, 4]{3, 1, 6}");
   check("add", {tensor(DType::kFloat32, {2, 3, 4}),
         tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6})}, "f32[2, 3, 4]");
-  check("add", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}),
-        tensor(DType::kFloat32, {4})}, "f32[2, 3, 4]{3, 1, 6}");
+  check("add", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}), tensor(DType::kFloat32, {4})},
+        "f32[2, 3, 4]{3, 1, 6}");
   check("add", {tensor(DType::kFloat32, {3, 1, 1}),
         tensor(DType::kFloat32, {2, 3, 4, 5}, {60, 1, 15, 3})}, "f32[2, 3, 4, 5]{60, 1, 15, 3}");
-  check("add", {tensor(DType::kFloat32, {2, 3, 4, 5}, {60, 1, 15, 3}), Arg(1)}, "f32[2, 3, 4,
-        5]{60, 1, 15, 3}");
-  check("relu", {tensor(DType::kFloat32, {2, 3, 4, 5}, {60, 1, 15, 3})}, "f32[2, 3, 4, 5]{60, 1,
-        15, 3}");
+  check("add", {tensor(DType::kFloat32, {2, 3, 4, 5}, {60, 1, 15, 3}), Arg(1)},
+        "f32[2, 3, 4, 5]{60, 1, 15, 3}");
+  check("relu", {tensor(DType::kFloat32, {2, 3, 4, 5}, {60, 1, 15, 3})},
+        "f32[2, 3, 4, 5]{60, 1, 15, 3}");
   check("exp", {tensor(DType::kFloat32, {1, 3, 1}, {1, 1, 3})}, "f32[1, 3, 1]");
   check("exp", {tensor(DType::kFloat32, {2, 0, 3}, {1, 2, 2})}, "f32[2, 0, 3]");
   check("add", {tensor(DType::kFloat32, {1, 3, 1}, {1, 1, 3}), Arg(1)}, "f32[1, 3, 1]{1, 1, 3}");
@@ -143,16 +143,16 @@ TEST_CASE_FIXTURE(Fixture, "reductions are contiguous") {
   check("sum.dim", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}), Arg(1)}, "f32[2, 4]");
   check("sum.dim", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}), list({0, -1}), Arg(true)},
         "f32[1, 3, 1]");
-  check("mean.dim", {tensor(DType::kFloat32, {2, 3, 4, 5}, {60, 1, 15, 3}), Arg(1)}, "f32[2, 4,
-        5]");
+  check("mean.dim", {tensor(DType::kFloat32, {2, 3, 4, 5}, {60, 1, 15, 3}), Arg(1)},
+        "f32[2, 4, 5]");
   check("amax", {tensor(DType::kFloat32, {}), Arg(0)}, "f32[]");
   check("max.dim", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}), Arg(-1)}, "f32[2, 3] i64[2, 3]");
-  check("var_mean.dim", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}), Arg(0)}, "f32[3, 4] f32[3,
-        4]");
+  check("var_mean.dim", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}), Arg(0)},
+        "f32[3, 4] f32[3, 4]");
   check("softmax", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}), Arg(-1)}, "f32[2, 3, 4]");
   check("cumsum", {tensor(DType::kInt32, {3, 4}, {1, 3}), Arg(0)}, "i64[3, 4]");
-  check("sort", {tensor(DType::kFloat32, {3, 4}, {1, 3}), Arg(0)}, "f32[3, 4]{1, 3} i64[3, 4]{1,
-        3}");
+  check("sort", {tensor(DType::kFloat32, {3, 4}, {1, 3}), Arg(0)},
+        "f32[3, 4]{1, 3} i64[3, 4]{1, 3}");
   check("topk", {tensor(DType::kFloat32, {3, 4}, {1, 3}), Arg(2)}, "f32[3, 2] i64[3, 2]");
   check("sum", {tensor(DType::kFloat32, {0, 3})}, "f32[]");
 }
