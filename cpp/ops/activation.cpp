@@ -126,6 +126,11 @@ constinit const Symbol elu{
       const Arg tail = expm1(x) * in["alpha"];
       return math.down(where(gt(x, 0), x, tail));
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      return grads(in, {math.down(where(gt(x, 0), g, g * (exp(x) * in["alpha"])))});
+    },
     .aten = "elu(input, alpha)",
 };
 constinit const Symbol selu{
@@ -138,6 +143,12 @@ constinit const Symbol selu{
       const Arg x = math.up(in["input"]);
       const Arg tail = expm1(x) * (kSeluAlpha * kSeluScale);
       return math.down(where(gt(x, 0), x * kSeluScale, tail));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      const Arg tail = g * (exp(x) * (kSeluAlpha * kSeluScale));
+      return grads(in, {math.down(where(gt(x, 0), g * kSeluScale, tail))});
     },
     .aten = "selu(input)",
 };
@@ -152,6 +163,11 @@ constinit const Symbol celu{
       const double alpha = in.real("alpha");
       const Arg tail = expm1(x * (1.0 / alpha)) * alpha;
       return math.down(where(gt(x, 0), x, tail));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      return grads(in, {math.down(where(gt(x, 0), g, g * exp(x * (1.0 / in.real("alpha")))))});
     },
     .aten = "celu(input, alpha)",
 };
@@ -215,6 +231,12 @@ constinit const Symbol mish{
       const Arg x = math.up(in["input"]);
       return math.down(x * tanh(log1p(exp(x))));
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      const Arg t = tanh(log1p(exp(x)));
+      return grads(in, {math.down(g * (t + x * sigmoid(x) * (1.0 - t * t)))});
+    },
     .aten = "mish(input)",
 };
 constinit const Symbol hardswish{
@@ -227,6 +249,12 @@ constinit const Symbol hardswish{
       const Arg x = math.up(in["input"]);
       return math.down(x * clamp(x + 3.0, 0.0, 6.0) / 6.0);
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      const Arg middle = where(lt(x, 3.0), g * (x / 3.0 + 0.5), g);
+      return grads(in, {math.down(where(le(x, -3.0), 0.0, middle))});
+    },
     .aten = "hardswish(input)",
 };
 constinit const Symbol hardsigmoid{
@@ -238,6 +266,12 @@ constinit const Symbol hardsigmoid{
       Opmath math(in);
       const Arg x = math.up(in["input"]);
       return math.down(clamp(x + 3.0, 0.0, 6.0) / 6.0);
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      const Arg inside = logical_and(gt(x, -3.0), lt(x, 3.0));
+      return grads(in, {math.down(where(inside, g / 6.0, 0.0))});
     },
     .aten = "hardsigmoid(input)",
 };
@@ -255,6 +289,19 @@ constinit const Symbol gelu{
       }
       return math.down(x * 0.5 * (erf(x * 0.7071067811865476) + 1.0));
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      if (in.text("approximate") == "tanh") {
+        const Arg square = x * x;
+        const Arg t = tanh((x + x * square * 0.044715) * 0.7978845608028654);
+        const Arg inner = (square * 0.134145 + 1.0) * 0.7978845608028654;
+        return grads(in, {math.down(g * ((t + 1.0) * 0.5 + x * 0.5 * (1.0 - t * t) * inner))});
+      }
+      const Arg cdf = (erf(x * 0.7071067811865476) + 1.0) * 0.5;
+      const Arg pdf = exp(x * x * -0.5) * 0.3989422804014327;
+      return grads(in, {math.down(g * (cdf + x * pdf))});
+    },
 };
 constinit const Symbol softplus{
     .schema = "softplus(Tensor input, Scalar beta=1, Scalar threshold=20) -> Tensor",
@@ -266,6 +313,12 @@ constinit const Symbol softplus{
       const Arg x = math.up(in["input"]);
       const Arg scaled = x * in["beta"];
       return math.down(where(gt(scaled, in["threshold"]), x, log1p(exp(scaled)) / in["beta"]));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      const Arg scaled = x * in["beta"], z = exp(scaled);
+      return grads(in, {math.down(where(gt(scaled, in["threshold"]), g, g * z / (z + 1.0)))});
     },
 };
 constinit const Symbol hardshrink{
