@@ -7,6 +7,7 @@
 #include "ops/families.h"
 #include "ops/lane.h"
 #include "ops/select.h"
+#include "ops/shape.h"
 #include "ops/special.h"
 
 namespace fulmen::ops {
@@ -109,7 +110,8 @@ constinit const Symbol hardtanh{
     .meta = hardtanh_meta,
     .decompose = [](Call& in) -> Arg { return clamp(in["input"], in["min_val"], in["max_val"]); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, where(logical_and(gt(in[0], in["min_val"]), lt(in[0], in["max_val"])), grad, 0.0));
+      const Arg inside = logical_and(gt(in[0], in["min_val"]), lt(in[0], in["max_val"]));
+      return first_grad(in, where(inside, grad, 0.0));
     },
     .aten = "hardtanh(input, min_val, max_val)",
 };
@@ -124,6 +126,11 @@ constinit const Symbol elu{
       const Arg tail = expm1(x) * in["alpha"];
       return math.down(where(gt(x, 0), x, tail));
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      return grads(in, {math.down(where(gt(x, 0), g, g * (exp(x) * in["alpha"])))});
+    },
     .aten = "elu(input, alpha)",
 };
 constinit const Symbol selu{
@@ -136,6 +143,12 @@ constinit const Symbol selu{
       const Arg x = math.up(in["input"]);
       const Arg tail = expm1(x) * (kSeluAlpha * kSeluScale);
       return math.down(where(gt(x, 0), x * kSeluScale, tail));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      const Arg tail = g * (exp(x) * (kSeluAlpha * kSeluScale));
+      return grads(in, {math.down(where(gt(x, 0), g * kSeluScale, tail))});
     },
     .aten = "selu(input)",
 };
@@ -150,6 +163,11 @@ constinit const Symbol celu{
       const double alpha = in.real("alpha");
       const Arg tail = expm1(x * (1.0 / alpha)) * alpha;
       return math.down(where(gt(x, 0), x, tail));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      return grads(in, {math.down(where(gt(x, 0), g, g * exp(x * (1.0 / in.real("alpha")))))});
     },
     .aten = "celu(input, alpha)",
 };
@@ -196,8 +214,10 @@ constinit const Symbol silu{
       return math.down(x / (exp(-x) + 1.0));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      const Arg s = sigmoid(in[0]);
-      return first_grad(in, grad * (s * (in[0] * (1.0 - s) + 1.0)));
+      real_grad(in, grad);
+      Opmath math(in);
+      const Arg x = math.up(in[0]), s = sigmoid(x);
+      return grads(in, {math.down(math.up(grad) * (s * (x * (1.0 - s) + 1.0)))});
     },
     .aten = "silu(input)",
 };
@@ -211,6 +231,12 @@ constinit const Symbol mish{
       const Arg x = math.up(in["input"]);
       return math.down(x * tanh(log1p(exp(x))));
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      const Arg t = tanh(log1p(exp(x)));
+      return grads(in, {math.down(g * (t + x * sigmoid(x) * (1.0 - t * t)))});
+    },
     .aten = "mish(input)",
 };
 constinit const Symbol hardswish{
@@ -223,6 +249,12 @@ constinit const Symbol hardswish{
       const Arg x = math.up(in["input"]);
       return math.down(x * clamp(x + 3.0, 0.0, 6.0) / 6.0);
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      const Arg middle = where(lt(x, 3.0), g * (x / 3.0 + 0.5), g);
+      return grads(in, {math.down(where(le(x, -3.0), 0.0, middle))});
+    },
     .aten = "hardswish(input)",
 };
 constinit const Symbol hardsigmoid{
@@ -234,6 +266,12 @@ constinit const Symbol hardsigmoid{
       Opmath math(in);
       const Arg x = math.up(in["input"]);
       return math.down(clamp(x + 3.0, 0.0, 6.0) / 6.0);
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      const Arg inside = logical_and(gt(x, -3.0), lt(x, 3.0));
+      return grads(in, {math.down(where(inside, g / 6.0, 0.0))});
     },
     .aten = "hardsigmoid(input)",
 };
@@ -251,6 +289,19 @@ constinit const Symbol gelu{
       }
       return math.down(x * 0.5 * (erf(x * 0.7071067811865476) + 1.0));
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      if (in.text("approximate") == "tanh") {
+        const Arg square = x * x;
+        const Arg t = tanh((x + x * square * 0.044715) * 0.7978845608028654);
+        const Arg inner = (square * 0.134145 + 1.0) * 0.7978845608028654;
+        return grads(in, {math.down(g * ((t + 1.0) * 0.5 + x * 0.5 * (1.0 - t * t) * inner))});
+      }
+      const Arg cdf = (erf(x * 0.7071067811865476) + 1.0) * 0.5;
+      const Arg pdf = exp(x * x * -0.5) * 0.3989422804014327;
+      return grads(in, {math.down(g * (cdf + x * pdf))});
+    },
 };
 constinit const Symbol softplus{
     .schema = "softplus(Tensor input, Scalar beta=1, Scalar threshold=20) -> Tensor",
@@ -262,6 +313,12 @@ constinit const Symbol softplus{
       const Arg x = math.up(in["input"]);
       const Arg scaled = x * in["beta"];
       return math.down(where(gt(scaled, in["threshold"]), x, log1p(exp(scaled)) / in["beta"]));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      Opmath math(in);
+      const Arg x = math.up(in[0]), g = math.up(grad);
+      const Arg scaled = x * in["beta"], z = exp(scaled);
+      return grads(in, {math.down(where(gt(scaled, in["threshold"]), g, g * z / (z + 1.0)))});
     },
 };
 constinit const Symbol hardshrink{
@@ -299,7 +356,7 @@ constinit const Symbol log_sigmoid{
     .meta = log_sigmoid_meta,
     .decompose = [](Call& in) -> Arg {
       Opmath math(in);
-      const Arg x = math.up(made_contiguous(in["input"]));
+      const Arg x = math.up(contiguous(in["input"]));
       return math.down(clamp_max(x, 0.0) - log1p(exp(-abs(x))));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -325,6 +382,15 @@ constinit const Symbol glu{
     .torch = "torch.nn.functional.glu torch._C._nn.glu",
     .tags = kPure,
     .meta = glu_meta,
+    .decompose = [](Call& in) -> Arg {
+      const Arg x = in["input"];
+      const TensorType& type = in.type("input");
+      const int64_t dim = meta::wrap_dim(in, in.integer("dim"), type.ndim());
+      const int64_t half = type.shape[dim].value() / 2;
+      Opmath math(in);
+      const Arg a = math.up(narrow(x, dim, 0, half)), b = math.up(narrow(x, dim, half, half));
+      return math.down(a * sigmoid(b));
+    },
 };
 constinit const Symbol prelu{
     .schema = "prelu(Tensor input, Tensor weight) -> Tensor",

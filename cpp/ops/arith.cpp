@@ -24,7 +24,7 @@ Arg record(const Symbol& symbol, std::initializer_list<Arg> all) {
 }
 
 Arg converted(const Arg& a, DType dtype) {
-  return a.tensor()->type.dtype == dtype ? a : record(convert, {a, dtype, Arg()});
+  return a.tensor()->type.dtype == dtype ? a : record(convert, {a, dtype});
 }
 
 Arg scaled(const Arg& a, const Arg& factor) {
@@ -42,11 +42,6 @@ Arg scaled(const Arg& a, const Arg& factor) {
     return n.kind() == Arg::Kind::kFloat ? n.real() : static_cast<double>(n.integer());
   };
   return Arg(real(a) * real(factor));
-}
-
-Arg made_contiguous(const Arg& a) {
-  if (a.tensor()->type.strides == contiguous_strides(a.tensor()->type.shape)) return a;
-  return record(convert, {a, Arg(), Arg::named(Arg::Kind::kMemoryFormat, "contiguous_format")});
 }
 
 namespace {

@@ -29,9 +29,6 @@ Arg scaled(const Arg& a, const Arg& factor);
 // The tensor `a` in another dtype; itself if it has that dtype.
 Arg converted(const Arg& a, DType dtype);
 
-// The tensor `a` with contiguous strides; itself if it has them.
-Arg made_contiguous(const Arg& a);
-
 // Computes as ATen does on float16 and bfloat16: in float32, rounded once at the end.
 class Opmath {
  public:

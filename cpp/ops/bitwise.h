@@ -4,7 +4,8 @@
 
 namespace fulmen::ops {
 
-// Bitwise and logical operations. See pointwise.h for the list.
+// Bitwise and logical operations.
+// One name per row, in the order in which overloads are tried; see pointwise.h.
 #define FULMEN_BITWISE_OPS(X) \
   X(bitwise_and) X(bitwise_and_number_first) X(bitwise_or) X(bitwise_or_number_first) \
   X(bitwise_xor) X(bitwise_xor_number_first) X(bitwise_left_shift) \

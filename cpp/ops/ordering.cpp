@@ -1,12 +1,21 @@
 #include "ops/ordering.h"
 
+#include "ops/arith.h"
+#include "ops/comparison.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
-#include "ops/pointwise.h"
 #include "ops/reduce.h"
+#include "ops/reduction.h"
 
 namespace fulmen::ops {
 namespace {
+
+// The gradient is shared by the elements that equal the extremum.
+Args extremum_grad(Call& in, const Arg& out, const Arg& grad) {
+  const Arg taken = eq(in[0], meta::spread(in, out));
+  const Arg count = sum_dim(taken, in["dim"], true);
+  return grads(in, {meta::spread(in, grad) * taken / count});
+}
 
 Arg amax_meta(Call& in) {
   meta::require(in, in.type("input").dtype, meta::kReals);
@@ -99,12 +108,18 @@ constinit const Symbol amax{
     .torch = "torch.amax torch.Tensor.amax",
     .tags = kPure | kReduction,
     .meta = amax_meta,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return extremum_grad(in, out, grad);
+    },
 };
 constinit const Symbol amin{
     .schema = "amin(Tensor input, int[1]? dim=(), bool keepdim=False) -> Tensor",
     .torch = "torch.amin torch.Tensor.amin",
     .tags = kPure | kReduction,
     .meta = amax_meta,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return extremum_grad(in, out, grad);
+    },
 };
 constinit const Symbol aminmax{
     .schema = "aminmax(Tensor input, *, int? dim=None, bool keepdim=False) -> (Tensor, Tensor)",
@@ -113,7 +128,9 @@ constinit const Symbol aminmax{
     .meta = aminmax_meta,
     .decompose = [](Call& in) -> Arg {
       const Arg dims = in.has("dim") ? in["dim"] : in.ints({});
-      return in.tuple({amin(in["input"], dims, in["keepdim"]), amax(in["input"], dims, in["keepdim"])});
+      const Arg x = in["input"], keepdim = in["keepdim"];
+      const Arg low = amin(x, dims, keepdim);
+      return in.tuple({low, amax(x, dims, keepdim)});
     },
 };
 constinit const Symbol max{

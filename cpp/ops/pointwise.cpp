@@ -1,6 +1,7 @@
 #include "ops/pointwise.h"
 
 #include "ops/arith.h"
+#include "ops/bitwise.h"
 #include "ops/comparison.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
@@ -17,8 +18,8 @@ void check_subtraction(Call& in) {
     const DType dtype = a.is_tensor() ? a.tensor()->type.dtype : meta::scalar_dtype(in, a);
     if (dtype == DType::kBool) {
       in.fail(ErrorKind::kRuntime, "bool-subtraction",
-              "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying "
-              "to invert a mask, use the `~` or `logical_not()` operator instead.");
+              "Subtraction, the `-` operator, with a bool tensor is not supported. If you are "
+              "trying to invert a mask, use the `~` or `logical_not()` operator instead.");
     }
   }
 }
@@ -281,6 +282,10 @@ constinit const Symbol remainder{
              "torch.Tensor.__imod__ operator.imod torch.Tensor.remainder_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      const Arg other = in[1].is_tensor() ? -(grad * floor_divide(in[0], in[1])) : Arg();
+      return grads(in, {grad, other});
+    },
     .lane = Lane::kRemainder,
 };
 constinit const Symbol remainder_number_first{
@@ -306,6 +311,10 @@ constinit const Symbol fmod{
     .torch = "torch.fmod torch.Tensor.fmod torch.Tensor.fmod_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      const Arg other = in[1].is_tensor() ? -(grad * trunc(in[0] / in[1])) : Arg();
+      return grads(in, {grad, other});
+    },
     .lane = Lane::kFmod,
 };
 constinit const Symbol maximum{
@@ -333,6 +342,10 @@ constinit const Symbol fmax{
     .torch = "torch.fmax torch.Tensor.fmax",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      const Arg taken = logical_or(ge(in[0], in[1]), isnan(in[1]));
+      return grads(in, {where(taken, grad, 0.0), where(taken, 0.0, grad)});
+    },
     .lane = Lane::kFmax,
 };
 constinit const Symbol fmin{
@@ -340,6 +353,10 @@ constinit const Symbol fmin{
     .torch = "torch.fmin torch.Tensor.fmin",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      const Arg taken = logical_or(le(in[0], in[1]), isnan(in[1]));
+      return grads(in, {where(taken, grad, 0.0), where(taken, 0.0, grad)});
+    },
     .lane = Lane::kFmin,
 };
 constinit const Symbol atan2{
@@ -369,6 +386,9 @@ constinit const Symbol copysign{
     .torch = "torch.copysign torch.Tensor.copysign torch.Tensor.copysign_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return grads(in, {grad * where(eq(in[0], 0), 0.0, out / in[0])});
+    },
     .lane = Lane::kCopysign,
 };
 constinit const Symbol nextafter{
@@ -383,6 +403,10 @@ constinit const Symbol logaddexp{
     .torch = "torch.logaddexp torch.Tensor.logaddexp",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kInexact, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      real_grad(in, grad);
+      return grads(in, {grad / (exp(in[1] - in[0]) + 1.0), grad / (exp(in[0] - in[1]) + 1.0)});
+    },
 };
 constinit const Symbol logaddexp2{
     .schema = "logaddexp2(Tensor input, Tensor other) -> Tensor",

@@ -4,8 +4,9 @@
 
 namespace fulmen::ops {
 
-// Arithmetic of two tensors. One name per row of the source file, in order: a row that is missing there is a
-// link error, a name missing here an unused-constant warning.
+// Arithmetic of two tensors.
+// One name per row of the source file, in the order in which overloads are tried: a row that is
+// missing there is a link error, a name missing here an unused-constant warning.
 #define FULMEN_POINTWISE_OPS(X) \
   X(add) X(add_alpha) X(add_number_first) X(sub) X(sub_alpha) X(sub_number_first) X(rsub) \
   X(rsub_alpha) X(mul) X(mul_number_first) X(div) X(div_mode) X(rdiv) X(div_number_first) \

@@ -3,9 +3,12 @@
 #include <cmath>
 
 #include "ops/arith.h"
+#include "ops/bitwise.h"
+#include "ops/comparison.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
 #include "ops/lane.h"
+#include "ops/select.h"
 
 namespace fulmen::ops {
 namespace {
@@ -63,8 +66,14 @@ constinit const Symbol pow{
              "operator.ipow torch.Tensor.pow_",
     .tags = kElementwise,
     .meta = pow_meta,
-    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      if (in[1].is_tensor()) in.unsupported("the gradient of the exponent");
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      real_grad(in, grad);
+      if (in[1].is_tensor()) {
+        const Arg x = in[0], e = in[1];
+        const Arg base = where(eq(e, 0.0), 0.0, grad * (e * pow(x, e - 1.0)));
+        const Arg zero = logical_and(eq(x, 0.0), ge(e, 0.0));
+        return grads(in, {base, grad * where(zero, 0.0, out * log(x))});
+      }
       const double exponent = in.real("exponent");
       if (exponent == 0.0) return first_grad(in, Arg());
       return first_grad(in, grad * (pow(in[0], exponent - 1.0) * exponent));

@@ -4,7 +4,8 @@
 
 namespace fulmen::ops {
 
-// Powers. See pointwise.h for the list.
+// Powers.
+// One name per row, in the order in which overloads are tried; see pointwise.h.
 #define FULMEN_POWER_OPS(X) \
   X(pow) X(pow_scalar) X(rpow) X(float_power) X(float_power_scalar)
 

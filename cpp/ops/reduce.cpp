@@ -1,5 +1,7 @@
 #include "ops/reduce.h"
 
+#include "ops/shape.h"
+
 namespace fulmen::meta {
 namespace {
 
@@ -45,6 +47,16 @@ Dim reduced_count(const Call& in) {
     if (mask[i]) count = count * in.type("input").shape[i];
   }
   return count;
+}
+
+Arg spread(Call& in, const Arg& result) {
+  const auto mask = reduced(in);
+  const bool keepdim = in.symbol().info->schema.index("keepdim") >= 0 && in.flag("keepdim");
+  Arg wide = result;
+  for (size_t i = 0; i < mask.size(); ++i) {
+    if (mask[i] && !keepdim) wide = ops::unsqueeze(wide, static_cast<int64_t>(i));
+  }
+  return ops::expand(wide, in.dims_arg(in.type("input").shape));
 }
 
 bool reduces_nothing(const Call& in) {

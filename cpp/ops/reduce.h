@@ -13,4 +13,7 @@ Dim reduced_count(const Call& in);
 // True when a reduced dimension has no elements.
 bool reduces_nothing(const Call& in);
 
+// `result`, a tensor of the reduction's result shape, as a view of the input's shape.
+Arg spread(Call& in, const Arg& result);
+
 }  // namespace fulmen::meta

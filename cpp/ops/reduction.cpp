@@ -15,6 +15,11 @@
 namespace fulmen::ops {
 namespace {
 
+// Every element of a sum has its gradient.
+Args spread_grad(Call& in, const Arg& grad) {
+  return grads(in, {converted(meta::spread(in, grad), in.type("input").dtype)});
+}
+
 Arg sum_meta(Call& in) {
   const DType own = in.type("input").dtype;
   meta::require(in, own, meta::kAnyDType);
@@ -91,6 +96,7 @@ constinit const Symbol sum{
     .torch = "torch.sum torch.Tensor.sum",
     .tags = kPure | kReduction,
     .meta = sum_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return spread_grad(in, grad); },
 };
 constinit const Symbol sum_dim{
     .schema = "sum.dim(Tensor input, int[1]? dim, bool keepdim=False, *, dtype? dtype=None) -> "
@@ -98,6 +104,7 @@ constinit const Symbol sum_dim{
     .torch = "torch.sum torch.Tensor.sum",
     .tags = kPure | kReduction,
     .meta = sum_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return spread_grad(in, grad); },
 };
 constinit const Symbol nansum{
     .schema = "nansum(Tensor input, int[1]? dim=None, bool keepdim=False, *, dtype? dtype=None) "
@@ -115,6 +122,9 @@ constinit const Symbol mean{
       const Dim count = numel(in.type("input"));
       return record(sum, {in["input"], in["dtype"]}) / Arg(count);
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return spread_grad(in, grad / Arg(numel(in.type("input"))));
+    },
 };
 constinit const Symbol mean_dim{
     .schema = "mean.dim(Tensor input, int[1]? dim, bool keepdim=False, *, dtype? dtype=None) -> "
@@ -125,6 +135,9 @@ constinit const Symbol mean_dim{
     .decompose = [](Call& in) -> Arg {
       const Arg total = record(sum_dim, {in["input"], in["dim"], in["keepdim"], in["dtype"]});
       return total / Arg(meta::reduced_count(in));
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return spread_grad(in, grad / Arg(meta::reduced_count(in)));
     },
 };
 constinit const Symbol nanmean{
@@ -191,6 +204,10 @@ constinit const Symbol logsumexp{
       const Arg narrow = in.flag("keepdim") ? wide : amax(x, dim, false);
       return log(sum_dim(exp(x - shift), dim, in["keepdim"])) + where(isinf(narrow), 0, narrow);
     },
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      const Arg x = in[0];
+      return first_grad(in, meta::spread(in, grad) * exp(x - meta::spread(in, out)));
+    },
 };
 constinit const Symbol linalg_vector_norm{
     .schema = "linalg_vector_norm(Tensor input, Scalar ord=2, int[1]? dim=None, bool "
@@ -215,6 +232,15 @@ constinit const Symbol linalg_vector_norm{
       if (ord == 1.0) return math.down(sum_dim(abs(x), in["dim"], in["keepdim"]));
       if (ord == 2.0) return math.down(sqrt(sum_dim(square(abs(x)), in["dim"], in["keepdim"])));
       return math.down(pow(sum_dim(pow(abs(x), ord), in["dim"], in["keepdim"]), 1.0 / ord));
+    },
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      real_grad(in, grad);
+      if (in.has("dtype")) in.unsupported("the gradient with a dtype");
+      const Arg g = meta::spread(in, grad), x = in[0];
+      if (in.real("ord") == 1.0) return grads(in, {g * sgn(x)});
+      if (in.real("ord") != 2.0) in.unsupported("the gradient of this order");
+      const Arg norm = meta::spread(in, out);
+      return grads(in, {where(eq(norm, 0), 0.0, x * (g / norm))});
     },
 };
 constinit const Symbol norm{

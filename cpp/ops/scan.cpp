@@ -1,7 +1,9 @@
 #include "ops/scan.h"
 
+#include "ops/arith.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
+#include "ops/shape.h"
 
 namespace fulmen::ops {
 namespace {
@@ -54,6 +56,12 @@ constinit const Symbol cumsum{
     .torch = "torch.cumsum torch.Tensor.cumsum torch.Tensor.cumsum_",
     .tags = kPure,
     .meta = cumsum_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      const Arg dims = in.ints({{in.integer("dim")}});
+      const Arg g = flip(grad, dims);
+      const Arg total = flip(record(cumsum, {g, in["dim"], Arg()}), dims);
+      return grads(in, {converted(total, in.type("input").dtype)});
+    },
 };
 constinit const Symbol cumprod{
     .schema = "cumprod(Tensor input, int dim, *, dtype? dtype=None) -> Tensor",

@@ -4,7 +4,8 @@
 
 namespace fulmen::ops {
 
-// Operations that carry a value along a dimension. See pointwise.h for the list.
+// Operations that carry a value along a dimension.
+// One name per row, in the order in which overloads are tried; see pointwise.h.
 #define FULMEN_SCAN_OPS(X) \
   X(cumsum) X(cumprod) X(logcumsumexp) X(cummax) X(cummin) X(diff)
 

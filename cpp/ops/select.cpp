@@ -140,7 +140,7 @@ constinit const Symbol lerp_scalar{
       const double w = in.real("weight");
       Opmath math(in);
       const Arg a = math.up(in["input"]), b = math.up(in["end"]);
-      return math.down(std::abs(w) < 0.5 ? a + (b - a) * w : b - (b - a) * (1.0 - w));
+      return math.down(std::abs(w) < 0.5 ? a + (b - a) * w : (a - b) * (1.0 - w) + b);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       real_grad(in, grad);

@@ -5,6 +5,7 @@
 #include "ops/families.h"
 #include "ops/ordering.h"
 #include "ops/reduction.h"
+#include "ops/shape.h"
 
 namespace fulmen::ops {
 namespace {
@@ -34,15 +35,17 @@ constinit const Symbol softmax{
     .tags = kPure | kReduction,
     .meta = softmax_meta,
     .decompose = [](Call& in) -> Arg {
-      const Arg input = made_contiguous(input_of(in));
+      const Arg input = contiguous(input_of(in));
       Opmath math(input.tensor()->type.dtype);
       const Arg x = math.up(input), dim = in["dim"];
       const Arg e = exp(x - amax(x, dim, true));
       return math.down(e / sum_dim(e, dim, true));
     },
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      const Arg weighted = grad * out;
-      return first_grad(in, input_grad(in, weighted - out * sum_dim(weighted, in["dim"], true)));
+      Opmath math(out.tensor()->type.dtype);
+      const Arg y = math.up(out), weighted = math.up(grad) * y;
+      const Arg g = math.down(weighted - y * sum_dim(weighted, in["dim"], true));
+      return first_grad(in, input_grad(in, g));
     },
     .aten = "softmax(input, dim, dtype)",
 };
@@ -54,15 +57,16 @@ constinit const Symbol log_softmax{
     .tags = kPure | kReduction,
     .meta = softmax_meta,
     .decompose = [](Call& in) -> Arg {
-      const Arg input = made_contiguous(input_of(in));
+      const Arg input = contiguous(input_of(in));
       Opmath math(input.tensor()->type.dtype);
       const Arg x = math.up(input), dim = in["dim"];
       const Arg shifted = x - amax(x, dim, true);
       return math.down(shifted - log(sum_dim(exp(shifted), dim, true)));
     },
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      const Arg total = sum_dim(grad, in["dim"], true);
-      return first_grad(in, input_grad(in, grad - exp(out) * total));
+      Opmath math(out.tensor()->type.dtype);
+      const Arg g = math.up(grad), total = sum_dim(g, in["dim"], true);
+      return first_grad(in, input_grad(in, math.down(g - exp(math.up(out)) * total)));
     },
     .aten = "log_softmax(input, dim, dtype)",
 };

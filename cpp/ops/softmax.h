@@ -4,7 +4,8 @@
 
 namespace fulmen::ops {
 
-// Softmax and its like. See pointwise.h for the list.
+// Softmax and its like.
+// One name per row, in the order in which overloads are tried; see pointwise.h.
 #define FULMEN_SOFTMAX_OPS(X) \
   X(softmax) X(log_softmax) X(softmin)
 

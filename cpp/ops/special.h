@@ -4,7 +4,8 @@
 
 namespace fulmen::ops {
 
-// torch.special: error, gamma and Bessel functions, orthogonal polynomials. See pointwise.h for the list.
+// torch.special: error, gamma and Bessel functions, orthogonal polynomials.
+// One name per row, in the order in which overloads are tried; see pointwise.h.
 #define FULMEN_SPECIAL_OPS(X) \
   X(erf) X(erfc) X(erfinv) X(lgamma) X(digamma) X(i0) X(polygamma) X(special_entr) \
   X(special_erfcx) X(special_i0e) X(special_i1) X(special_i1e) X(special_ndtr) X(special_ndtri) \

@@ -3,10 +3,12 @@
 #include <algorithm>
 
 #include "ops/arith.h"
+#include "ops/comparison.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
 #include "ops/reduce.h"
 #include "ops/reduction.h"
+#include "ops/select.h"
 
 namespace fulmen::ops {
 namespace {
@@ -36,22 +38,33 @@ Arg average(Call& in) {
   return mean_over(in, in["input"], has_param(in, "keepdim") && in.flag("keepdim"));
 }
 
-Arg variance(Call& in) {
-  if (is_complex(in.type("input").dtype)) in.unsupported("the decomposition of a complex call");
+// What the sum of squares is divided by.
+double degrees_of_freedom(Call& in) {
   double correction = 1.0;
   if (has_param(in, "unbiased")) {
     correction = in.flag("unbiased") ? 1.0 : 0.0;
   } else if (in.has("correction")) {
     correction = in.real("correction");
   }
+  const double count = static_cast<double>(meta::reduced_count(in).value());
+  return std::max(count - correction, 0.0);
+}
+
+Arg variance(Call& in) {
+  if (is_complex(in.type("input").dtype)) in.unsupported("the decomposition of a complex call");
   Opmath math(in);
   const Arg x = math.up(in["input"]);
   const Arg squares = square(x - mean_over(in, x, true));
   const Arg dim = has_param(in, "dim") ? in["dim"] : Arg();
   const bool keepdim = has_param(in, "keepdim") && in.flag("keepdim");
   const Arg total = record(sum_dim, {squares, dim, keepdim, Arg()});
-  const double count = static_cast<double>(meta::reduced_count(in).value());
-  return math.down(total / std::max(count - correction, 0.0));
+  return math.down(total / degrees_of_freedom(in));
+}
+
+Arg variance_grad(Call& in, const Arg& grad) {
+  const Arg x = real_grad(in, in[0]);
+  const Arg centered = x - mean_over(in, x, true);
+  return meta::spread(in, grad) * (2.0 / degrees_of_freedom(in)) * centered;
 }
 
 }  // namespace
@@ -62,6 +75,9 @@ constinit const Symbol var{
     .tags = kPure | kReduction,
     .meta = moment_meta,
     .decompose = [](Call& in) -> Arg { return variance(in); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {variance_grad(in, grad)});
+    },
 };
 constinit const Symbol var_dim{
     .schema = "var.dim(Tensor input, int[1]? dim, bool unbiased=True, bool keepdim=False) -> "
@@ -70,6 +86,9 @@ constinit const Symbol var_dim{
     .tags = kPure | kReduction,
     .meta = moment_meta,
     .decompose = [](Call& in) -> Arg { return variance(in); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {variance_grad(in, grad)});
+    },
 };
 constinit const Symbol var_correction{
     .schema = "var.correction(Tensor input, int[1]? dim=None, *, Scalar? correction=None, bool "
@@ -78,6 +97,9 @@ constinit const Symbol var_correction{
     .tags = kPure | kReduction,
     .meta = moment_meta,
     .decompose = [](Call& in) -> Arg { return variance(in); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {variance_grad(in, grad)});
+    },
 };
 constinit const Symbol standard_deviation{
     .schema = "std(Tensor input, bool unbiased=True) -> Tensor",
@@ -87,6 +109,10 @@ constinit const Symbol standard_deviation{
     .decompose = [](Call& in) -> Arg {
       const Arg v = variance(in);
       return sqrt(v);
+    },
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      const Arg g = where(eq(out, 0), 0.0, grad / (out * 2.0));
+      return grads(in, {variance_grad(in, g)});
     },
 };
 constinit const Symbol standard_deviation_dim{
@@ -99,6 +125,10 @@ constinit const Symbol standard_deviation_dim{
       const Arg v = variance(in);
       return sqrt(v);
     },
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      const Arg g = where(eq(out, 0), 0.0, grad / (out * 2.0));
+      return grads(in, {variance_grad(in, g)});
+    },
 };
 constinit const Symbol standard_deviation_correction{
     .schema = "std.correction(Tensor input, int[1]? dim=None, *, Scalar? correction=None, bool "
@@ -109,6 +139,10 @@ constinit const Symbol standard_deviation_correction{
     .decompose = [](Call& in) -> Arg {
       const Arg v = variance(in);
       return sqrt(v);
+    },
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      const Arg g = where(eq(out, 0), 0.0, grad / (out * 2.0));
+      return grads(in, {variance_grad(in, g)});
     },
 };
 constinit const Symbol var_mean{

@@ -4,7 +4,8 @@
 
 namespace fulmen::ops {
 
-// Variance and standard deviation. See pointwise.h for the list.
+// Variance and standard deviation.
+// One name per row, in the order in which overloads are tried; see pointwise.h.
 #define FULMEN_STATISTICS_OPS(X) \
   X(var) X(var_dim) X(var_correction) X(standard_deviation) X(standard_deviation_dim) \
   X(standard_deviation_correction) X(var_mean) X(var_mean_dim) X(var_mean_correction) \

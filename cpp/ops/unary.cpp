@@ -36,16 +36,6 @@ Arg conj_meta(Call& in) {
   return preserved<meta::kComplexes>(in);
 }
 
-Arg convert_meta(Call& in) {
-  const TensorType& input = in.type("input");
-  const DType dtype = in.dtype("dtype").value_or(input.dtype);
-  if (!in.has("memory_format") || in.text("memory_format") == "preserve_format") {
-    return meta::like(in, dtype);
-  }
-  if (in.text("memory_format") != "contiguous_format") in.unsupported("this memory format");
-  return meta::fresh(in, input, input.shape, dtype);
-}
-
 Arg abs_meta(Call& in) {
   const DType own = in.type("input").dtype;
   if (is_complex(own)) return preserved<meta::kComplexes>(in, real_dtype(own));
@@ -483,6 +473,9 @@ constinit const Symbol nan_to_num{
     .torch = "torch.nan_to_num torch.Tensor.nan_to_num torch.nan_to_num_ torch.Tensor.nan_to_num_",
     .tags = kElementwise,
     .meta = [](Call& in) -> Arg { return preserved<meta::kAnyDType>(in); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return first_grad(in, grad * isfinite(in[0]));
+    },
 };
 constinit const Symbol deg2rad{
     .schema = "deg2rad(Tensor input) -> Tensor",
@@ -551,13 +544,12 @@ constinit const Symbol bitwise_not{
     .meta = meta::elementwise<meta::kIntegers, meta::Result::kCommon>,
     .lane = Lane::kBitNot,
 };
-// The conversion that decompositions record; to a contiguous layout with a memory format.
+// The conversion that decompositions record.
 constinit const Symbol convert{
-    .schema = "_to_copy(Tensor input, *, dtype? dtype=None, memory_format? memory_format=None) "
-              "-> Tensor",
+    .schema = "_to_copy(Tensor input, *, dtype dtype) -> Tensor",
     .torch = "torch.ops.aten._to_copy",
     .tags = kElementwise,
-    .meta = convert_meta,
+    .meta = [](Call& in) -> Arg { return meta::like(in, in.dtype("dtype")); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       return first_grad(in, converted(grad, in.type("input").dtype));
     },

@@ -4,7 +4,8 @@
 
 namespace fulmen::ops {
 
-// Functions of one tensor, element by element. See pointwise.h for the list.
+// Functions of one tensor, element by element.
+// One name per row, in the order in which overloads are tried; see pointwise.h.
 #define FULMEN_UNARY_OPS(X) \
   X(abs) X(neg) X(positive) X(reciprocal) X(square) X(sqrt) X(rsqrt) X(exp) X(exp2) X(expm1) \
   X(log) X(log2) X(log10) X(log1p) X(sin) X(cos) X(tan) X(asin) X(acos) X(atan) X(sinh) X(cosh) \
