@@ -45,9 +45,8 @@ TensorType created(Call& in, std::span<const Dim> shape, DType dtype) {
 
 void require_fits(const Call& in, const Arg& number, DType dtype) {
   const auto refuse = [&] { in.unsupported("a number that may not fit ", name(dtype)); };
-  if (is_complex(dtype) || number.kind() == Arg::Kind::kBool) return;
+  if (is_complex(dtype) || dtype == DType::kBool || number.kind() == Arg::Kind::kBool) return;
   if (number.kind() == Arg::Kind::kComplex) refuse();
-  if (dtype == DType::kBool) return;
   if (number.kind() == Arg::Kind::kFloat) {
     const double v = number.real();
     const bool finite = std::isfinite(v);
