@@ -43,6 +43,33 @@ TensorType created(Call& in, std::span<const Dim> shape, DType dtype) {
   return out;
 }
 
+void require_fits(const Call& in, const Arg& number, DType dtype) {
+  const auto refuse = [&] { in.unsupported("a number that may not fit ", name(dtype)); };
+  if (is_complex(dtype) || dtype == DType::kBool || number.kind() == Arg::Kind::kBool) return;
+  if (number.kind() == Arg::Kind::kComplex) refuse();
+  if (number.kind() == Arg::Kind::kFloat) {
+    const double v = number.real();
+    const bool finite = std::isfinite(v);
+    if (is_integral(dtype) && (!finite || std::abs(v) > 127)) refuse();
+    if (finite && dtype == DType::kFloat16 && std::abs(v) > 65504) refuse();
+    if (finite && is_floating(dtype) && std::abs(v) > 3.3e38 && dtype != DType::kFloat64) refuse();
+    return;
+  }
+  if (number.kind() != Arg::Kind::kInt) {
+    if (dtype != DType::kInt64 && !is_floating(dtype)) refuse();
+    return;
+  }
+  const int64_t limit = dtype == DType::kFloat16 ? 65504 : itemsize(dtype) == 1 ? 127
+                        : itemsize(dtype) == 2 && is_integral(dtype)            ? 32767
+                        : dtype == DType::kInt32                                ? 2147483647
+                                                                                : INT64_MAX;
+  if (number.integer() > limit || number.integer() < -limit) refuse();
+  if (number.integer() < 0 && (dtype == DType::kUInt8 || dtype == DType::kUInt16 ||
+                               dtype == DType::kUInt32 || dtype == DType::kUInt64)) {
+    refuse();
+  }
+}
+
 }  // namespace meta
 
 namespace ops {
@@ -65,18 +92,29 @@ Arg empty_meta(Call& in) {
 }
 
 Arg full_meta(Call& in) {
-  return in.make(meta::created(in, in.dims("size"), meta::scalar_dtype(in, in["fill_value"])));
+  const TensorType out =
+      meta::created(in, in.dims("size"), meta::scalar_dtype(in, in["fill_value"]));
+  meta::require_fits(in, in["fill_value"], out.dtype);
+  return in.make(out);
+}
+
+void require_fill_fits(Call& in, DType dtype) {
+  if (in.symbol().info->schema.index("fill_value") < 0) return;
+  meta::require_fits(in, in["fill_value"], dtype);
 }
 
 Arg like_meta(Call& in) {
   const TensorType& t = in.type("input");
   TensorType out = meta::created(in, t.shape, t.dtype);
+  require_fill_fits(in, out.dtype);
   out.strides = meta::format_strides(in, t, in["memory_format"]);
   return in.make(out);
 }
 
 Arg new_meta(Call& in) {
-  return in.make(meta::created(in, in.dims("size"), in.type("input").dtype));
+  const TensorType out = meta::created(in, in.dims("size"), in.type("input").dtype);
+  require_fill_fits(in, out.dtype);
+  return in.make(out);
 }
 
 struct Number {
@@ -101,17 +139,18 @@ Arg arange_meta(Call& in, const Arg& from, const Arg& to, const Arg& by) {
   TensorType out =
       meta::created(in, {}, integers ? DType::kInt64 : in.builder().default_dtype);
   if (is_complex(out.dtype) || out.dtype == DType::kBool) in.unsupported("dtype ", name(out.dtype));
-  const bool truncates = is_integral(out.dtype);
-  const double first = truncates ? static_cast<double>(start.integer) : start.real;
-  const double last = truncates ? static_cast<double>(end.integer) : end.real;
-  const double by_value = truncates ? static_cast<double>(step.integer) : step.real;
-  if (by_value == 0) in.fail(ErrorKind::kRuntime, "arange", "step must be nonzero");
-  if (by_value > 0 ? last < first : last > first) {
+  const auto zero_step = [&] {
+    in.fail(ErrorKind::kValue, "arange", "step must be nonzero");
+  };
+  if (step.real == 0) zero_step();
+  if (step.real > 0 ? end.real < start.real : end.real > start.real) {
     in.fail(ErrorKind::kRuntime, "arange",
             "upper bound and lower bound inconsistent with step sign");
   }
   int64_t size = 0;
   if (out.dtype == DType::kInt64) {
+    // Bounds and step are truncated first; other integer types truncate the values instead.
+    if (step.integer == 0) zero_step();
     const int64_t sign = step.integer > 0 ? 1 : -1;
     size = (end.integer - start.integer + step.integer - sign) / step.integer;
   } else {
@@ -336,7 +375,12 @@ constinit const Symbol scalar_tensor{
     .schema = "scalar_tensor(Scalar s, *, " FULMEN_FACTORY ") -> Tensor",
     .torch = "torch.scalar_tensor",
     .tags = kFactory,
-    .meta = [](Call& in) { return in.make(meta::created(in, {}, in.builder().default_dtype)); },
+    .meta =
+        [](Call& in) {
+          const TensorType out = meta::created(in, {}, in.builder().default_dtype);
+          meta::require_fits(in, in["s"], out.dtype);
+          return in.make(out);
+        },
 };
 constinit const Symbol complex{
     .schema = "complex(Tensor real, Tensor imag) -> Tensor",

@@ -9,6 +9,8 @@ namespace fulmen::meta {
 // (for new_* and *_like: the first tensor's). Leaves layouts, pinned memory and requires_grad=True
 // to the fallback.
 TensorType created(Call& in, std::span<const Dim> shape, DType dtype);
+// Leaves a number to the fallback when `dtype` may not hold it: eager refuses most of these.
+void require_fits(const Call& in, const Arg& number, DType dtype);
 
 }  // namespace fulmen::meta
 

@@ -33,7 +33,7 @@ Arg dropout_of(Call& in, std::string_view train, ErrorKind error, Noise kind) {
     }
   }
   if (kind == Noise::kFeature) {
-    if (t.ndim() < 2) {
+    if (t.ndim() < 2 && p < 1) {
       in.fail(ErrorKind::kRuntime, "feature-dropout",
               "Feature dropout requires at least 2 dimensions in the input");
     }

@@ -2,6 +2,7 @@
 
 #include "ops/creation.h"
 #include "ops/indexing.h"
+#include "ops/registry.h"
 #include "ops/shape.h"
 
 namespace fulmen::ops {
@@ -51,6 +52,7 @@ struct Indexed {
 };
 
 Indexed apply_views(Builder& b, const Arg& tensor, const Arg& index) {
+  Registry::get();  // rows can be called once it is built, and this may be the first call
   const Args parts = parts_of(index);
   const size_t ndim = tensor_of(tensor).type.ndim(), used = consumed(parts);
   if (used > ndim) {
@@ -115,6 +117,7 @@ Indexed apply_views(Builder& b, const Arg& tensor, const Arg& index) {
         put(a);
         break;
       }
+      case Arg::Kind::kString: throw Unsupported("a string as index");
       case Arg::Kind::kList: throw Unsupported("a list as index");
       default:
         fail(b, ErrorKind::kIndex, "index-type",

@@ -25,7 +25,6 @@ Arg factory_meta(Call& in, DType dtype) {
   return in.make(meta::created(in, in.dims("size"), dtype));
 }
 
-Arg float_factory_meta(Call& in) { return factory_meta(in, in.builder().default_dtype); }
 
 void require_range(Call& in, int64_t low, int64_t high) {
   if (low >= high) {
@@ -44,6 +43,12 @@ Arg like_meta(Call& in) {
 
 void require_floating(Call& in, DType t) {
   if (!is_floating(t)) in.unsupported("dtype ", name(t));
+}
+
+Arg float_factory_meta(Call& in) {
+  const DType dtype = in.dtype("dtype").value_or(in.builder().default_dtype);
+  require_floating(in, dtype);
+  return factory_meta(in, dtype);
 }
 
 Arg randint_like_meta(Call& in, int64_t low) {
@@ -87,13 +92,25 @@ Arg bernoulli_p_meta(Call& in) {
               "bernoulli_ expects p to be in [0, 1], but got p=", p);
     }
   }
-  return filled_meta(in);
+  require_default_generator(in);
+  if (is_complex(in.type("input").dtype)) in.unsupported("a complex tensor");
+  return meta::fresh(in, in.type("input"), in.type("input").shape, in.type("input").dtype);
 }
 
 Arg bernoulli_tensor_meta(Call& in) {
   Dims shape = in.type("input").shape;
+  if (is_zero(numel(in.type("input")))) in.unsupported("an empty tensor");
   meta::expand_strides(in, in.type("p"), shape);
   require_floating(in, in.type("p").dtype);
+  return filled_meta(in);
+}
+
+// Without bounds every type has its own; with them, eager's checks of bool are the fallback's.
+Arg random_filled_meta(Call& in) {
+  if (in.type("input").dtype == DType::kBool) in.unsupported("dtype bool");
+  if (in.symbol().info->schema.index("from") >= 0 && in.has("to")) {
+    require_range(in, in.integer("from"), in.integer("to"));
+  }
   return filled_meta(in);
 }
 
@@ -139,7 +156,7 @@ constinit const Symbol bernoulli{
     .meta = bernoulli_meta,
 };
 constinit const Symbol bernoulli_p{
-    .schema = "bernoulli.p(Tensor input, float p=0.5, *, any generator=None) -> Tensor",
+    .schema = "bernoulli.p(Tensor input, float p, *, any generator=None) -> Tensor",
     .torch = "torch.bernoulli torch.Tensor.bernoulli torch.Tensor.bernoulli_",
     .tags = kRandom,
     .meta = bernoulli_p_meta,
@@ -254,7 +271,14 @@ constinit const Symbol normal{
               ") -> Tensor",
     .torch = "torch.normal",
     .tags = kFactory,
-    .meta = float_factory_meta,
+    .meta =
+        [](Call& in) {
+          if (in.real("std") < 0) {
+            in.fail(ErrorKind::kRuntime, "normal-std",
+                    "normal expects std >= 0.0, but found std ", in.real("std"));
+          }
+          return float_factory_meta(in);
+        },
 };
 constinit const Symbol multinomial{
     .schema = "multinomial(Tensor input, int num_samples, bool replacement=False, *, any "
@@ -306,13 +330,13 @@ constinit const Symbol random_from{
     .schema = "random.from(Tensor input, int from, int? to, *, any generator=None) -> Tensor",
     .torch = "torch.ops.aten.random torch.Tensor.random_",
     .tags = kRandom,
-    .meta = filled_meta,
+    .meta = random_filled_meta,
 };
 constinit const Symbol random_to{
     .schema = "random.to(Tensor input, int to, *, any generator=None) -> Tensor",
     .torch = "torch.ops.aten.random torch.Tensor.random_",
     .tags = kRandom,
-    .meta = filled_meta,
+    .meta = random_filled_meta,
 };
 constinit const Symbol random{
     .schema = "random(Tensor input, *, any generator=None) -> Tensor",

@@ -1,7 +1,6 @@
 #include "ops/indexing.h"
 
-#include <cmath>
-
+#include "ops/creation.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
 
@@ -111,9 +110,8 @@ Arg index_fill_meta(Call& in) {
               "got tensor with ", value->type.ndim(), " dimension(s).");
     }
     if (value->type.dtype != t.dtype) in.unsupported("a value of another dtype");
-  } else if (in["value"].kind() == Arg::Kind::kComplex && !is_complex(t.dtype)) {
-    in.fail(ErrorKind::kRuntime, "index-fill",
-            "Converting complex Scalar to non-complex type is not supported");
+  } else {
+    meta::require_fits(in, in["value"], t.dtype);
   }
   return meta::like(in);
 }
@@ -228,21 +226,7 @@ Arg masked_fill_meta(Call& in) {
     }
     if (!can_cast(value->type.dtype, dtype)) in.unsupported("a value of a higher dtype");
   } else {
-    const Arg number = in["value"];
-    // Eager refuses numbers that the dtype can't hold.
-    if (number.kind() == Arg::Kind::kComplex && !is_complex(dtype)) in.unsupported("a complex value");
-    const bool fits = dtype == DType::kInt64 || is_floating(dtype) || is_complex(dtype) ||
-                      number.kind() == Arg::Kind::kBool;
-    if (!fits && (number.kind() != Arg::Kind::kInt || std::abs(number.integer()) > 127)) {
-      in.unsupported("a value that may not fit the dtype");
-    }
-    if (dtype == DType::kFloat16 && number.kind() == Arg::Kind::kFloat) {
-      const double v = number.real();
-      if (v - v == 0 && std::abs(v) > 65504) {
-        in.fail(ErrorKind::kRuntime, "value-overflow",
-                "value cannot be converted to type at::Half without overflow");
-      }
-    }
+    meta::require_fits(in, in["value"], dtype);
   }
   return masked_meta(in);
 }
@@ -311,8 +295,8 @@ Arg fill_meta(Call& in) {
       in.fail(ErrorKind::kRuntime, "fill", "fill_ only supports 0-dimension value tensor but got ",
               "tensor with ", value->type.ndim(), " dimensions.");
     }
-  } else if (in["value"].kind() == Arg::Kind::kComplex && !is_complex(dtype)) {
-    in.unsupported("a complex value");
+  } else {
+    meta::require_fits(in, in["value"], dtype);
   }
   return meta::like(in);
 }

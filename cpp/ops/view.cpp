@@ -298,7 +298,11 @@ constinit const Symbol ravel{
           if (is_contiguous(t)) return view_as_shape(in, Dims{count});
           return meta::fresh(in, t, Dims{count}, t.dtype);
         },
-    .decompose = [](Call& in) { return view(contiguous(in["input"]), in.dims_arg(Dims{numel(in.type("input"))})); },
+    .decompose =
+        [](Call& in) {
+          const Dims shape{numel(in.type("input"))};
+          return view(contiguous(in["input"]), in.dims_arg(shape));
+        },
 };
 constinit const Symbol expand{
     .schema = "expand(Tensor input, int[]* size, *, bool implicit=False) -> Tensor",
