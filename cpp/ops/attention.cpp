@@ -66,8 +66,7 @@ bool takes_flash(const Call& in, const Operands& o) {
   if (in.real("dropout_p") != 0) return false;
   for (const TensorProxy* t : {&o.query, &o.key, &o.value}) {
     if (t->type.ndim() != 4) return false;
-    const Dim last = t->type.strides.back();
-    if (!(last == Dim(1)) && size(*t, 1) != 1) return false;
+    if (!(t->type.strides.back() == Dim(1))) return false;
   }
   const int64_t length = size(o.query, 2), others = size(o.key, 2);
   if (length == 0 || others == 0 || size(o.query, 4) == 0) return false;

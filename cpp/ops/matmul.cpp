@@ -76,6 +76,7 @@ Arg bmm_meta(Call& in) {
 }
 
 Arg mv_meta(Call& in) {
+  if (in.type("input").ndim() == 0) in.unsupported("a 0-d matrix");
   check::rank(in, "input", 2);
   check::rank(in, "vec", 1);
   return matmul_of(in, in.tensor("input"), in.tensor("vec"));
@@ -191,6 +192,8 @@ Arg linear_meta(Call& in) {
   if (x.type.ndim() == 0) in.unsupported("a 0-d input");
   if (w.type.ndim() != 1 && w.type.ndim() != 2) in.unsupported("a weight that is no matrix");
   if (w.type.ndim() == 1 && bias) in.unsupported("a vector as weight with a bias");
+  // ATen adds some of these to the flattened product.
+  if (bias && bias->type.ndim() > 1) in.unsupported("a bias that is no vector");
   if (!check::equal(in, x.type.shape.back(), w.type.shape.back())) {
     in.fail(ErrorKind::kRuntime, "matmul-shape", "input of shape ",
             meta::shape_text(x.type.shape), " and weight of shape ",

@@ -209,13 +209,9 @@ TensorType batch_norm_type(Call& in) {
   if (x.ndim() < 2) in.unsupported("fewer than 2 dimensions");
   meta::require(in, x.dtype, meta::kFloats);
   const Dim channels = x.shape[1];
-  bool params_contiguous = true;
   for (const std::string_view param : {"running_mean", "running_var", "weight", "bias"}) {
-    const TensorProxy* t = in.opt_tensor(param);
-    if (!t) continue;
     check_vector(in, param, channels);
     if (param.starts_with("running")) check::no_grad_needed(in, param);
-    params_contiguous = params_contiguous && is_contiguous(t->type);
   }
   for (const Dim d : x.shape) {
     if (is_zero(d)) in.unsupported("an empty input");
@@ -229,7 +225,7 @@ TensorType batch_norm_type(Call& in) {
   out.strides = contiguous_strides(x.shape);
   if (!is_contiguous(x) && meta::is_channels_last_contiguous(x)) {
     if (out.device.type != DeviceType::kCPU) in.unsupported("a channels_last input");
-    if (params_contiguous) out.strides = meta::channels_last_strides(x.shape);
+    out.strides = meta::channels_last_strides(x.shape);
   }
   return out;
 }

@@ -24,10 +24,10 @@ Arg lower_copy(std::span<const Arg> args, Args& values) {
   return {};
 }
 
-// The running statistics are results of the functional form.
+// The running statistics are results of the functional form, which takes weight and bias first.
 Arg lower_batch_norm(std::span<const Arg> args, Args& values) {
   const Arg out = emit("_native_batch_norm_legit_functional",
-                       {args[0], args[1], args[2], args[3], args[4], args[5], args[6], args[7]});
+                       {args[0], args[3], args[4], args[1], args[2], args[5], args[6], args[7]});
   values.push_back(out.items()[3]);
   values.push_back(out.items()[4]);
   return out.items()[0];
