@@ -124,6 +124,11 @@ class Verifier {
     if (s.info->schema.variadic || s.has(kInplace) || (!s.meta && !s.decompose)) return;
     // Inferred values live and die here: the trace's own context is not written.
     Builder builder(scratch_);
+    // A trace does not say which default dtype was set while it was recorded.
+    for_each_proxy(b.output, [&](const Proxy* p) {
+      const TensorProxy* t = as_tensor(p);
+      if (t && is_differentiable(t->type.dtype)) builder.default_dtype = real_dtype(t->type.dtype);
+    });
     Arg inferred;
     try {
       inferred = builder.infer(s, b.args);
