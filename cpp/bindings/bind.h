@@ -9,5 +9,6 @@ void bind_proxies(nanobind::module_& m);   // TensorProxy, NumberProxy, ObjectPr
 void bind_ir(nanobind::module_& m);        // Symbol, BoundSymbol, Trace, the registry
 void bind_recorder(nanobind::module_& m);  // Recorder
 void bind_program(nanobind::module_& m);   // transform_for_execution, Program
+void bind_passes(nanobind::module_& m);    // run_passes
 
 }  // namespace fulmen::bindings

@@ -12,5 +12,6 @@ NB_MODULE(_core, m) {
   fulmen::bindings::bind_ir(m);
   fulmen::bindings::bind_recorder(m);
   fulmen::bindings::bind_program(m);
+  fulmen::bindings::bind_passes(m);
   fulmen::bindings::add_dispatch_type(m);
 }

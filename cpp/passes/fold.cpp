@@ -52,13 +52,13 @@ Arg mul_by_one(const BoundSymbol& b, const Definitions&) {
 }
 
 Arg div_by_one(const BoundSymbol& b, const Definitions&) {
-  if (is_complex_tensor(b.args[0]) || !b.arg("rounding_mode").is_none()) return {};
+  if (is_complex_tensor(b.args[0])) return {};
   return is_number(b.args[1], 1.0) ? b.args[0] : Arg();
 }
 
 Arg add_zero(const BoundSymbol& b, const Definitions&) {
   const TensorProxy* x = b.args[0].tensor();
-  if (!x || !(b.arg("alpha") == Arg(1)) || is_complex(x->type.dtype)) return {};
+  if (!x || is_complex(x->type.dtype)) return {};
   // 0.0 + -0.0 is 0.0, -0.0 + -0.0 is -0.0: the only neutral number of a float.
   const bool neutral = is_integral(x->type.dtype) ? b.args[1] == Arg(0) : is_number(b.args[1], -0.0);
   return neutral ? b.args[0] : Arg();
@@ -66,7 +66,7 @@ Arg add_zero(const BoundSymbol& b, const Definitions&) {
 
 Arg sub_zero(const BoundSymbol& b, const Definitions&) {
   const TensorProxy* x = b.args[0].tensor();
-  if (!x || !(b.arg("alpha") == Arg(1)) || is_complex(x->type.dtype)) return {};
+  if (!x || is_complex(x->type.dtype)) return {};
   return is_number(b.args[1], 0.0) ? b.args[0] : Arg();
 }
 
