@@ -125,7 +125,7 @@ format: $(STAMPS)/lint
 
 .PHONY: clean distclean
 clean:
-	rm -rf $(BUILD) dist demo-traces fulmen/_core*.so fulmen/_core.pyi *.egg-info
+	rm -rf build build-* dist demo-traces fulmen/_core*.so fulmen/_core.pyi *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 distclean: clean
 	rm -rf $(VENV)

@@ -157,7 +157,7 @@ def piece_of(source: str, lines: int = 25) -> tuple[int, str]:
 def show_trace(path: Path) -> None:
     source = path.read_text()
     start, piece = piece_of(source)
-    code = Syntax(piece, "python", line_numbers=True, start_line=start, background_color="default")
+    code = Syntax(piece, "python", theme="ansi_dark", line_numbers=True, start_line=start)
     end = start + len(piece.splitlines()) - 1
     total = len(source.splitlines())
     console.print(Panel(code, title=f"{path}: lines {start} to {end} of {total}"))
@@ -237,7 +237,7 @@ def main() -> None:
             ("largest difference", f"{difference:.2g}" if difference else "0 (bit for bit equal)"),
             ("instructions", str(stats.instructions)),
             ("compile time", compile_times or "-"),
-            ("cache", f"{stats.cache_hits} hits, {stats.cache_misses} misses"),
+            ("cache hits, misses", f"{stats.cache_hits}, {stats.cache_misses}"),
             ("run by PyTorch's Python", fallbacks or "nothing"),
         ],
     )

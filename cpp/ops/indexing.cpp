@@ -51,14 +51,19 @@ Arg take_meta(Call& in) {
 
 Arg take_along_dim_meta(Call& in) {
   const TensorType &t = in.type("input"), &indices = in.type("indices");
+  if (!in.has("dim")) {
+    require_index_dtype(in, indices);
+    const Dims all[] = {Dims{numel(t)}, Dims{numel(indices)}};
+    if (!meta::view_strides(t, all[0]) || !meta::view_strides(indices, all[1])) {
+      in.fail(ErrorKind::kRuntime, "view-strides",
+              "view size is not compatible with input tensor's size and stride");
+    }
+    return meta::fresh(in, t, all[1], t.dtype);
+  }
   if (indices.dtype != DType::kInt64) {
     in.fail(ErrorKind::kRuntime, "index-dtype",
             "torch.take_along_dim(): dtype of indices should be Long but got ",
             name(indices.dtype));
-  }
-  if (!in.has("dim")) {
-    if (!is_contiguous(t) || !is_contiguous(indices)) in.unsupported("a non-contiguous tensor");
-    return meta::fresh(in, t, Dims{numel(indices)}, t.dtype);
   }
   if (t.ndim() != indices.ndim()) {
     in.fail(ErrorKind::kRuntime, "take-along-dim",
@@ -85,7 +90,10 @@ Arg index_select_meta(Call& in) {
   }
   if (t.ndim() == 0 && !is_one(numel(index))) in.unsupported("a 0-d tensor with several indices");
   Dims shape = t.shape;
-  if (t.ndim()) shape[d] = numel(index);
+  if (t.ndim()) {
+    if (is_zero(shape[d]) && !is_zero(numel(index))) in.unsupported("an empty dimension");
+    shape[d] = numel(index);
+  }
   return meta::fresh(in, t, shape, t.dtype);
 }
 
@@ -124,7 +132,7 @@ Arg index_meta(Call& in) {
     if (i->device != t.device && i->device.type != DeviceType::kCPU) {
       in.unsupported("an index on another device");
     }
-    shape = any ? meta::broadcast(in, shape, i->shape) : i->shape;
+    shape = any ? broadcast_indices(in, shape, i->shape) : i->shape;
     any = true;
   }
   if (!any) in.unsupported("no index");
@@ -250,6 +258,17 @@ Arg one_hot_meta(Call& in) {
 }
 
 }  // namespace
+
+Dims broadcast_indices(Call& in, std::span<const Dim> a, std::span<const Dim> b) {
+  for (size_t i = 1; i <= std::min(a.size(), b.size()); ++i) {
+    const Dim x = a[a.size() - i], y = b[b.size() - i];
+    if (x == y || is_one(x) || is_one(y) || !x.is_concrete() || !y.is_concrete()) continue;
+    in.fail(ErrorKind::kIndex, "index-broadcast",
+            "shape mismatch: indexing tensors could not be broadcast together with shapes ",
+            meta::shape_text(a), ", ", meta::shape_text(b));
+  }
+  return meta::broadcast(in, a, b);
+}
 
 constinit const Symbol gather{
     .schema = "gather(Tensor input, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor",

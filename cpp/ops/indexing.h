@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ir/builder.h"
 #include "ir/symbol.h"
 
 namespace fulmen::ops {
@@ -20,5 +21,8 @@ namespace fulmen::ops {
 #define X(name) extern const Symbol name;
 FULMEN_INDEXING_OPS(X)
 #undef X
+
+// The common shape of index tensors; they raise IndexError where other operands RuntimeError.
+Dims broadcast_indices(Call& in, std::span<const Dim> a, std::span<const Dim> b);
 
 }  // namespace fulmen::ops

@@ -95,8 +95,11 @@ Arg max_pool_meta(Call& in) {
   if (in.flag("return_indices")) in.unsupported("return_indices=True");
   check_input(in, kSpatial);
   const Dims sizes = window_sizes<kSpatial>(in, true);
-  // Without gradient ATen's own max_pool1d runs, whose result is contiguous.
   const TensorType& x = in.type("input");
+  if (kSpatial == 3 && x.ndim() == 4 && meta::suggests_channels_last(x)) {
+    in.unsupported("an unbatched input that looks like channels_last");
+  }
+  // Without gradient ATen's own max_pool1d runs, whose result is contiguous.
   const bool direct = kSpatial == 1 && !(x.requires_grad && in.builder().grad_enabled) &&
                       x.device.type == DeviceType::kCPU;
   return pooled(in, sizes, !direct);
@@ -106,14 +109,19 @@ template <size_t kSpatial>
 Arg avg_pool_meta(Call& in) {
   check_input(in, kSpatial);
   if (is_integral(in.type("input").dtype)) in.unsupported("an integer input");
+  if (kSpatial > 1 && in.has("divisor_override") && in.integer("divisor_override") == 0) {
+    refuse(in, "divisor_override must not be zero");
+  }
   const Dims sizes = window_sizes<kSpatial>(in, false);
   return pooled(in, sizes, kSpatial != 3);
 }
 
 template <size_t kSpatial>
 Arg adaptive_meta(Call& in, bool average) {
-  check_input(in, kSpatial);
   const TensorType& x = in.type("input");
+  // Eager raises errors of two types here.
+  if (x.ndim() <= kSpatial) in.unsupported("fewer dimensions than the pooling has");
+  check_input(in, kSpatial);
   if (is_integral(x.dtype)) in.unsupported("an integer input");
   const auto requested = in.integers("output_size", kSpatial);
   if (requested.size() != kSpatial) {

@@ -103,7 +103,7 @@ Arg index_fill_meta(Call& in) {
     in.fail(ErrorKind::kIndex, "index-dtype", "Expected dtype int64 for index.");
   }
   if (index.ndim() > 1) {
-    in.fail(ErrorKind::kIndex, "index-fill", "Index has to be a vector/scalar");
+    in.fail(ErrorKind::kRuntime, "index-fill", "Index has to be a vector/scalar");
   }
   if (const TensorProxy* value = in.opt_tensor("value")) {
     if (value->type.ndim()) {
@@ -151,7 +151,7 @@ Arg index_put_meta(Call& in) {
       in.fail(ErrorKind::kIndex, "index-dtype",
               "tensors used as indices must be long, int, byte or bool tensors");
     }
-    shape = any ? meta::broadcast(in, shape, i.shape) : i.shape;
+    shape = any ? broadcast_indices(in, shape, i.shape) : i.shape;
     any = true;
     ++used;
     ++indexed;
@@ -160,6 +160,8 @@ Arg index_put_meta(Call& in) {
     in.fail(ErrorKind::kIndex, "too-many-indices", "too many indices for tensor of dimension ",
             t.ndim());
   }
+  // Eager's bounds checks on empty tensors are left to the fallback.
+  if (is_zero(numel(t))) in.unsupported("an empty tensor");
   if (!masks && any) {
     // The values broadcast to the indexed part; eager's error for those that do not is the
     // fallback's.
@@ -200,6 +202,9 @@ Arg put_meta(Call& in) {
   if (!(numel(index) == numel(source))) {
     in.fail(ErrorKind::kRuntime, "put",
             "put_(): Expected source and index to have the same number of elements");
+  }
+  if (is_zero(numel(in.type("input"))) && !is_zero(numel(index))) {
+    in.fail(ErrorKind::kIndex, "put", "put_(): Tried to put elements into an empty tensor");
   }
   return meta::like(in);
 }
