@@ -7,6 +7,7 @@
 #include "ir/rewrite.h"
 #include "passes/emit.h"
 #include "passes/escape.h"
+#include "passes/rebase.h"
 
 namespace fulmen::passes {
 namespace {
@@ -204,7 +205,8 @@ class Folder {
     auto& body = builder.body();
     body.reserve(trace_.body.size());
     for (const BoundSymbol* original : trace_.body) {
-      const BoundSymbol* b = map.apply(*trace_.ctx, *original);
+      const BoundSymbol* b = apply_rebased(map, *trace_.ctx, *original);
+      if (b != original) escapes_.join(b->output, original->output);
       const size_t before = body.size();
       const Arg replacement = try_fold(builder, *b, before);
       if (!replacement.is_none() && ctx.take_fuel()) {
