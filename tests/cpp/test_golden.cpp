@@ -4,7 +4,6 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -14,6 +13,7 @@
 #include "ops/registry.h"
 #include "passes/pipeline.h"
 #include "support/cat.h"
+#include "support/flags.h"
 
 namespace fulmen {
 namespace {
@@ -66,7 +66,7 @@ std::string run_case(const std::string& passes, const std::string& input) {
 }
 
 TEST_CASE("golden traces") {
-  const bool bless = std::getenv("FULMEN_BLESS") != nullptr;
+  const bool bless = flag_bool(Flag::kBless);
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(FULMEN_GOLDEN_DIR)) {
     if (entry.path().extension() == ".case") files.push_back(entry.path());
