@@ -39,7 +39,7 @@ def compile_trace(
         UserNotImplementedError: an operation that no executor runs.
     """
     stats = stats if stats is not None else Stats()
-    pipeline = _core.Pipeline(transforms, True)
+    pipeline = _core.Pipeline(transforms)
     start = time.perf_counter()
     acquired, trace = trace, pipeline.run(trace)
     stats.add_seconds("passes", time.perf_counter() - start)

@@ -3,7 +3,9 @@
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bind.h"
+#include "ir/verify.h"
 #include "passes/pipeline.h"
+#include "support/cat.h"
 #include "support/error.h"
 
 namespace fulmen::bindings {
@@ -52,9 +54,8 @@ class PythonTransform final : public passes::Transform {
 // The passes of one compilation, with what they report.
 class Pipeline {
  public:
-  explicit Pipeline(nb::sequence transforms, bool verify) {
+  explicit Pipeline(nb::sequence transforms) : ctx_(passes::context_from_flags()) {
     ctx_.stages = &stages_;
-    ctx_.options.verify = verify;
     for (nb::handle t : transforms) {
       transforms_.push_back(std::make_shared<PythonTransform>(nb::borrow(t)));
     }
@@ -90,6 +91,21 @@ class Pipeline {
   passes::Transforms transforms_;
 };
 
+const passes::Pass& find_pass(const std::string& name) {
+  for (const passes::Pass& pass : passes::pipeline()) {
+    if (pass.name == name) return pass;
+  }
+  if (passes::last_pass().name == name) return passes::last_pass();
+  throw UserError(ErrorKind::kValue, "unknown-pass", cat("there is no pass named '", name, "'"));
+}
+
+std::vector<std::string> pass_names() {
+  std::vector<std::string> names;
+  for (const passes::Pass& pass : passes::pipeline()) names.emplace_back(pass.name);
+  names.emplace_back(passes::last_pass().name);
+  return names;
+}
+
 nb::list passes_table() {
   nb::list list;
   for (const passes::Pass& p : passes::pipeline()) {
@@ -102,7 +118,7 @@ nb::list passes_table() {
 
 void bind_passes(nb::module_& m) {
   nb::class_<Pipeline>(m, "Pipeline", "The passes of one compilation.")
-      .def(nb::init<nb::sequence, bool>(), nb::arg("transforms"), nb::arg("verify"))
+      .def(nb::init<nb::sequence>(), nb::arg("transforms"))
       .def("run", &Pipeline::run, "Every pass up to the executors, transforms included.")
       .def("post_optimization", &Pipeline::post_optimization)
       .def("run_last", &Pipeline::run_last, "Inserts the deletions.")
@@ -110,7 +126,35 @@ void bind_passes(nb::module_& m) {
       .def_prop_ro("notes", &Pipeline::notes, "(pass, why it left something as it was).")
       .def_prop_ro("timings", &Pipeline::timings, "(pass, microseconds, changed).");
   m.def("passes", &passes_table, "(name, title, why) of every pass, in order.");
-  m.def("verify_problem", &passes::verify_problem, "What is wrong with a trace, or an empty string.");
+  m.def("pass_names", &pass_names, "The passes in the order of the pipeline.");
+  m.def(
+      "run_passes",
+      [](Trace trace, const std::vector<std::string>& names, int64_t fuel) {
+        passes::PassContext ctx;
+        std::vector<Trace> stages;
+        ctx.stages = &stages;
+        ctx.fuel = fuel;
+        for (const std::string& name : names) {
+          trace = passes::run_pass(find_pass(name), trace, ctx);
+        }
+        nb::list timings, notes, kept;
+        for (const auto& t : ctx.timings) {
+          timings.append(nb::make_tuple(std::string(t.pass), t.microseconds, t.changed));
+        }
+        for (const auto& n : ctx.notes) notes.append(nb::make_tuple(std::string(n.pass), n.text));
+        for (const Trace& stage : stages) kept.append(nb::cast(stage));
+        return nb::make_tuple(trace, kept, timings, notes);
+      },
+      nb::arg("trace"), nb::arg("names"), nb::arg("fuel") = -1,
+      "(trace, changed stages, [(pass, microseconds, changed)], [(pass, what it left and why)])");
+  m.def("verify_problem", [](const Trace& trace) -> std::string {
+    try {
+      verify(trace);
+      return {};
+    } catch (const InternalError& e) {
+      return e.what();
+    }
+  }, "What is wrong with a trace, or an empty string.");
 }
 
 }  // namespace fulmen::bindings

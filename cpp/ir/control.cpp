@@ -5,7 +5,7 @@
 namespace fulmen {
 
 constinit const Symbol del_last_used{
-    .schema = "del_(any[] values) -> None",
+    .schema = "del_last_used(any[] values) -> None",
     .meta = [](Call&) -> Arg { return {}; },
     .aten = "-",
 };

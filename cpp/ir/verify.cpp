@@ -174,7 +174,8 @@ class Verifier {
       const BoundSymbol& b = *trace_.body[at_];
       if (b.symbol == &del_last_used) continue;
       if (!b.symbol->has(kInplace)) {
-        tail = false;
+        // Results that are views of written inputs are made after the write-backs.
+        tail = tail && b.symbol->has(kView);
         continue;
       }
       const Arg target = b.args.empty() ? Arg() : b.args[0];

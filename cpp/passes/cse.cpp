@@ -5,6 +5,7 @@
 #include "ir/rewrite.h"
 #include "passes/dce.h"
 #include "passes/escape.h"
+#include "passes/rebase.h"
 #include "support/hash.h"
 
 namespace fulmen::passes {
@@ -86,20 +87,6 @@ bool caller_could_tell(const Escapes& escapes, const Arg& a, const Arg& b) {
   return !x->alias_of && escapes.is_reachable(x) && escapes.is_reachable(y);
 }
 
-void keep_escapes(Escapes& escapes, const Arg& kept, const Arg& dropped) {
-  if (kept.is_collection()) {
-    for (size_t i = 0; i < kept.items().size(); ++i) {
-      keep_escapes(escapes, kept.items()[i], dropped.items()[i]);
-    }
-    return;
-  }
-  const TensorProxy* x = kept.tensor();
-  const TensorProxy* y = dropped.tensor();
-  if (!x || !y) return;
-  if (escapes.is_result(y)) escapes.add_result(x);
-  if (escapes.is_reachable(y)) escapes.add_reachable(x);
-}
-
 }  // namespace
 
 Trace common_subexpression_elimination(const Trace& trace, PassContext& ctx) {
@@ -110,7 +97,8 @@ Trace common_subexpression_elimination(const Trace& trace, PassContext& ctx) {
   std::vector<const BoundSymbol*> body;
   body.reserve(trace.body.size());
   for (const BoundSymbol* original : trace.body) {
-    const BoundSymbol* b = map.apply(*trace.ctx, *original);
+    const BoundSymbol* b = apply_rebased(map, *trace.ctx, *original);
+    if (b != original) escapes.join(b->output, original->output);
     // What stands before an effect (a change of grad mode, say) may differ from what stands after.
     if (b->symbol->has(kEffect)) seen.clear();
     if (!is_removable(*b->symbol)) {
@@ -124,7 +112,7 @@ Trace common_subexpression_elimination(const Trace& trace, PassContext& ctx) {
       if (same_call(*it->second, *b)) same = it->second;
     }
     if (same && !caller_could_tell(escapes, same->output, b->output) && ctx.take_fuel()) {
-      keep_escapes(escapes, same->output, b->output);
+      escapes.join(same->output, b->output);
       map.bind(b->output, same->output);
       continue;
     }

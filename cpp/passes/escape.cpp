@@ -30,4 +30,16 @@ Escapes::Escapes(const Trace& trace) {
   }
 }
 
+void Escapes::join(const Arg& kept, const Arg& dropped) {
+  if (kept.is_collection()) {
+    for (size_t i = 0; i < kept.items().size(); ++i) join(kept.items()[i], dropped.items()[i]);
+    return;
+  }
+  const TensorProxy* x = kept.tensor();
+  const TensorProxy* y = dropped.tensor();
+  if (!x || !y || x == y) return;
+  if (is_result(y)) results_.set(x, true);
+  if (is_reachable(y)) reachable_.set(storage_of(x), true);
+}
+
 }  // namespace fulmen::passes

@@ -23,8 +23,8 @@ class Escapes {
   bool is_reachable(const TensorProxy* t) const { return reachable_.get(storage_of(t)); }
   // The storage of `t` belongs to an input that a write-back writes.
   bool is_written(const TensorProxy* t) const { return written_.get(storage_of(t)); }
-  void add_result(const Proxy* p) { results_.set(p, true); }
-  void add_reachable(const TensorProxy* t) { reachable_.set(storage_of(t), true); }
+  // The tensors of `kept` now stand for those of `dropped` as well.
+  void join(const Arg& kept, const Arg& dropped);
 
  private:
   ProxyMap<bool> results_;

@@ -7,6 +7,7 @@
 #include "ir/rewrite.h"
 #include "passes/emit.h"
 #include "passes/escape.h"
+#include "passes/rebase.h"
 
 namespace fulmen::passes {
 namespace {
@@ -52,13 +53,13 @@ Arg mul_by_one(const BoundSymbol& b, const Definitions&) {
 }
 
 Arg div_by_one(const BoundSymbol& b, const Definitions&) {
-  if (is_complex_tensor(b.args[0]) || !b.arg("rounding_mode").is_none()) return {};
+  if (is_complex_tensor(b.args[0])) return {};
   return is_number(b.args[1], 1.0) ? b.args[0] : Arg();
 }
 
 Arg add_zero(const BoundSymbol& b, const Definitions&) {
   const TensorProxy* x = b.args[0].tensor();
-  if (!x || !(b.arg("alpha") == Arg(1)) || is_complex(x->type.dtype)) return {};
+  if (!x || is_complex(x->type.dtype)) return {};
   // 0.0 + -0.0 is 0.0, -0.0 + -0.0 is -0.0: the only neutral number of a float.
   const bool neutral = is_integral(x->type.dtype) ? b.args[1] == Arg(0) : is_number(b.args[1], -0.0);
   return neutral ? b.args[0] : Arg();
@@ -66,7 +67,7 @@ Arg add_zero(const BoundSymbol& b, const Definitions&) {
 
 Arg sub_zero(const BoundSymbol& b, const Definitions&) {
   const TensorProxy* x = b.args[0].tensor();
-  if (!x || !(b.arg("alpha") == Arg(1)) || is_complex(x->type.dtype)) return {};
+  if (!x || is_complex(x->type.dtype)) return {};
   return is_number(b.args[1], 0.0) ? b.args[0] : Arg();
 }
 
@@ -204,7 +205,8 @@ class Folder {
     auto& body = builder.body();
     body.reserve(trace_.body.size());
     for (const BoundSymbol* original : trace_.body) {
-      const BoundSymbol* b = map.apply(*trace_.ctx, *original);
+      const BoundSymbol* b = apply_rebased(map, *trace_.ctx, *original);
+      if (b != original) escapes_.join(b->output, original->output);
       const size_t before = body.size();
       const Arg replacement = try_fold(builder, *b, before);
       if (!replacement.is_none() && ctx.take_fuel()) {

@@ -531,6 +531,7 @@ class Functionalizer {
   // A result must not share storage with what was copied into it.
   void own(Node* n) {
     if (owns(n)) return;
+    if (try_read(n->root->node)) return share(*n->root);
     set(n, clone(n));
   }
 

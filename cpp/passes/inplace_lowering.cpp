@@ -20,6 +20,12 @@ Arg lower_copy(std::span<const Arg> args, Args& values) {
     src = emit("expand", {src, Builder::current().ctx().make_collection(Arg::Kind::kList, size)})
               .tensor();
   }
+  if (self->type.requires_grad && Builder::current().grad_enabled) {
+    // What was overwritten gets a gradient of zeros, not none.
+    if (self->type.ndim() == 0) throw Unsupported("copy_ over a number that requires grad");
+    src = emit("slice_scatter", {self, src, Arg(0), Arg(0), Arg(self->type.shape[0]), Arg(1)})
+              .tensor();
+  }
   values.push_back(src);
   return {};
 }

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 
-#include "analysis/proxy_map.h"
-#include "ir/builder.h"
-#include "ir/control.h"
+#include "ir/hash.h"
+#include "ir/printer.h"
+#include "ir/verify.h"
 #include "support/cat.h"
 #include "support/error.h"
+#include "support/flags.h"
 
 namespace fulmen::passes {
 namespace {
@@ -19,43 +21,21 @@ bool same_program(const Trace& a, const Trace& b) {
 
 }  // namespace
 
+PassContext context_from_flags() {
+  PassContext ctx;
+  ctx.options.verify = flag_bool(Flag::kVerify);
+  ctx.options.dump = flag_has(Flag::kDump, "traces");
+  ctx.fuel = flag_int(Flag::kFuel);
+  std::string text = flag_text(Flag::kPasses) + ",";
+  for (size_t at = 0, end; (end = text.find(',', at)) != std::string::npos; at = end + 1) {
+    if (text[at] == '-') ctx.options.disabled.push_back(text.substr(at + 1, end - at - 1));
+  }
+  return ctx;
+}
+
 std::string provenance_text(std::string_view title, int64_t microseconds) {
   return cat("Constructed by ", title, " (took ", microseconds,
              microseconds == 1 ? " microsecond)" : " microseconds)");
-}
-
-std::string verify_problem(const Trace& trace) {
-  enum : uint8_t { kUnknown, kDefined, kFreed };
-  ProxyMap<uint8_t> state;
-  std::string problem;
-  for (const Proxy* p : trace.inputs) state.set(p, kDefined);
-  const auto read = [&](const Proxy* p, std::string_view reader) {
-    if (state.get(p) == kDefined || !problem.empty()) return;
-    problem = cat(reader, " reads ", p->name,
-                  state.get(p) == kFreed ? ", which was freed before" : ", which nothing defines");
-  };
-  for (const BoundSymbol* b : trace.body) {
-    const std::string& name = b->symbol->name();
-    for (const Arg& a : b->args) for_each_proxy(a, [&](const Proxy* p) { read(p, name); });
-    if (b->symbol == &del_last_used) {
-      for (const Arg& a : b->args) {
-        for_each_proxy(a, [&](const Proxy* p) { state.set(p, kFreed); });
-      }
-      continue;
-    }
-    for_each_proxy(b->output, [&](const Proxy* p) {
-      if (state.get(p) != kUnknown && problem.empty()) {
-        const bool is_argument = std::any_of(b->args.begin(), b->args.end(), [&](const Arg& a) {
-          return a.is_proxy() && a.proxy() == p;
-        });
-        if (!is_argument) problem = cat(name, " defines ", p->name, " again");
-      }
-      state.set(p, kDefined);
-    });
-    if (!problem.empty()) return problem + source_suffix(b->source);
-  }
-  for_each_proxy(trace.output, [&](const Proxy* p) { read(p, "the result"); });
-  return problem;
 }
 
 Trace run_pass(const Pass& pass, const Trace& trace, PassContext& ctx) {
@@ -71,13 +51,16 @@ Trace run_pass(const Pass& pass, const Trace& trace, PassContext& ctx) {
                         .count();
   const bool changed = !same_program(out, trace);
   ctx.timings.push_back({pass.name, took, changed});
-  if (!changed) return trace;
-  if (ctx.options.verify) {
-    const std::string problem = verify_problem(out);
-    if (!problem.empty()) internal_error("pass ", pass.name, ": ", problem);
+  if (!changed) {
+    if (ctx.options.paranoid && hash(out) != hash(trace)) {
+      internal_error("pass ", pass.name, " changed the trace and says it did not");
+    }
+    return trace;
   }
   out.provenance = provenance_text(pass.title, took);
   if (ctx.stages) ctx.stages->push_back(out);
+  if (ctx.options.verify) verify(out);
+  if (ctx.options.dump) std::fprintf(stderr, "%s\n", to_python(out).c_str());
   return out;
 }
 

@@ -41,6 +41,9 @@ struct PassContext {
   void note(std::string_view pass, std::string text) { notes.push_back({pass, std::move(text)}); }
 };
 
+// With the options that the flags table has.
+PassContext context_from_flags();
+
 enum class Needs : uint8_t { kAnyTrace, kFunctionalTrace };
 
 // A step of the compiler. `run` never changes its input; it returns the same body, provenance
@@ -56,10 +59,6 @@ struct Pass {
 // The one way to run a pass: time → run → if changed: provenance, keep the stage, verify → dump.
 // A pass whose needs the trace does not meet, or that a flag disables, is skipped.
 Trace run_pass(const Pass& pass, const Trace& trace, PassContext& ctx);
-
-// What is wrong with the trace's scopes: a proxy that is read before it is made, made twice, or read
-// after it was freed. Empty if nothing is.
-std::string verify_problem(const Trace& trace);
 
 // "Constructed by Dead code elimination (took 12 microseconds)"
 std::string provenance_text(std::string_view title, int64_t microseconds);

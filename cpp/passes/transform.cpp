@@ -1,5 +1,6 @@
 #include "passes/transform.h"
 
+#include "ir/verify.h"
 #include "support/cat.h"
 #include "support/error.h"
 
@@ -12,8 +13,11 @@ namespace {
 }
 
 void check(const Transform& transform, const Trace& trace) {
-  const std::string problem = verify_problem(trace);
-  if (!problem.empty()) broken(transform, problem);
+  try {
+    verify(trace);
+  } catch (const InternalError& e) {
+    broken(transform, e.what());
+  }
 }
 
 bool same_program(const Trace& a, const Trace& b) {
