@@ -7,6 +7,7 @@
 #include "bindings/bind.h"
 #include "bindings/convert.h"
 #include "ir/builder.h"
+#include "ir/printer.h"
 #include "ops/registry.h"
 
 namespace fulmen::bindings {
@@ -99,6 +100,10 @@ void bind_ir(nb::module_& m) {
       })
       .def_prop_ro("output", [](const Trace& t) { return to_object(t.output, t.ctx); })
       .def_prop_ro("bound_symbols", [](const Trace& t) { return bound_symbols(t.ctx, t.body); })
+      .def("python", [](const Trace& t) { return to_python(t); },
+           "The trace as a Python program that runs on plain PyTorch.")
+      .def("__str__", [](const Trace& t) { return to_python(t); })
+      .def("__repr__", [](const Trace& t) { return to_python(t); })
       .def("__len__", [](const Trace& t) { return t.body.size(); });
 
   m.def("symbols", [] {

@@ -49,7 +49,7 @@ Arg parse_literal(std::string_view text) {
   internal_error("aten text: not a literal: ", text);
 }
 
-// `text` is a parameter name, a literal, or `name ?? literal`.
+// `text` is a parameter name, a literal, or `name ?? other` (the other, which is any of these, if None).
 Arg evaluate(std::string_view text, const BoundSymbol& bsym) {
   text = trim(text);
   std::string_view otherwise;
@@ -60,7 +60,7 @@ Arg evaluate(std::string_view text, const BoundSymbol& bsym) {
   const int index = bsym.symbol->info->schema.index(text);
   if (index < 0) return parse_literal(text);
   const Arg value = bsym.args[index];
-  return value.is_none() && !otherwise.empty() ? parse_literal(otherwise) : value;
+  return value.is_none() && !otherwise.empty() ? evaluate(otherwise, bsym) : value;
 }
 
 bool is_default(const Param& p, const Arg& a) { return p.default_value && *p.default_value == a; }

@@ -69,7 +69,7 @@ struct Symbol {
   Lane lane = Lane{0};
   // The ATen call, when it is not the schema's name with the parameters in order:
   // `cross_entropy_loss(input, target, weight, reduction, ignore_index, label_smoothing)`.
-  // Arguments are parameter names, literals, or `name ?? literal` (the literal if None).
+  // Arguments are parameter names, literals, or `name ?? other` (a name or a literal, if None).
   // "-": none, runs by its decomposition or from Python.
   std::string_view aten = {};
   mutable const SymbolInfo* info = nullptr;  // set once, when the registry is built

@@ -1,5 +1,7 @@
 #include "ir/trace.h"
 
+#include <algorithm>
+
 #include "support/cat.h"
 #include "support/error.h"
 
@@ -21,9 +23,9 @@ bool is_reserved(std::string_view name) {
   return kReserved.contains(name);
 }
 
-// Names of temporaries (t12) and symbols (s3) are given out by counters.
-bool looks_generated(std::string_view name) {
-  if (name.size() < 2 || (name[0] != 't' && name[0] != 's')) return false;
+// s3 is a symbolic size, not a value.
+bool is_symbol_name(std::string_view name) {
+  if (name.size() < 2 || name[0] != 's') return false;
   for (const char c : name.substr(1)) {
     if (c < '0' || c > '9') return false;
   }
@@ -53,7 +55,7 @@ std::string_view TraceContext::unique_name(std::string_view hint) {
   std::string base;
   for (const char c : hint) base += is_identifier_char(c) ? c : '_';
   if (base[0] >= '0' && base[0] <= '9') base.insert(0, 1, '_');
-  if (is_reserved(base) || looks_generated(base)) base += '_';
+  if (is_reserved(base) || is_symbol_name(base)) base += '_';
   std::string name = base;
   if (names_.contains(name)) {
     auto it = next_suffix_.find(base);
@@ -106,6 +108,10 @@ Dim TraceContext::make_symbolic_dim() {
   return symbol(next_symbol_++);
 }
 
+void TraceContext::reserve_symbolic_dims(int64_t count) {
+  next_symbol_ = std::max(next_symbol_, static_cast<uint32_t>(count));
+}
+
 BoundSymbol* TraceContext::make_bound_symbol(const Symbol& symbol, std::span<const Arg> args,
                                              Arg output, const SourceLine* source) {
   return arena_.make<BoundSymbol>(BoundSymbol{&symbol, arena_.copy(args), output, source, {}});
@@ -124,7 +130,7 @@ const Opaque* TraceContext::make_opaque(void* object, void (*release)(void*),
                                         std::string_view name_hint) {
   owned_.emplace_back(object, release);
   for (const Opaque* o : opaques_) {
-    if (o->object == object) return o;
+    if (object && o->object == object) return o;
   }
   opaques_.push_back(arena_.make<Opaque>(Opaque{unique_name(name_hint), object}));
   return opaques_.back();

@@ -51,6 +51,8 @@ class TraceContext {
   NumberProxy* make_number(NumberType type, Dim value, std::string_view name_hint = {});
   Proxy* make_proxy(ProxyKind kind, std::string_view name_hint = {});
   Dim make_symbolic_dim();
+  // Makes s0 … s(count - 1) taken.
+  void reserve_symbolic_dims(int64_t count);
   BoundSymbol* make_bound_symbol(const Symbol& symbol, std::span<const Arg> args, Arg output,
                                  const SourceLine* source);
   Arg make_collection(Arg::Kind kind, std::span<const Arg> items);
@@ -82,9 +84,6 @@ struct Trace {
   std::string provenance;
   // No in-place operation is left but the write-backs at the end. See Note [Write-backs].
   bool functional = false;
-  // Inputs that share storage with each other, as acquisition saw it: one group per storage, two or
-  // more inputs each. An input in no group shares storage with no other input.
-  std::vector<std::vector<const Proxy*>> alias_groups;
 };
 
 }  // namespace fulmen

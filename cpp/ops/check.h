@@ -14,6 +14,8 @@ bool equal(const Call& in, std::span<const Dim> a, std::span<const Dim> b);
 bool equal(const Call& in, std::span<const Dim> a, std::span<const int64_t> b);
 void rank(const Call& in, std::string_view param, size_t ndim);
 void same_dtype(const Call& in, std::initializer_list<const TensorProxy*> tensors);
+// Refuses a tensor that requires grad where eager has no gradient for it. Null is accepted.
+void no_grad_needed(const Call& in, std::string_view param);
 // As meta::common_device, over tensors that may be null.
 Device device(const Call& in, std::initializer_list<const TensorProxy*> tensors);
 

@@ -3,19 +3,12 @@
 #include "ops/check.h"
 #include "ops/families.h"
 #include "ops/meta.h"
+#include "ops/shape.h"
 
 namespace fulmen::ops {
 namespace {
 
 constexpr uint32_t kProduct = kPure | kMatmul;
-
-// A size-1 dimension at `at`, as unsqueeze gives it.
-TensorType unsqueezed(TensorType t, size_t at) {
-  const Dim stride = at < t.ndim() ? t.shape[at] * t.strides[at] : Dim(1);
-  t.shape.insert(at, Dim(1));
-  t.strides.insert(at, stride);
-  return t;
-}
 
 template <class... Parts>
 [[noreturn]] void refuse(const Call& in, const Parts&... parts) {
@@ -25,7 +18,7 @@ template <class... Parts>
 struct Geometry {
   size_t spatial;  // 1, 2 or 3
   bool transposed = false;
-  SmallVec<int64_t, 6> stride, padding, output_padding, dilation;
+  SmallVec<int64_t, 6> stride = {}, padding = {}, output_padding = {}, dilation = {};
   bool same = false;  // padding='same'
 };
 
@@ -88,11 +81,11 @@ Dim spatial_size(const Call& in, const Geometry& g, Dim size, Dim kernel, size_t
 bool is_channels_last(const Call& in, const Geometry& g, bool batched) {
   TensorType x = in.type("input");
   TensorType w = in.type("weight");
-  if (!batched) x = unsqueezed(x, 0);
+  if (!batched) x = meta::unsqueezed(x, 0);
   if (g.spatial == 1) {
     if (!is_contiguous(x)) x.strides = contiguous_strides(x.shape);
-    x = unsqueezed(x, 2);
-    w = unsqueezed(w, 2);
+    x = meta::unsqueezed(x, 2);
+    w = meta::unsqueezed(w, 2);
   }
   return meta::suggests_channels_last(x) || meta::suggests_channels_last(w);
 }

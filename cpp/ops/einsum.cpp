@@ -87,22 +87,24 @@ Arg einsum_meta(Call& in) {
   for (size_t i = 0; i < eq.output.size(); ++i) {
     const char c = eq.output[i];
     const int64_t x = size_of(a, eq.operands[0], c), y = size_of(b, eq.operands[1], c);
+    // How ATen groups dimensions of size 1 is not known here.
+    if (x == 1 && y == 1) in.unsupported("a size of 1");
     if (x != y && x != 1 && y != 1) in.unsupported("sizes that do not fit");
     shape.push_back(Dim(x == 1 ? y : x));
     (x != 1 && y != 1 ? batch : x != 1 ? left : right).push_back(i);
   }
-  bool contracts = false;
   for (const char c : summed) {
     const int64_t x = size_of(a, eq.operands[0], c), y = size_of(b, eq.operands[1], c);
-    if (x != y && x != 1 && y != 1) in.unsupported("sizes that do not fit");
-    contracts = contracts || (x != 1 && y != 1);
+    if (x != y) in.unsupported("a label summed in one operand");
+    if (x <= 1) in.unsupported("a size of 0 or 1");
   }
-  // Without a label to contract ATen multiplies and leaves the order to TensorIterator; a size-1
-  // output dimension may go either way.
-  if (!contracts) in.unsupported("nothing to contract");
+  // Without a label to contract ATen multiplies and leaves the order to TensorIterator.
+  if (summed.empty()) in.unsupported("nothing to contract");
+  // bmm gives (batch, left, right), or (batch, right, left) where that needs no transposition.
+  if (!left.empty() && !right.empty() && right.back() < left[0]) std::swap(left, right);
   SmallVec<size_t, 8> order;
-  for (const auto& group : {batch, left, right}) {
-    for (const size_t i : group) order.push_back(i);
+  for (const auto* group : {&batch, &left, &right}) {
+    for (const size_t i : *group) order.push_back(i);
   }
   TensorType out;
   out.dtype = a.dtype;
@@ -115,8 +117,10 @@ Arg einsum_meta(Call& in) {
     out.strides[order[k]] = step;
     step = step * (is_zero(shape[order[k]]) ? Dim(1) : shape[order[k]]);
   }
-  for (const Dim d : shape) {
-    if (is_one(d) || is_zero(d)) in.unsupported("an output size of 0 or 1");
+  for (const TensorProxy* t : tensors) {
+    for (const Dim d : t->type.shape) {
+      if (is_one(d) || is_zero(d)) in.unsupported("a size of 0 or 1");
+    }
   }
   return in.make(std::move(out));
 }

@@ -72,8 +72,10 @@ Arg interpolate_meta(Call& in) {
     if (d.value() <= 0) in.unsupported("an empty output");
     out.shape.push_back(d);
   }
-  bool channels_last = meta::suggests_channels_last(x);
-  if (mode == "area" && channels_last) in.unsupported("a channels_last input");
+  const bool channels_last = meta::suggests_channels_last(x);
+  if (mode == "area" && (channels_last || !is_contiguous(x))) {
+    in.unsupported("an input that is not contiguous");
+  }
   out.strides = channels_last ? meta::channels_last_strides(out.shape)
                               : contiguous_strides(out.shape);
   return in.make(std::move(out));

@@ -131,7 +131,10 @@ constinit const Symbol cat{
     .tags = kPure,
     .meta =
         [](Call& in) {
-          const Types types = joined_types(in, "expected a non-empty list of Tensors");
+          if (in["tensors"].items().empty()) {
+            in.fail(ErrorKind::kValue, "empty-list", "expected a non-empty list of Tensors");
+          }
+          const Types types = joined_types(in, "");
           return in.make(meta::cat_type(in, types, in.integer("dim")));
         },
 };

@@ -80,6 +80,7 @@ void require_target_size(const Call& in) {
 void require_weight_fits(const Call& in, std::string_view param) {
   const TensorProxy* w = in.opt_tensor(param);
   if (!w) return;
+  check::no_grad_needed(in, param);
   const TensorType& x = in.type("input");
   if (w->type.dtype != x.dtype) in.unsupported(param, " of another dtype");
   if (!(meta::broadcast(in, x.shape, w->type.shape) == x.shape)) {
@@ -206,11 +207,18 @@ void check_class_weight(const Call& in) {
           x.shape[class_dim(x)], " classes; got shape ", meta::shape_text(w->type.shape));
 }
 
+bool has_probabilities(const Call& in) {
+  const TensorType& x = in.type("input");
+  const TensorType& y = in.type("target");
+  return x.ndim() == y.ndim() && check::equal(in, x.shape, y.shape);
+}
+
 Arg class_loss(Call& in) {
   const TensorType& x = in.type("input");
   meta::require(in, x.dtype, meta::kFloats);
   check::device(in, {&in.tensor("input"), &in.tensor("target"), in.opt_tensor("weight")});
   check_class_weight(in);
+  if (!has_probabilities(in)) check::no_grad_needed(in, "weight");
   if (reduction_of(in) != "none") return scalar_loss(in, x, x.dtype);
   Dims shape = x.shape;
   shape.erase(class_dim(x));
@@ -221,12 +229,6 @@ Arg nll_loss_meta(Call& in) {
   if (in.type("input").ndim() == 0) in.unsupported("a 0-d input");
   check_class_target(in);
   return class_loss(in);
-}
-
-bool has_probabilities(const Call& in) {
-  const TensorType& x = in.type("input");
-  const TensorType& y = in.type("target");
-  return x.ndim() == y.ndim() && check::equal(in, x.shape, y.shape);
 }
 
 Arg cross_entropy_meta(Call& in) {
@@ -404,7 +406,10 @@ constinit const Symbol soft_margin_loss{
               "bool? reduce=None, str reduction='mean') -> Tensor",
     .torch = "torch.nn.functional.soft_margin_loss",
     .tags = kPure | kReduction,
-    .meta = two_operand_loss_meta,
+    .meta = [](Call& in) {
+      check::no_grad_needed(in, "target");
+      return two_operand_loss_meta(in);
+    },
     .aten = "soft_margin_loss(input, target, reduction)",
 };
 constinit const Symbol hinge_embedding_loss{

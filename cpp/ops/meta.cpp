@@ -178,6 +178,7 @@ bool suggests_channels_last(const TensorType& t) {
 }
 
 bool is_non_overlapping_and_dense(const TensorType& t) {
+  if (is_contiguous(t)) return true;  // an empty tensor is, whatever its strides
   if (t.ndim() == 1) return order_key(t.shape[0]) < 2 || is_one(t.strides[0]);
   SmallVec<size_t, 6> perm;
   for (size_t i = 0; i < t.ndim(); ++i) perm.push_back(i);

@@ -100,6 +100,7 @@ Arg rms_norm_meta(Call& in) {
   if (const TensorProxy* w = in.opt_tensor("weight")) {
     if (!is_floating(w->type.dtype)) in.unsupported("a weight of dtype ", name(w->type.dtype));
   }
+  if (is_zero(numel(x))) in.unsupported("an empty input");
   TensorType out = x;
   out.device = check::device(in, {&in.tensor("input"), in.opt_tensor("weight")});
   out.strides = meta::suggests_channels_last(x) ? meta::channels_last_strides(x.shape)
@@ -213,6 +214,7 @@ TensorType batch_norm_type(Call& in) {
     const TensorProxy* t = in.opt_tensor(param);
     if (!t) continue;
     check_vector(in, param, channels);
+    if (param.starts_with("running")) check::no_grad_needed(in, param);
     params_contiguous = params_contiguous && is_contiguous(t->type);
   }
   for (const Dim d : x.shape) {

@@ -3,6 +3,7 @@
 #include "ops/check.h"
 #include "ops/families.h"
 #include "ops/meta.h"
+#include "ops/shape.h"
 
 namespace fulmen::ops {
 namespace {
@@ -10,15 +11,6 @@ namespace {
 template <class... Parts>
 [[noreturn]] void refuse(const Call& in, const Parts&... parts) {
   in.fail(ErrorKind::kRuntime, "pool-shape", parts...);
-}
-
-// (C, L) or (N, C, L) with a height of 1, as pooling in 1-d is computed in 2-d.
-TensorType with_height(TensorType t) {
-  const size_t at = t.ndim() - 1;
-  const Dim stride = t.shape[at] * t.strides[at];
-  t.shape.insert(at, Dim(1));
-  t.strides.insert(at, stride);
-  return t;
 }
 
 void check_input(const Call& in, size_t spatial) {
@@ -45,7 +37,8 @@ Arg pooled(Call& in, std::span<const Dim> sizes, bool keeps_channels_last = true
   for (size_t i = 0; i + spatial < x.ndim(); ++i) out.shape.push_back(x.shape[i]);
   for (const Dim d : sizes) out.shape.push_back(d);
   out.strides = contiguous_strides(out.shape);
-  const TensorType seen = spatial == 1 ? with_height(x) : x;
+  // 1-d pooling is computed in 2-d, with a height of 1.
+  const TensorType seen = spatial == 1 ? meta::unsqueezed(x, x.ndim() - 1) : x;
   if (keeps_channels_last && meta::suggests_channels_last(seen)) {
     if (x.device.type != DeviceType::kCPU || is_zero(x.shape[0])) {
       in.unsupported("a channels_last input");
@@ -102,8 +95,11 @@ Arg max_pool_meta(Call& in) {
   if (in.flag("return_indices")) in.unsupported("return_indices=True");
   check_input(in, kSpatial);
   const Dims sizes = window_sizes<kSpatial>(in, true);
-  // Without gradient ATen's own max_pool1d runs, whose result is contiguous.
   const TensorType& x = in.type("input");
+  if (kSpatial == 3 && x.ndim() == 4 && meta::suggests_channels_last(x)) {
+    in.unsupported("an unbatched input that looks like channels_last");
+  }
+  // Without gradient ATen's own max_pool1d runs, whose result is contiguous.
   const bool direct = kSpatial == 1 && !(x.requires_grad && in.builder().grad_enabled) &&
                       x.device.type == DeviceType::kCPU;
   return pooled(in, sizes, !direct);
@@ -113,14 +109,19 @@ template <size_t kSpatial>
 Arg avg_pool_meta(Call& in) {
   check_input(in, kSpatial);
   if (is_integral(in.type("input").dtype)) in.unsupported("an integer input");
+  if (kSpatial > 1 && in.has("divisor_override") && in.integer("divisor_override") == 0) {
+    refuse(in, "divisor_override must not be zero");
+  }
   const Dims sizes = window_sizes<kSpatial>(in, false);
   return pooled(in, sizes, kSpatial != 3);
 }
 
 template <size_t kSpatial>
 Arg adaptive_meta(Call& in, bool average) {
-  check_input(in, kSpatial);
   const TensorType& x = in.type("input");
+  // Eager raises errors of two types here.
+  if (x.ndim() <= kSpatial) in.unsupported("fewer dimensions than the pooling has");
+  check_input(in, kSpatial);
   if (is_integral(x.dtype)) in.unsupported("an integer input");
   const auto requested = in.integers("output_size", kSpatial);
   if (requested.size() != kSpatial) {
@@ -157,7 +158,7 @@ constinit const Symbol max_pool1d{
     .torch = "torch.nn.functional.max_pool1d torch.max_pool1d",
     .tags = kPure,
     .meta = max_pool_meta<1>,
-    .aten = "max_pool1d(input, kernel_size, stride, padding, dilation, ceil_mode)",
+    .aten = "max_pool1d(input, kernel_size, stride ?? kernel_size, padding, dilation, ceil_mode)",
 };
 constinit const Symbol max_pool2d{
     .schema = "max_pool2d(Tensor input, int[2] kernel_size, int[2]? stride=None, "
@@ -166,7 +167,7 @@ constinit const Symbol max_pool2d{
     .torch = "torch.nn.functional.max_pool2d torch.max_pool2d",
     .tags = kPure,
     .meta = max_pool_meta<2>,
-    .aten = "max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)",
+    .aten = "max_pool2d(input, kernel_size, stride ?? kernel_size, padding, dilation, ceil_mode)",
 };
 constinit const Symbol max_pool3d{
     .schema = "max_pool3d(Tensor input, int[3] kernel_size, int[3]? stride=None, "
@@ -175,7 +176,7 @@ constinit const Symbol max_pool3d{
     .torch = "torch.nn.functional.max_pool3d torch.max_pool3d",
     .tags = kPure,
     .meta = max_pool_meta<3>,
-    .aten = "max_pool3d(input, kernel_size, stride, padding, dilation, ceil_mode)",
+    .aten = "max_pool3d(input, kernel_size, stride ?? kernel_size, padding, dilation, ceil_mode)",
 };
 constinit const Symbol avg_pool1d{
     .schema = "avg_pool1d(Tensor input, int[1] kernel_size, int[1]? stride=None, "
@@ -183,6 +184,8 @@ constinit const Symbol avg_pool1d{
     .torch = "torch.nn.functional.avg_pool1d torch.avg_pool1d",
     .tags = kPure,
     .meta = avg_pool_meta<1>,
+    .aten = "avg_pool1d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
+            "count_include_pad)",
 };
 constinit const Symbol avg_pool2d{
     .schema = "avg_pool2d(Tensor input, int[2] kernel_size, int[2]? stride=None, "
@@ -191,6 +194,8 @@ constinit const Symbol avg_pool2d{
     .torch = "torch.nn.functional.avg_pool2d torch._C._nn.avg_pool2d",
     .tags = kPure,
     .meta = avg_pool_meta<2>,
+    .aten = "avg_pool2d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
+            "count_include_pad, divisor_override)",
 };
 constinit const Symbol avg_pool3d{
     .schema = "avg_pool3d(Tensor input, int[3] kernel_size, int[3]? stride=None, "
@@ -199,6 +204,8 @@ constinit const Symbol avg_pool3d{
     .torch = "torch.nn.functional.avg_pool3d torch._C._nn.avg_pool3d",
     .tags = kPure,
     .meta = avg_pool_meta<3>,
+    .aten = "avg_pool3d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
+            "count_include_pad, divisor_override)",
 };
 constinit const Symbol adaptive_avg_pool1d{
     .schema = "adaptive_avg_pool1d(Tensor input, int[1] output_size) -> Tensor",

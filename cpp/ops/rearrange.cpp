@@ -13,10 +13,7 @@ Arg clone_meta(Call& in) {
 Arg contiguous_meta(Call& in) {
   TensorType out = in.type("input");
   const std::string_view format = in.text("memory_format");
-  if (format == "preserve_format") {
-    in.fail(ErrorKind::kRuntime, "memory-format",
-            "preserve memory format is unsupported by the contiguous operator");
-  }
+  if (format == "preserve_format") in.unsupported("memory format preserve_format");
   if (format == "contiguous_format" ? is_contiguous(out)
                                     : out.ndim() == (format == "channels_last" ? 4 : 5) &&
                                           meta::is_channels_last_contiguous(out)) {
@@ -38,11 +35,11 @@ Arg repeat_meta(Call& in, std::string_view param, bool fill) {
   const size_t extra = counts.size() - t.ndim();
   Dims shape;
   for (size_t i = 0; i < counts.size(); ++i) {
-    if (counts[i].value_or(0) < 0) {
-      in.fail(ErrorKind::kRuntime, "repeat", "Trying to create tensor with negative dimension ",
-              counts[i].value());
-    }
     shape.push_back(i < extra ? counts[i] : counts[i] * t.shape[i - extra]);
+    if (shape.back().value_or(0) < 0) {
+      in.fail(ErrorKind::kRuntime, "repeat", "Trying to create tensor with negative dimension ",
+              shape.back().value());
+    }
   }
   return meta::fresh(in, t, shape, t.dtype);
 }
@@ -78,12 +75,12 @@ Arg repeat_interleave_rule(Call& in) {
 
 // Rolls along one dimension on the CPU: the join of two slices.
 TensorType rolled(Call& in, const TensorType& t, int64_t shift, int64_t dim) {
-  const size_t d = meta::wrap_dim(in, dim, t.ndim());
-  TensorType out = t;
   if (is_zero(numel(t))) {
+    TensorType out = t;
     out.strides = meta::preserved_strides(t);
     return out;
   }
+  const size_t d = meta::wrap_dim(in, dim, t.ndim());
   if (t.ndim() == 0) in.unsupported("a 0-d tensor");
   const int64_t size = t.shape[d].value();
   int64_t start = (size - shift) % size;
@@ -239,6 +236,7 @@ Arg border_pad(Call& in, std::string_view mode) {
       (t.ndim() != spatial + 1 && t.ndim() != spatial + 2)) {
     in.unsupported("a padding of ", pad.size(), " numbers for ", t.ndim(), " dimensions");
   }
+  if (is_integral(t.dtype)) in.unsupported("dtype ", name(t.dtype));
   if (mode == "circular" && t.ndim() != spatial + 2) in.unsupported("an unbatched input");
   if (in.has("value") && in.real("value") != 0) in.unsupported("value with mode ", mode);
   if (meta::suggests_channels_last(t)) in.unsupported("channels_last");
@@ -276,6 +274,7 @@ Arg pixel_meta(Call& in, std::string_view factor, bool up) {
   if (r <= 0) {
     in.fail(ErrorKind::kRuntime, "pixel-shuffle", "expects a positive ", factor, ", but got ", r);
   }
+  if (is_zero(numel(t))) in.unsupported("an empty tensor");
   const size_t n = t.ndim();
   Dims shape = t.shape;
   const int64_t c = shape[n - 3].value(), h = shape[n - 2].value(), w = shape[n - 1].value();

@@ -243,4 +243,18 @@ const Symbol& Registry::opaque(std::string_view torch_name, uint32_t tags) {
   return result;
 }
 
+const SymbolResolver& registry_resolver() {
+  struct Resolver : SymbolResolver {
+    std::vector<const Symbol*> overloads(std::string_view torch_name) const override {
+      return Registry::get().overloads(torch_name);
+    }
+    const Symbol* find(std::string_view name) const override { return Registry::get().find(name); }
+    const Symbol& opaque(std::string_view torch_name, uint32_t tags) const override {
+      return Registry::get().opaque(torch_name, tags);
+    }
+  };
+  static const Resolver resolver;
+  return resolver;
+}
+
 }  // namespace fulmen

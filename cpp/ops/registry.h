@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ir/parser.h"
 #include "ir/symbol.h"
 
 namespace fulmen {
@@ -37,5 +38,8 @@ class Registry {
   std::shared_ptr<Storage> storage_;
   std::vector<const Symbol*> symbols_;
 };
+
+// The registry as the parser sees it.
+const SymbolResolver& registry_resolver();
 
 }  // namespace fulmen

@@ -45,10 +45,11 @@ Arg slice_meta(Call& in) {
 }
 
 Arg narrow_meta(Call& in) {
+  const int64_t length = in.integer("length");
+  if (length < 0) in.fail(ErrorKind::kRuntime, "narrow", "narrow(): length must be non-negative.");
   const size_t d = real_dim(in, in.integer("dim"));
   int64_t start = in.integer("start");
-  const int64_t length = in.integer("length"), size = in.type("input").shape[d].value();
-  if (length < 0) in.fail(ErrorKind::kRuntime, "narrow", "narrow(): length must be non-negative.");
+  const int64_t size = in.type("input").shape[d].value();
   if (start < -size || start > size) {
     in.fail(ErrorKind::kIndex, "narrow", "start out of range (expected to be in range of [", -size,
             ", ", size, "], but got ", start, ")");
@@ -73,10 +74,6 @@ Arg pieces_of_sizes(Call& in, size_t dim, std::span<const int64_t> sizes) {
 
 Arg equal_pieces(Call& in, size_t dim, int64_t split_size) {
   const int64_t size = in.type("input").shape[dim].value();
-  if (split_size < 0) {
-    in.fail(ErrorKind::kRuntime, "split",
-            "split expects split_size be non-negative, but got split_size=", split_size);
-  }
   if (split_size == 0 && size != 0) {
     in.fail(ErrorKind::kRuntime, "split",
             "split_size can only be 0 if dimension size is 0, but got dimension size of ", size);
@@ -99,7 +96,12 @@ void require_dims(Call& in) {
 
 Arg split_meta(Call& in) {
   require_dims(in);
-  return equal_pieces(in, real_dim(in, in.integer("dim")), in.integer("split_size"));
+  const int64_t split_size = in.integer("split_size");
+  if (split_size < 0) {
+    in.fail(ErrorKind::kRuntime, "split",
+            "split expects split_size be non-negative, but got split_size=", split_size);
+  }
+  return equal_pieces(in, real_dim(in, in.integer("dim")), split_size);
 }
 
 Arg split_sizes_meta(Call& in) {

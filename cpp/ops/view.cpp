@@ -100,10 +100,10 @@ std::optional<Dims> flattened_shape(Call& in) {
 
 Dims unflattened_shape(Call& in) {
   const TensorType& t = in.type("input");
-  const size_t dim = meta::wrap_dim(in, in.integer("dim"), t.ndim());
-  if (t.ndim() == 0) in.unsupported("a 0-d tensor");
   const Dims given = in.dims("sizes");
   if (given.empty()) in.fail(ErrorKind::kRuntime, "unflatten", "sizes must be non-empty");
+  const size_t dim = meta::wrap_dim(in, in.integer("dim"), t.ndim());
+  if (t.ndim() == 0) in.unsupported("a 0-d tensor");
   const Dims sizes = meta::infer_shape(in, given, t.shape[dim]);
   Dims shape;
   for (size_t i = 0; i < t.ndim(); ++i) {
@@ -121,8 +121,18 @@ Arg expand_to(Call& in, Dims shape) {
   return meta::view_of(in, x, std::move(shape), std::move(strides));
 }
 
+// The builder marks all results of a call alike, but these require grad one by one.
+void require_uniform_grad(Call& in, std::span<const TensorProxy* const> tensors) {
+  for (const TensorProxy* t : tensors) {
+    if (in.builder().grad_enabled && t->type.requires_grad != tensors[0]->type.requires_grad) {
+      in.unsupported("only some of the tensors require grad");
+    }
+  }
+}
+
 Arg broadcast_tensors_meta(Call& in) {
   const auto tensors = in.tensors("tensors");
+  require_uniform_grad(in, tensors);
   const Dims shape = meta::broadcast(in, tensors);
   Args out;
   for (const TensorProxy* t : tensors) {
@@ -143,6 +153,7 @@ Arg meshgrid_meta(Call& in) {
     in.fail(ErrorKind::kRuntime, "meshgrid", "indexing must be one of \"xy\" or \"ij\", but got ",
             quoted(indexing));
   }
+  require_uniform_grad(in, tensors);
   Dims shape;
   for (const TensorProxy* t : tensors) {
     if (t->type.ndim() > 1) {

@@ -7,7 +7,7 @@
 #include "passes/escape.h"
 #include "support/hash.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 namespace {
 
 void add_to_hash(Hasher& h, const Arg& a) {
@@ -138,4 +138,4 @@ Trace common_subexpression_elimination(const Trace& trace, PassContext& ctx) {
   return out;
 }
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

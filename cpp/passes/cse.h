@@ -2,7 +2,7 @@
 
 #include "passes/pass.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 // Computes equal pure calls once: the same symbol on the same arguments with results of the same
 // types. Needs a functional trace, where no write can come between the two.
@@ -11,4 +11,4 @@ namespace fulmen {
 // results that both leave the program, because the caller could write to one and see it in the other.
 Trace common_subexpression_elimination(const Trace& trace, PassContext& ctx);
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

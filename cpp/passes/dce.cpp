@@ -3,8 +3,9 @@
 #include <algorithm>
 
 #include "analysis/proxy_map.h"
+#include "ir/control.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 bool is_removable(const Symbol& symbol) {
   return symbol.has(kPure) && !symbol.has(kEffect | kRandom | kInplace | kOpaque);
@@ -19,6 +20,7 @@ Trace dead_code_elimination(const Trace& trace, PassContext& ctx) {
   kept.reserve(trace.body.size());
   for (auto it = trace.body.rbegin(); it != trace.body.rend(); ++it) {
     const BoundSymbol& b = **it;
+    if (b.symbol == &del_last_used) continue;
     bool needed = !is_removable(*b.symbol);
     for_each_proxy(b.output, [&](const Proxy* p) { needed = needed || live.get(p); });
     if (!needed && ctx.take_fuel()) continue;
@@ -32,4 +34,4 @@ Trace dead_code_elimination(const Trace& trace, PassContext& ctx) {
   return out;
 }
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

@@ -3,16 +3,11 @@
 #include <algorithm>
 
 #include "analysis/proxy_map.h"
-#include "passes/emit.h"
+#include "ir/control.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
-Trace del_last_use(const Trace& trace, PassContext& ctx) {
-  const Symbol* del = find_row("del_last_used");
-  if (!del) {
-    ctx.note("del_last_use", "there is no row del_last_used");
-    return trace;
-  }
+Trace del_last_use(const Trace& trace, PassContext&) {
   ProxyMap<bool> needed;  // by something later, or by the caller
   for (const Proxy* p : trace.inputs) needed.set(p, true);
   for_each_proxy(trace.output, [&](const Proxy* p) { needed.set(p, true); });
@@ -21,7 +16,7 @@ Trace del_last_use(const Trace& trace, PassContext& ctx) {
   bool changed = false;
   for (auto it = trace.body.rbegin(); it != trace.body.rend(); ++it) {
     const BoundSymbol& b = **it;
-    if (b.symbol == del) return trace;  // done before
+    if (b.symbol == &del_last_used) return trace;  // done before
     Args dead;
     const auto look = [&](const Proxy* p) {
       if (needed.get(p)) return;
@@ -33,7 +28,7 @@ Trace del_last_use(const Trace& trace, PassContext& ctx) {
     if (!dead.empty()) {
       changed = true;
       const Arg list = trace.ctx->make_collection(Arg::Kind::kTuple, dead);
-      body.push_back(trace.ctx->make_bound_symbol(*del, {&list, 1}, Arg(), b.source));
+      body.push_back(trace.ctx->make_bound_symbol(del_last_used, {&list, 1}, Arg(), b.source));
     }
     body.push_back(&b);
   }
@@ -44,4 +39,4 @@ Trace del_last_use(const Trace& trace, PassContext& ctx) {
   return out;
 }
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

@@ -3,7 +3,7 @@
 #include "ir/builder.h"
 #include "ops/registry.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 const Symbol* find_row(std::string_view name) { return Registry::get().find(name); }
 
@@ -20,4 +20,4 @@ Arg emit(std::string_view name, std::initializer_list<Arg> args, const Kwargs& k
   return b.call(*row, bound);
 }
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

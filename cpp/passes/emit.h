@@ -5,7 +5,7 @@
 
 #include "ir/symbol.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 // Records a call of the row `name` in the current builder. Throws Unsupported when there is no such
 // row or the arguments do not fit it: the pass then leaves the program as it is.
@@ -14,4 +14,4 @@ Arg emit(std::string_view name, std::initializer_list<Arg> args, const Kwargs& k
 // The row of that name, or null.
 const Symbol* find_row(std::string_view name);
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

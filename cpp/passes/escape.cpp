@@ -1,6 +1,6 @@
 #include "passes/escape.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 Escapes::Escapes(const Trace& trace) {
   for_each_proxy(trace.output, [&](const Proxy* p) {
@@ -30,4 +30,4 @@ Escapes::Escapes(const Trace& trace) {
   }
 }
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

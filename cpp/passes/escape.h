@@ -3,7 +3,7 @@
 #include "analysis/proxy_map.h"
 #include "ir/trace.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 // The tensor that owns `t`'s storage.
 inline const TensorProxy* storage_of(const TensorProxy* t) {
@@ -32,4 +32,4 @@ class Escapes {
   ProxyMap<bool> written_;
 };
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

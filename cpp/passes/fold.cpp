@@ -8,7 +8,7 @@
 #include "passes/emit.h"
 #include "passes/escape.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 namespace {
 
 // What a rule sees besides the bound symbol itself.
@@ -265,4 +265,4 @@ class Folder {
 
 Trace constant_folding(const Trace& trace, PassContext& ctx) { return Folder(trace).run(ctx); }
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

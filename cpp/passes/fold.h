@@ -2,7 +2,7 @@
 
 #include "passes/pass.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 // Replaces calls whose result is known without running them: arithmetic with a neutral number,
 // inverse views, views of views, casts that a cast undoes, copies of what nobody writes any more. Only
@@ -10,4 +10,4 @@ namespace fulmen {
 // x + (-0.0) goes. Needs a functional trace. One row per rule, in fold.cpp.
 Trace constant_folding(const Trace& trace, PassContext& ctx);
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

@@ -18,7 +18,7 @@
 // input before reads its old value, and no pass may move a bound symbol across the first write-back.
 // A result that is a written input is the result of its write-back.
 
-namespace fulmen {
+namespace fulmen::passes {
 namespace {
 
 // Thrown where the program can't be functionalized exactly.
@@ -614,4 +614,4 @@ Trace functionalize(const Trace& trace, PassContext& ctx) {
   return trace;
 }
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

@@ -2,7 +2,7 @@
 
 #include "passes/pass.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 // Replaces in-place operations by their functional rows and a write-back per input: the trace becomes
 // functional, see Note [Write-backs]. Values, metadata, aliasing among the results and gradients are
@@ -13,4 +13,4 @@ namespace fulmen {
 // run in order it is always right, only slower to optimize.
 Trace functionalize(const Trace& trace, PassContext& ctx);
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

@@ -3,7 +3,7 @@
 #include "ir/builder.h"
 #include "passes/emit.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 namespace {
 
 // copy_(self, src): src itself, converted and expanded; a result that leaves the program is cloned by
@@ -57,4 +57,4 @@ const TensorProxy* cast_to(const TensorProxy* value, DType dtype) {
   throw Unsupported("there is no row that converts to another dtype");
 }
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

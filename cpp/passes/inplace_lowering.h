@@ -6,7 +6,7 @@
 #include "ir/proxy.h"
 #include "ir/schema.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 // The functional form of an in-place symbol, where that is not the row it was derived from.
 struct InplaceLowering {
@@ -21,4 +21,4 @@ const InplaceLowering* find_inplace_lowering(std::string_view symbol);
 // `value` converted, in a way that autograd follows.
 const TensorProxy* cast_to(const TensorProxy* value, DType dtype);
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

@@ -7,7 +7,7 @@
 
 #include "ir/trace.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 struct PassOptions {
   bool verify = true;
@@ -57,7 +57,11 @@ struct Pass {
 // A pass whose needs the trace does not meet, or that a flag disables, is skipped.
 Trace run_pass(const Pass& pass, const Trace& trace, PassContext& ctx);
 
+// What is wrong with the trace's scopes: a proxy that is read before it is made, made twice, or read
+// after it was freed. Empty if nothing is.
+std::string verify_problem(const Trace& trace);
+
 // "Constructed by Dead code elimination (took 12 microseconds)"
 std::string provenance_text(std::string_view title, int64_t microseconds);
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

@@ -6,7 +6,7 @@
 #include "passes/emit.h"
 #include "support/error.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 namespace {
 
 enum class Kind : uint8_t {
@@ -205,4 +205,4 @@ const TensorProxy* write_through(const BoundSymbol& view, const TensorProxy* res
   return nullptr;
 }
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

@@ -4,7 +4,7 @@
 
 #include "ir/trace.h"
 
-namespace fulmen {
+namespace fulmen::passes {
 
 // A view that shows a range of one dimension, with all of the others.
 struct Window {
@@ -22,4 +22,4 @@ std::optional<Window> window_of(const BoundSymbol& view, const TensorProxy* resu
 const TensorProxy* write_through(const BoundSymbol& view, const TensorProxy* result,
                                  const TensorProxy* base, const TensorProxy* value);
 
-}  // namespace fulmen
+}  // namespace fulmen::passes

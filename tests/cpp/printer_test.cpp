@@ -45,7 +45,9 @@ TEST_CASE("a printed trace shows types, source lines, executors and deletions") 
   const_cast<BoundSymbol*>(trace.body[1])->executor = "aten";
   const Arg out[] = {trace.body[1]->output, Arg("a\nb"), Arg(1e-5)};
   trace.output = trace.ctx->make_collection(Arg::Kind::kTuple, out);
-  CHECK(to_python(trace) == R"py(# Constructed by hand
+  const std::string text = to_python(trace);
+  CHECK(to_python(parse_trace(text, registry_resolver())) == text);
+  CHECK(text == R"py(# Constructed by hand
 import torch
 
 def computation(x, w, n):

@@ -1,0 +1,849 @@
+#include "ir/parser.h"
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <optional>
+
+#include "ir/builder.h"
+#include "ir/control.h"
+#include "ir/text_scanner.h"
+
+namespace fulmen {
+namespace {
+
+// The left side of a statement.
+struct Target {
+  enum class Kind { kName, kTuple, kList, kDict } kind = Kind::kName;
+  std::string_view name;
+  std::vector<Target> items;
+  std::vector<Arg> keys;
+};
+
+struct Callee {
+  std::string_view path;
+  Args args;
+  Kwargs kwargs;
+};
+
+// What a statement's comment says.
+struct Comment {
+  std::vector<Arg> constants;
+  std::string_view symbol;
+  bool opaque = false;
+  uint32_t opaque_tags = 0;
+  const SourceLine* source = nullptr;
+  std::string_view executor;
+};
+
+class Parser {
+ public:
+  Parser(std::string_view text, const SymbolResolver& symbols, const ObjectResolver& objects)
+      : in_(text), symbols_(symbols), objects_(objects) {
+    trace_.ctx = std::make_shared<TraceContext>();
+  }
+
+  Trace parse() {
+    const DimScope scope(ctx().arena());
+    header();
+    parameters();
+    while (!body_line()) {
+    }
+    in_.skip_lines();
+    while (in_.peek() == '#') {
+      in_.rest_of_line();
+      in_.skip_lines();
+    }
+    if (!in_.at_end()) in_.fail("text after the return statement");
+    for (const auto& [proxy, base, at] : pending_bases_) {
+      const auto it = names_.find(base);
+      const TensorProxy* t = it == names_.end() ? nullptr : as_tensor(it->second);
+      if (!t) in_.fail_at(at, cat("`", base, "` is not a tensor of this trace"));
+      proxy->alias_of = t;
+    }
+    return std::move(trace_);
+  }
+
+ private:
+  TraceContext& ctx() { return *trace_.ctx; }
+
+  void header() {
+    for (;; in_.skip_lines()) {
+      in_.skip_lines();
+      if (in_.at_end()) in_.fail("expected `def`");
+      if (in_.peek() == '#') {
+        in_.take('#');
+        std::string_view line = in_.rest_of_line_raw();
+        if (line.starts_with(' ')) line.remove_prefix(1);
+        if (!trace_.provenance.empty()) trace_.provenance += '\n';
+        trace_.provenance += line;
+      } else if (in_.take_word("import")) {
+        const std::string_view path = in_.path();
+        roots_.push_back(path.substr(0, path.find('.')));
+      } else if (in_.take_word("def")) {
+        return;
+      } else {
+        in_.fail("expected a comment, `import` or `def`");
+      }
+    }
+  }
+
+  void parameters() {
+    trace_.name = std::string(in_.identifier());
+    in_.expect('(');
+    while (!in_.take(')')) {
+      const std::string_view name = in_.identifier();
+      if (std::find(parameters_.begin(), parameters_.end(), name) != parameters_.end()) {
+        in_.fail(cat("two parameters are named `", name, "`"));
+      }
+      parameters_.push_back(name);
+      if (!in_.take(',') && in_.peek() != ')') in_.fail("expected , or )");
+    }
+    in_.expect(':');
+    end_of_statement();
+    trace_.inputs.resize(parameters_.size());
+  }
+
+  // True after the return statement.
+  bool body_line() {
+    in_.skip_lines();
+    if (in_.at_end()) in_.fail("expected `return`");
+    if (in_.take('#')) {
+      input_comment();
+      return false;
+    }
+    if (!inputs_checked_) {
+      for (size_t i = 0; i < parameters_.size(); ++i) {
+        if (!trace_.inputs[i]) in_.fail(cat("no comment tells the type of `", parameters_[i], "`"));
+      }
+      inputs_checked_ = true;
+    }
+    if (in_.take_word("return")) {
+      if (in_.peek() != '#' && in_.peek() != '\0') trace_.output = expression_list();
+      end_of_statement();
+      return true;
+    }
+    if (in_.take_word("pass")) {
+      end_of_statement();
+    } else if (in_.take_word("del")) {
+      deletion();
+    } else {
+      statement();
+    }
+    return false;
+  }
+
+  // `# x: f32[2] leaf`, `# functional`, or a remark.
+  void input_comment() {
+    if (inputs_checked_) {
+      in_.rest_of_line();
+      return;
+    }
+    const size_t start = in_.position();
+    const std::string_view name = in_.try_identifier();
+    if (name == "functional" && in_.peek() == '\0') {
+      trace_.functional = true;
+    } else if (!name.empty() && in_.take(':')) {
+      const auto it = std::find(parameters_.begin(), parameters_.end(), name);
+      if (it != parameters_.end()) {
+        const Proxy*& input = trace_.inputs[it - parameters_.begin()];
+        if (input) in_.fail_at(start, cat("a second type for `", name, "`"));
+        input = definition(name);
+        if (in_.peek() != '\0') in_.fail("unexpected text after the type");
+      }
+    }
+    in_.rest_of_line();
+  }
+
+  void end_of_statement() {
+    if (in_.take('#')) in_.rest_of_line();
+    if (in_.peek() != '\0') in_.fail("unexpected text at the end of the statement");
+  }
+
+  // ---- types ----
+
+  Proxy* definition(std::string_view name) {
+    static constexpr std::string_view kNumbers[] = {"bool", "int", "float", "complex"};
+    const size_t start = in_.position();
+    const std::string_view word = in_.identifier();
+    Proxy* p = nullptr;
+    if (const auto dtype = dtype_from_short_name(word)) {
+      p = tensor_definition(name, *dtype);
+    } else if (word == "str") {
+      p = ctx().make_proxy(ProxyKind::kString, name);
+    } else if (word == "collection") {
+      p = ctx().make_proxy(ProxyKind::kCollection, name);
+    } else if (word == "object") {
+      p = ctx().make_proxy(ProxyKind::kObject, name);
+    } else {
+      const auto it = std::find(std::begin(kNumbers), std::end(kNumbers), word);
+      if (it == std::end(kNumbers)) in_.fail_at(start, cat("unknown type `", word, "`"));
+      // Two spaces start the next section of the comment.
+      const std::string_view rest = in_.line_rest();
+      const bool has_value =
+          rest.size() > 1 && rest[0] == ' ' && rest[1] != ' ' && rest[1] != '#' && rest[1] != '@';
+      const Dim value = has_value ? dim() : Dim(0);
+      p = ctx().make_number(static_cast<NumberType>(it - kNumbers), value, name);
+    }
+    if (p->name != name) in_.fail_at(start, cat("`", name, "` can't be a name here"));
+    if (!names_.emplace(p->name, p).second) {
+      in_.fail_at(start, cat("`", name, "` is defined twice"));
+    }
+    return p;
+  }
+
+  Dims dims(char open, char close) {
+    Dims out;
+    in_.expect(open);
+    while (!in_.take(close)) {
+      out.push_back(dim());
+      if (!in_.take(',') && in_.peek() != close) in_.fail(cat("expected , or ", close));
+    }
+    return out;
+  }
+
+  Dim dim() {
+    const size_t start = in_.position();
+    const Arg a = expression();
+    if (!a.is_int()) in_.fail_at(start, "expected an integer or a symbolic size");
+    return a.dim();
+  }
+
+  TensorProxy* tensor_definition(std::string_view name, DType dtype) {
+    TensorType type;
+    type.dtype = dtype;
+    type.shape = dims('[', ']');
+    if (in_.peek() == '{') {
+      const size_t start = in_.position();
+      type.strides = dims('{', '}');
+      if (type.strides.size() != type.shape.size()) {
+        in_.fail_at(start, "as many strides as sizes are needed");
+      }
+    } else {
+      type.strides = contiguous_strides(type.shape);
+    }
+    std::string_view base;
+    bool leaf = false;
+    size_t base_at = 0;
+    for (;;) {
+      const size_t start = in_.position();
+      const std::string_view word = in_.bare_word();
+      if (word == "grad") {
+        type.requires_grad = true;
+      } else if (word == "leaf") {
+        leaf = true;
+      } else if (word == "view" && in_.take_word("of")) {
+        base_at = in_.position();
+        base = in_.identifier();
+      } else if (const auto device = device_from_string(word)) {
+        type.device = *device;
+      } else {
+        in_.seek(start);
+        break;
+      }
+    }
+    TensorProxy* t = ctx().make_tensor(std::move(type), name);
+    t->is_leaf = leaf;
+    if (!base.empty()) {
+      const auto it = names_.find(base);
+      const TensorProxy* known = it == names_.end() ? nullptr : as_tensor(it->second);
+      t->alias_of = known;
+      if (!known) pending_bases_.push_back({t, base, base_at});
+    }
+    return t;
+  }
+
+  // ---- statements ----
+
+  void deletion() {
+    Args values;
+    do {
+      const size_t start = in_.position();
+      const std::string_view name = in_.identifier();
+      const auto it = names_.find(name);
+      if (it == names_.end()) in_.fail_at(start, cat("`", name, "` is not defined"));
+      values.push_back(it->second);
+    } while (in_.take(','));
+    const Comment comment = statement_comment({});
+    const Arg args[] = {ctx().make_collection(Arg::Kind::kTuple, values)};
+    record(del_last_used, args, {}, comment);
+  }
+
+  void record(const Symbol& symbol, std::span<const Arg> args, Arg output, const Comment& comment) {
+    BoundSymbol* b = ctx().make_bound_symbol(symbol, args, output, comment.source);
+    b->executor = comment.executor;
+    trace_.body.push_back(b);
+  }
+
+  void statement() {
+    const size_t start = in_.position();
+    const std::optional<Target> target = assignment_target();
+    if (!target) in_.seek(start);
+    const Callee call = callee();
+    std::vector<std::string_view> fresh;
+    if (target) collect_fresh(*target, fresh);
+    const Comment comment = statement_comment(fresh);
+    Args args;
+    const Symbol& symbol = bind(call, comment, args, start);
+    Arg output;
+    if (target) {
+      const bool typed = std::all_of(fresh.begin(), fresh.end(),
+                                     [&](std::string_view n) { return names_.contains(n); });
+      if (typed) {
+        size_t constant = 0;
+        output = typed_output(*target, comment, constant);
+        if (constant != comment.constants.size() && !comment.constants.empty()) {
+          in_.fail_at(start, "the comment gives more values for `_` than there are");
+        }
+      } else {
+        output = infer(symbol, args, start);
+        if (output.is_proxy() && target->kind == Target::Kind::kName && is_known(output.proxy())) {
+          // Eager returns the argument itself; see Builder::call.
+          names_[ctx().arena().copy(target->name)] = output.proxy();
+          if (!symbol.has(kEffect | kInplace)) return;
+        } else {
+          output = inferred_output(*target, output, start);
+        }
+      }
+    }
+    record(symbol, args, output, comment);
+  }
+
+  std::optional<Target> assignment_target() {
+    std::optional<Target> t = target_list('\0');
+    if (!t || in_.peek() != '=' || in_.peek_at(1) == '=') return std::nullopt;
+    in_.take('=');
+    return t;
+  }
+
+  // Targets up to `close`, or to `=`; nothing if this is no target.
+  std::optional<Target> target_list(char close) {
+    Target list;
+    list.kind = Target::Kind::kTuple;
+    bool comma = false;
+    while (close ? in_.peek() != close : in_.peek() != '=') {
+      std::optional<Target> t = target();
+      if (!t) return std::nullopt;
+      list.items.push_back(std::move(*t));
+      comma = in_.take(',');
+      if (!comma) break;
+    }
+    if (list.items.size() == 1 && !comma) {
+      Target single = std::move(list.items[0]);
+      return single;
+    }
+    return list;
+  }
+
+  std::optional<Target> target() {
+    if (in_.take('(')) {
+      std::optional<Target> t = target_list(')');
+      if (!t || !in_.take(')')) return std::nullopt;
+      return t;
+    }
+    if (in_.take('[')) {
+      Target list;
+      list.kind = Target::Kind::kList;
+      while (!in_.take(']')) {
+        std::optional<Target> t = target();
+        if (!t) return std::nullopt;
+        list.items.push_back(std::move(*t));
+        if (!in_.take(',') && in_.peek() != ']') return std::nullopt;
+      }
+      return list;
+    }
+    if (in_.take('{')) {
+      Target dict;
+      dict.kind = Target::Kind::kDict;
+      while (!in_.take('}')) {
+        dict.keys.push_back(expression());
+        if (!in_.take(':')) return std::nullopt;
+        std::optional<Target> t = target();
+        if (!t) return std::nullopt;
+        dict.items.push_back(std::move(*t));
+        if (!in_.take(',') && in_.peek() != '}') return std::nullopt;
+      }
+      return dict;
+    }
+    Target t;
+    t.name = in_.try_identifier();
+    if (t.name.empty()) return std::nullopt;
+    return t;
+  }
+
+  Callee callee() {
+    Callee call;
+    call.path = in_.path();
+    in_.expect('(');
+    in_.enter();
+    while (!in_.take_close(')')) {
+      const size_t start = in_.position();
+      const std::string_view name = in_.try_identifier();
+      if (!name.empty() && in_.peek() == '=' && in_.peek_at(1) != '=') {
+        in_.take('=');
+        call.kwargs.push_back({name, expression()});
+      } else {
+        in_.seek(start);
+        if (!call.kwargs.empty()) in_.fail("a positional argument after a keyword argument");
+        call.args.push_back(expression());
+      }
+      if (!in_.take(',') && in_.peek() != ')') in_.fail("expected , or )");
+    }
+    return call;
+  }
+
+  void collect_fresh(const Target& t, std::vector<std::string_view>& fresh) {
+    if (t.kind == Target::Kind::kName) {
+      if (t.name == "_" || names_.contains(t.name)) return;
+      if (std::find(fresh.begin(), fresh.end(), t.name) == fresh.end()) fresh.push_back(t.name);
+      return;
+    }
+    for (const Target& item : t.items) collect_fresh(item, fresh);
+  }
+
+  Comment statement_comment(const std::vector<std::string_view>& fresh) {
+    Comment c;
+    if (!in_.take('#')) {
+      if (in_.peek() != '\0') in_.fail("unexpected text at the end of the statement");
+      return c;
+    }
+    while (comment_entry(fresh, c) && in_.take(',')) {
+    }
+    source_and_executor(in_.rest_of_line(), c);
+    return c;
+  }
+
+  bool comment_entry(const std::vector<std::string_view>& fresh, Comment& c) {
+    const size_t start = in_.position();
+    const std::string_view word = in_.try_identifier();
+    if (word == "opaque" && ends_note()) {
+      c.opaque = true;
+      for (;;) {
+        if (in_.take_word("inplace")) {
+          c.opaque_tags |= kInplace;
+        } else if (in_.take_word("view")) {
+          c.opaque_tags |= kView;
+        } else {
+          return true;
+        }
+      }
+    }
+    if (word == "as") {
+      const std::string_view name = in_.try_path();
+      if (!name.empty() && ends_note()) {
+        c.symbol = name;
+        return true;
+      }
+    } else if (word == "_" && in_.take(':')) {
+      c.constants.push_back(expression());
+      return true;
+    } else if (!word.empty() && std::find(fresh.begin(), fresh.end(), word) != fresh.end() &&
+               in_.take(':') && !(in_.peek() >= '0' && in_.peek() <= '9')) {
+      definition(word);
+      return true;
+    }
+    in_.seek(start);
+    return false;
+  }
+
+  bool ends_note() {
+    const std::string_view rest = in_.line_rest();
+    return rest.empty() || rest[0] == ' ' || rest[0] == ',';
+  }
+
+  // `dir/model.py:41 in forward  @aten`; anything else is a remark.
+  void source_and_executor(std::string_view text, Comment& c) {
+    const size_t at = text.starts_with('@') ? 0 : text.rfind(" @");
+    if (at != std::string_view::npos) {
+      const std::string_view name = text.substr(text.find('@', at) + 1);
+      if (!name.empty() && name.find(' ') == std::string_view::npos) {
+        c.executor = ctx().arena().copy(name);
+        text = trimmed(text.substr(0, at));
+      }
+    }
+    for (size_t colon = text.rfind(':'); colon != std::string_view::npos && colon > 0;
+         colon = text.rfind(':', colon - 1)) {
+      int line = 0;
+      const char* end = text.data() + text.size();
+      const auto r = std::from_chars(text.data() + colon + 1, end, line);
+      if (r.ec != std::errc()) continue;
+      std::string_view rest(r.ptr, end - r.ptr);
+      if (!rest.empty() && !rest.starts_with(" in ")) continue;
+      if (!rest.empty()) rest.remove_prefix(4);
+      const SourceLine source{text.substr(0, colon), line, rest};
+      // Neighbours mostly share a line.
+      if (!last_source_ || !(*last_source_ == source)) last_source_ = ctx().make_source(source);
+      c.source = last_source_;
+      return;
+    }
+  }
+
+  const Symbol& bind(const Callee& call, const Comment& comment, Args& args, size_t at) {
+    const auto make_opaque = [&]() -> const Symbol& {
+      Args items;
+      for (const auto& [name, value] : call.kwargs) {
+        items.push_back(ctx().make_string(name));
+        items.push_back(value);
+      }
+      args = {ctx().make_collection(Arg::Kind::kTuple, call.args),
+              ctx().make_collection(Arg::Kind::kDict, items)};
+      return symbols_.opaque(call.path, comment.opaque_tags);
+    };
+    if (comment.opaque) return make_opaque();
+    std::vector<const Symbol*> candidates;
+    std::string_view name = comment.symbol;
+    static constexpr std::string_view kPrefix = "fulmen.symbols.";
+    if (name.empty() && call.path.starts_with(kPrefix)) name = call.path.substr(kPrefix.size());
+    if (!name.empty()) {
+      const Symbol* s = symbols_.find(name);
+      if (!s) in_.fail_at(at, cat("there is no symbol `", name, "`"));
+      candidates = {s};
+    } else {
+      candidates = symbols_.overloads(call.path);
+    }
+    std::string why, reasons;
+    for (const Symbol* s : candidates) {
+      if (try_bind(s->info->schema, call.args, call.kwargs, ctx().arena(), args, &why)) return *s;
+      append(reasons, cat(reasons.empty() ? "" : "; ", s->name(), ": ", why));
+    }
+    if (!candidates.empty()) in_.fail_at(at, cat("the arguments fit no overload (", reasons, ")"));
+    const std::string_view root = call.path.substr(0, call.path.find('.'));
+    const bool imported = root.size() < call.path.size() &&
+                          (root == "torch" || std::find(roots_.begin(), roots_.end(), root) != roots_.end());
+    if (!imported) in_.fail_at(at, cat("unknown function `", call.path, "`"));
+    return make_opaque();
+  }
+
+  // ---- outputs ----
+
+  Arg typed_output(const Target& t, const Comment& comment, size_t& constant) {
+    if (t.kind == Target::Kind::kName) {
+      if (t.name != "_") return names_.find(t.name)->second;
+      if (comment.constants.empty()) return {};
+      if (constant == comment.constants.size()) in_.fail("the comment lacks a value for `_`");
+      return comment.constants[constant++];
+    }
+    Args items;
+    for (size_t i = 0; i < t.items.size(); ++i) {
+      if (t.kind == Target::Kind::kDict) items.push_back(t.keys[i]);
+      items.push_back(typed_output(t.items[i], comment, constant));
+    }
+    return ctx().make_collection(collection_kind(t), items);
+  }
+
+  static Arg::Kind collection_kind(const Target& t) {
+    if (t.kind == Target::Kind::kDict) return Arg::Kind::kDict;
+    return t.kind == Target::Kind::kList ? Arg::Kind::kList : Arg::Kind::kTuple;
+  }
+
+  bool is_known(const Proxy* p) {
+    const auto it = names_.find(p->name);
+    return it != names_.end() && it->second == p;
+  }
+
+  // Inferred proxies take names of their own: they live in another context.
+  Arg infer(const Symbol& symbol, std::span<const Arg> args, size_t at) {
+    if (!scratch_) {
+      scratch_ = std::make_shared<TraceContext>();
+      ctx().arena().make<std::shared_ptr<TraceContext>>(scratch_);  // types refer to its arena
+    }
+    if (!symbol.meta && !symbol.decompose && !symbol.info->rules) {
+      in_.fail_at(at, "this call needs a comment with the types of its results");
+    }
+    Builder builder(scratch_);
+    try {
+      return builder.infer(symbol, args);
+    } catch (const Unsupported& e) {
+      in_.fail_at(at, cat("this call needs a comment with the types of its results: ", e.what()));
+    }
+  }
+
+  Arg inferred_output(const Target& t, const Arg& inferred, size_t at) {
+    if (t.kind == Target::Kind::kName) {
+      if (t.name == "_" && !inferred.is_proxy()) return inferred;
+      const TensorProxy* tensor = inferred.tensor();
+      if (!tensor) in_.fail_at(at, cat("`", t.name, "` does not stand for a tensor"));
+      if (is_known(tensor)) return inferred;
+      const bool unnamed = t.name == "_";
+      if (!unnamed && names_.contains(t.name)) in_.fail_at(at, cat("`", t.name, "` is defined twice"));
+      TensorProxy* p = ctx().make_tensor(tensor->type, unnamed ? std::string_view() : t.name);
+      if (!unnamed && p->name != t.name) in_.fail_at(at, cat("`", t.name, "` can't be a name here"));
+      p->alias_of = tensor->alias_of;
+      names_.emplace(p->name, p);
+      return p;
+    }
+    if (!inferred.is_collection() || inferred.items().size() != t.items.size()) {
+      in_.fail_at(at, "the result has another structure than the left side");
+    }
+    Args items;
+    for (size_t i = 0; i < t.items.size(); ++i) {
+      items.push_back(inferred_output(t.items[i], inferred.items()[i], at));
+    }
+    return ctx().make_collection(inferred.kind(), items);
+  }
+
+  // ---- expressions ----
+
+  Arg expression_list() {
+    const Arg first = expression();
+    if (in_.peek() != ',') return first;
+    Args items = {first};
+    while (in_.take(',')) {
+      if (in_.peek() == '\0' || in_.peek() == '#') break;
+      items.push_back(expression());
+    }
+    return ctx().make_collection(Arg::Kind::kTuple, items);
+  }
+
+  Dim operand(const Arg& a, size_t at) {
+    if (!a.is_int()) in_.fail_at(at, "only sizes can be computed with");
+    return a.dim();
+  }
+
+  Arg expression() {
+    const size_t start = in_.position();
+    Arg a = product();
+    for (;;) {
+      if (in_.take('+')) {
+        a = operand(a, start) + operand(product(), in_.position());
+      } else if (in_.peek() == '-') {
+        in_.take('-');
+        a = operand(a, start) - operand(product(), in_.position());
+      } else {
+        return a;
+      }
+    }
+  }
+
+  Arg product() {
+    const size_t start = in_.position();
+    Arg a = primary();
+    for (;;) {
+      if (in_.take('*')) {
+        a = operand(a, start) * operand(primary(), in_.position());
+      } else if (in_.take_text("//")) {
+        a = divided(operand(a, start), operand(primary(), in_.position()), true);
+      } else if (in_.take('%')) {
+        a = divided(operand(a, start), operand(primary(), in_.position()), false);
+      } else {
+        return a;
+      }
+    }
+  }
+
+  Dim divided(Dim a, Dim b, bool quotient) {
+    if (is_zero(b)) in_.fail("division by zero");
+    return quotient ? floor_div(a, b) : floor_mod(a, b);
+  }
+
+  Arg sequence(Arg::Kind kind, char close) {
+    Args items;
+    in_.enter();
+    while (!in_.take_close(close)) {
+      items.push_back(expression());
+      if (!in_.take(',') && in_.peek() != close) in_.fail(cat("expected , or ", close));
+    }
+    return ctx().make_collection(kind, items);
+  }
+
+  Arg primary() {
+    if (++depth_ > 200) in_.fail("too deeply nested");
+    const Arg a = primary_at(in_.peek());
+    --depth_;
+    return a;
+  }
+
+  Arg primary_at(char c) {
+    const size_t start = in_.position();
+    if (c == '(') return parenthesized();
+    if (c == '[') {
+      in_.take('[');
+      return sequence(Arg::Kind::kList, ']');
+    }
+    if (c == '{') return dict();
+    if (c == '\'' || c == '"') return ctx().make_string(in_.string_literal());
+    if (in_.take_text("...")) return Arg::ellipsis();
+    if ((c >= '0' && c <= '9') || c == '.' || c == '-') {
+      if (c == '-' && !in_.number_follows_sign()) {
+        in_.take('-');
+        return Dim(-1) * operand(primary(), start);
+      }
+      return number();
+    }
+    const std::string_view path = in_.try_path();
+    if (path.empty()) in_.fail("expected a value");
+    return named(path, start);
+  }
+
+  Arg number() {
+    const size_t start = in_.position();
+    const std::string_view text = in_.number();
+    const char* end = text.data() + text.size();
+    int64_t i = 0;
+    if (const auto r = std::from_chars(text.data(), end, i); r.ec == std::errc() && r.ptr == end) {
+      return Arg(i);
+    }
+    double d = 0;
+    if (text.find_first_of(".eE") != std::string_view::npos) {
+      const auto r = std::from_chars(text.data(), end, d);
+      if (r.ec == std::errc() && r.ptr == end) return Arg(d);
+    }
+    in_.fail_at(start, cat("`", text, "` is not a number that fits 64 bits"));
+  }
+
+  Arg parenthesized() {
+    in_.take('(');
+    in_.enter();
+    if (in_.take_close(')')) return ctx().make_collection(Arg::Kind::kTuple, {});
+    const Arg first = expression();
+    if (in_.take_close(')')) return first;
+    Args items = {first};
+    in_.expect(',');
+    while (!in_.take_close(')')) {
+      items.push_back(expression());
+      if (!in_.take(',') && in_.peek() != ')') in_.fail("expected , or )");
+    }
+    return ctx().make_collection(Arg::Kind::kTuple, items);
+  }
+
+  Arg dict() {
+    Args items;
+    in_.take('{');
+    in_.enter();
+    while (!in_.take_close('}')) {
+      items.push_back(expression());
+      in_.expect(':');
+      items.push_back(expression());
+      if (!in_.take(',') && in_.peek() != '}') in_.fail("expected , or }");
+    }
+    return ctx().make_collection(Arg::Kind::kDict, items);
+  }
+
+  Args call_arguments(size_t count, size_t at, std::string_view function) {
+    in_.expect('(');
+    const Arg list = sequence(Arg::Kind::kTuple, ')');
+    if (list.items().size() != count) {
+      in_.fail_at(at, cat(function, "() takes ", uint64_t{count}, " arguments here"));
+    }
+    return Args(list.items());
+  }
+
+  Arg named(std::string_view path, size_t at) {
+    if (path == "None") return {};
+    if (path == "True") return true;
+    if (path == "False") return false;
+    if (in_.peek() == '(') {
+      if (path == "slice") {
+        return ctx().make_collection(Arg::Kind::kSlice, call_arguments(3, at, path));
+      }
+      if (path == "float") return special_float(call_arguments(1, at, path)[0], at);
+      if (path == "complex") {
+        const Args parts = call_arguments(2, at, path);
+        return Arg::complex(ctx().arena().make<std::complex<double>>(real(parts[0], at),
+                                                                     real(parts[1], at)));
+      }
+      if (path == "max" || path == "min") {
+        const Args args = call_arguments(2, at, path);
+        const Dim a = operand(args[0], at), b = operand(args[1], at);
+        return path == "max" ? max(a, b) : min(a, b);
+      }
+      if (path == "torch.device") {
+        const Arg text = call_arguments(1, at, path)[0];
+        const auto d = text.kind() == Arg::Kind::kString ? device_from_string(text.text())
+                                                         : std::optional<Device>();
+        if (!d) in_.fail_at(at, "unknown device");
+        return *d;
+      }
+      in_.fail_at(at, cat("`", path, "` can't be called inside an expression"));
+    }
+    if (path.starts_with("torch.")) return torch_constant(path.substr(6), at);
+    return variable(path, at);
+  }
+
+  Arg special_float(const Arg& a, size_t at) {
+    if (a.kind() == Arg::Kind::kString) {
+      if (a.text() == "nan") return std::numeric_limits<double>::quiet_NaN();
+      if (a.text() == "inf") return std::numeric_limits<double>::infinity();
+      if (a.text() == "-inf") return -std::numeric_limits<double>::infinity();
+    }
+    in_.fail_at(at, "expected float('nan'), float('inf') or float('-inf')");
+  }
+
+  double real(const Arg& a, size_t at) {
+    if (a.kind() == Arg::Kind::kFloat) return a.real();
+    if (a.kind() == Arg::Kind::kInt) return static_cast<double>(a.integer());
+    in_.fail_at(at, "expected a real number");
+  }
+
+  Arg torch_constant(std::string_view name, size_t at) {
+    static constexpr std::pair<std::string_view, DType> kAliases[] = {
+        {"float", DType::kFloat32}, {"double", DType::kFloat64}, {"half", DType::kFloat16},
+        {"int", DType::kInt32},     {"long", DType::kInt64},     {"short", DType::kInt16}};
+    static constexpr std::string_view kFormats[] = {"contiguous_format", "preserve_format",
+                                                    "channels_last", "channels_last_3d"};
+    static constexpr std::string_view kLayouts[] = {"strided",    "sparse_coo", "sparse_csr",
+                                                    "sparse_csc", "sparse_bsr", "sparse_bsc",
+                                                    "jagged",     "_mkldnn"};
+    if (const auto dtype = dtype_from_name(name)) return *dtype;
+    for (const auto& [alias, dtype] : kAliases) {
+      if (name == alias) return dtype;
+    }
+    for (const std::string_view f : kFormats) {
+      if (name == f) return Arg::named(Arg::Kind::kMemoryFormat, f);
+    }
+    for (const std::string_view l : kLayouts) {
+      if (name == l) return Arg::named(Arg::Kind::kLayout, l);
+    }
+    in_.fail_at(at, cat("unknown constant `torch.", name, "`"));
+  }
+
+  Arg variable(std::string_view name, size_t at) {
+    if (const auto it = names_.find(name); it != names_.end()) return it->second;
+    if (const auto it = opaques_.find(name); it != opaques_.end()) return it->second;
+    if (name.size() > 1 && name[0] == 's') {
+      int64_t index = 0;
+      const char* end = name.data() + name.size();
+      const auto r = std::from_chars(name.data() + 1, end, index);
+      if (r.ec == std::errc() && r.ptr == end && index >= 0 && index < (1 << 30)) {
+        ctx().reserve_symbolic_dims(index + 1);
+        return symbol(index);
+      }
+    }
+    if (name.find('.') != std::string_view::npos) {
+      in_.fail_at(at, cat("`", name, "` is no value that a trace can hold"));
+    }
+    const Opaque* object = objects_ ? objects_(ctx(), name)
+                                    : ctx().make_opaque(nullptr, [](void*) {}, name);
+    if (!object) in_.fail_at(at, cat("`", name, "` is not defined"));
+    opaques_.emplace(ctx().arena().copy(name), object);
+    return object;
+  }
+
+  TextScanner in_;
+  const SymbolResolver& symbols_;
+  const ObjectResolver& objects_;
+  Trace trace_;
+  std::vector<std::string_view> roots_;
+  std::vector<std::string_view> parameters_;
+  bool inputs_checked_ = false;
+  int depth_ = 0;
+  struct PendingBase {
+    TensorProxy* proxy;
+    std::string_view base;
+    size_t at;
+  };
+  std::vector<PendingBase> pending_bases_;
+  std::unordered_map<std::string_view, const Proxy*> names_;
+  std::unordered_map<std::string_view, const Opaque*> opaques_;
+  const SourceLine* last_source_ = nullptr;
+  std::shared_ptr<TraceContext> scratch_;
+};
+
+}  // namespace
+
+Trace parse_trace(std::string_view text, const SymbolResolver& symbols,
+                  const ObjectResolver& objects) {
+  return Parser(text, symbols, objects).parse();
+}
+
+}  // namespace fulmen

@@ -1,0 +1,117 @@
+#include "ops/meta.h"
+#include "ops/random.h"
+
+namespace fulmen::ops {
+namespace {
+
+// How the noise that multiplies the input is shaped.
+enum class Noise : uint8_t { kElement, kFeature, kAlpha };
+
+Arg dropout_of(Call& in, std::string_view train, ErrorKind error, Noise kind) {
+  const TensorType& t = in.type("input");
+  const double p = in.real("p");
+  if (!(p >= 0 && p <= 1)) {
+    in.fail(error, "dropout-probability",
+            "dropout probability has to be between 0 and 1, but got ", p);
+  }
+  if (in.symbol().info->schema.index("inplace") >= 0 && in.flag("inplace")) {
+    in.unsupported("inplace=True");
+  }
+  if (p == 0 || !in.flag(train) || is_zero(numel(t))) return in["input"];
+  if (!is_floating(t.dtype)) in.unsupported("dtype ", name(t.dtype));
+  TensorType noise = t;
+  noise.strides = meta::preserved_strides(t);
+  TensorType out = t;
+  if (kind == Noise::kAlpha && !meta::is_non_overlapping_and_dense(t)) {
+    in.unsupported("a tensor that is not dense");
+  }
+  if (t.device.type == DeviceType::kCUDA) {
+    if (kind != Noise::kElement) in.unsupported("device cuda");
+    if (p < 1) {  // native_dropout: empty_like
+      out.strides = noise.strides;
+      return in.make(out);
+    }
+  }
+  if (kind == Noise::kFeature) {
+    if (t.ndim() < 2) {
+      in.fail(ErrorKind::kRuntime, "feature-dropout",
+              "Feature dropout requires at least 2 dimensions in the input");
+    }
+    for (size_t d = 2; d < t.ndim(); ++d) noise.shape[d] = 1;
+    noise.strides = contiguous_strides(noise.shape);
+  }
+  // At p = 1 eager multiplies by a 0-d zero.
+  const TensorType* const operands[] = {&t, &noise};
+  out.strides = p == 1 ? meta::pointwise_strides({operands, 1}, t.shape, t.ndim() > 0)
+                       : meta::pointwise_strides(operands, t.shape);
+  return in.make(out);
+}
+
+// F.dropout1d and its kin wrap unbatched inputs in further calls.
+Arg batched_feature_dropout(Call& in, size_t ndim) {
+  if (in.type("input").ndim() != ndim) in.unsupported("an unbatched input");
+  return dropout_of(in, "training", ErrorKind::kValue, Noise::kFeature);
+}
+
+}  // namespace
+
+constinit const Symbol dropout{
+    .schema = "dropout(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
+              "Tensor",
+    .torch = "torch.nn.functional.dropout",
+    .tags = kRandom,
+    .meta = [](Call& in) { return dropout_of(in, "training", ErrorKind::kValue, Noise::kElement); },
+    .aten = "dropout(input, p, training)",
+};
+constinit const Symbol dropout_train{
+    .schema = "dropout.train(Tensor input, float p, bool train) -> Tensor",
+    .torch = "torch.dropout torch.dropout_",
+    .tags = kRandom,
+    .meta = [](Call& in) { return dropout_of(in, "train", ErrorKind::kRuntime, Noise::kElement); },
+};
+constinit const Symbol dropout1d{
+    .schema = "dropout1d(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
+              "Tensor",
+    .torch = "torch.nn.functional.dropout1d",
+    .tags = kRandom,
+    .meta = [](Call& in) { return batched_feature_dropout(in, 3); },
+    .aten = "feature_dropout(input, p, training)",
+};
+constinit const Symbol dropout2d{
+    .schema = "dropout2d(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
+              "Tensor",
+    .torch = "torch.nn.functional.dropout2d",
+    .tags = kRandom,
+    .meta = [](Call& in) { return batched_feature_dropout(in, 4); },
+    .aten = "feature_dropout(input, p, training)",
+};
+constinit const Symbol dropout3d{
+    .schema = "dropout3d(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
+              "Tensor",
+    .torch = "torch.nn.functional.dropout3d",
+    .tags = kRandom,
+    .meta = [](Call& in) { return batched_feature_dropout(in, 5); },
+    .aten = "feature_dropout(input, p, training)",
+};
+constinit const Symbol feature_dropout{
+    .schema = "feature_dropout(Tensor input, float p, bool train) -> Tensor",
+    .torch = "torch.feature_dropout",
+    .tags = kRandom,
+    .meta = [](Call& in) { return dropout_of(in, "train", ErrorKind::kRuntime, Noise::kFeature); },
+};
+constinit const Symbol alpha_dropout{
+    .schema = "alpha_dropout(Tensor input, float p=0.5, bool training=False, bool inplace=False) "
+              "-> Tensor",
+    .torch = "torch.nn.functional.alpha_dropout",
+    .tags = kRandom,
+    .meta = [](Call& in) { return dropout_of(in, "training", ErrorKind::kValue, Noise::kAlpha); },
+    .aten = "alpha_dropout(input, p, training)",
+};
+constinit const Symbol alpha_dropout_train{
+    .schema = "alpha_dropout.train(Tensor input, float p, bool train) -> Tensor",
+    .torch = "torch.alpha_dropout",
+    .tags = kRandom,
+    .meta = [](Call& in) { return dropout_of(in, "train", ErrorKind::kRuntime, Noise::kAlpha); },
+};
+
+}  // namespace fulmen::ops

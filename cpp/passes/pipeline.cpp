@@ -1,0 +1,52 @@
+#include "passes/pipeline.h"
+
+#include "passes/cse.h"
+#include "passes/dce.h"
+#include "passes/del_last_use.h"
+#include "passes/fold.h"
+#include "passes/functionalize.h"
+
+namespace fulmen::passes {
+namespace {
+
+// Where users' transforms change the program: nothing by itself.
+Trace user_transforms(const Trace& trace, PassContext&) { return trace; }
+
+constexpr auto kAny = Needs::kAnyTrace;
+constexpr auto kFunctional = Needs::kFunctionalTrace;
+
+// name, title, run, needs, why
+constexpr Pass kPipeline[] = {
+    {"functionalize", "Functionalize in-place operations", functionalize, kAny,
+     "what follows may then merge, move and fuse without thinking of aliases"},
+    {"dce", "Dead code elimination", dead_code_elimination, kAny,
+     "functionalization leaves values of views that nobody reads"},
+    {"cse", "Common subexpression elimination", common_subexpression_elimination, kFunctional,
+     "models repeat masks, casts and position embeddings in every layer"},
+    {"fold", "Constant folding", constant_folding, kFunctional,
+     "equal operands stand under one name now, so that inverse pairs show"},
+    {"transforms", "User transforms", user_transforms, kAny,
+     "users see a small trace with no in-place operations, before gradients are made"},
+    {"dce", "Dead code elimination", dead_code_elimination, kAny,
+     "folding and transforms leave operands that nobody reads"},
+};
+
+constexpr Pass kLast = {"del_last_use", "Delete last used", del_last_use, kAny,
+                        "memory is given back early; nothing may move across a free"};
+
+}  // namespace
+
+std::span<const Pass> pipeline() { return kPipeline; }
+
+const Pass& last_pass() { return kLast; }
+
+Trace run_pipeline(const Trace& trace, PassContext& ctx, const Transforms& transforms) {
+  Trace current = trace;
+  for (const Pass& pass : kPipeline) {
+    current = pass.run == user_transforms ? apply_pre_prologue(transforms, current, ctx)
+                                          : run_pass(pass, current, ctx);
+  }
+  return run_pass(kLast, current, ctx);
+}
+
+}  // namespace fulmen::passes
