@@ -151,7 +151,16 @@ def piece_of(source: str, lines: int = 25) -> tuple[int, str]:
         (i for i, line in enumerate(all_lines) if "scaled_dot_product_attention" in line), 0
     )
     start = max(0, min(middle - lines // 2, len(all_lines) - lines))
-    return start + 1, "\n".join(all_lines[start : start + lines])
+    return start + 1, "\n".join(fit(line) for line in all_lines[start : start + lines])
+
+
+def fit(line: str, width: int = WIDTH - 10) -> str:
+    """The line shortened to the width: its type is kept, its place in the user's source is not."""
+    code, mark, comment = line.partition("  # ")
+    if mark:
+        mark += comment.split("  ")[0]
+    room = width - len(mark)
+    return (code if len(code) <= room else code[: room - 3] + "...") + mark
 
 
 def show_trace(path: Path) -> None:
