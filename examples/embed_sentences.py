@@ -155,10 +155,10 @@ def piece_of(source: str, lines: int = 25) -> tuple[int, str]:
 
 
 def fit(line: str, width: int = WIDTH - 10) -> str:
-    """The line shortened to the width: its type is kept, its place in the user's source is not."""
+    """The line shortened to the width: of its comment only the type is kept, without strides."""
     code, mark, comment = line.partition("  # ")
     if mark:
-        mark += comment.split("  ")[0]
+        mark += re.sub(r"^\w+: |\{.*?\}| view of.*", "", comment.split("  ")[0])
     room = width - len(mark)
     return (code if len(code) <= room else code[: room - 3] + "...") + mark
 
