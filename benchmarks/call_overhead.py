@@ -75,8 +75,17 @@ def cases() -> list[Case]:
     ]
 
 
+def program(f: Callable) -> Callable:
+    """The compiled program with its own guards, without Dynamo's before it."""
+    return fulmen.dynamo.FulmenCompiler()(torch.fx.symbolic_trace(f), [])
+
+
 def compilers(torch_compile: bool) -> dict[str, Callable]:
-    found: dict[str, Callable] = {"eager": lambda f: f, "Fulmen": fulmen.jit}
+    found: dict[str, Callable] = {
+        "eager": lambda f: f,
+        "Fulmen's program": program,
+        "fulmen.jit": fulmen.jit,
+    }
     if torch_compile:
         found["torch.compile"] = torch.compile
     return found

@@ -151,7 +151,16 @@ def piece_of(source: str, lines: int = 25) -> tuple[int, str]:
         (i for i, line in enumerate(all_lines) if "scaled_dot_product_attention" in line), 0
     )
     start = max(0, min(middle - lines // 2, len(all_lines) - lines))
-    return start + 1, "\n".join(all_lines[start : start + lines])
+    return start + 1, "\n".join(fit(line) for line in all_lines[start : start + lines])
+
+
+def fit(line: str, width: int = WIDTH - 10) -> str:
+    """The line shortened to the width: of its comment only the type is kept, without strides."""
+    code, mark, comment = line.partition("  # ")
+    if mark:
+        mark += re.sub(r"^\w+: |\{.*?\}| view of.*", "", comment.split("  ")[0])
+    room = width - len(mark)
+    return (code if len(code) <= room else code[: room - 3] + "...") + mark
 
 
 def show_trace(path: Path) -> None:
@@ -229,14 +238,17 @@ def main() -> None:
     )
     show_pairs(results["Fulmen"])
     difference = (results["eager"] - results["Fulmen"]).abs().max().item()
-    compile_times = ", ".join(f"{k} {seconds(v)}" for k, v in stats.compile_seconds.items())
+    phases = dict(stats.compile_seconds)
+    rest = first["Fulmen"] - min(times[1]) - sum(phases.values())
+    compile_times = ", ".join(f"{phase} {seconds(s)}" for phase, s in phases.items())
     fallbacks = "\n".join(f"{name}: {why}" for name, why in stats.fallbacks.items())
     show_numbers(
         [("eager", first["eager"], times[0]), ("Fulmen", first["Fulmen"], times[1])],
         [
             ("largest difference", f"{difference:.2g}" if difference else "0 (bit for bit equal)"),
             ("instructions", str(stats.instructions)),
-            ("compile time", compile_times or "-"),
+            ("compile time", compile_times),
+            ("capture by PyTorch's Dynamo", f"about {seconds(max(rest, 0))}, its import included"),
             ("cache hits, misses", f"{stats.cache_hits}, {stats.cache_misses}"),
             ("run by PyTorch's Python", fallbacks or "nothing"),
         ],
