@@ -14,7 +14,7 @@ from torch.fx.passes.split_module import split_module
 
 from fulmen import _core
 from fulmen.errors import Unsupported, UserValueError
-from fulmen.fx import is_state_node, trace_fx
+from fulmen.fx import is_state_node, restore_checkpoints, trace_fx
 from fulmen.stats import Stats
 from fulmen.transform import Transform
 
@@ -118,6 +118,7 @@ class CompiledGraph:
     """
 
     def __init__(self, gm: torch.fx.GraphModule, transforms: Sequence[Transform] = ()) -> None:
+        restore_checkpoints(gm)
         self.gm = gm
         self.transforms = tuple(transforms)
         self.stats = Stats()

@@ -53,3 +53,11 @@ class InternalError(FulmenError, RuntimeError):
 
 class Unsupported(FulmenError):  # noqa: N818 - names a state of affairs that front ends handle
     """A legal call that no row covers; the front end records it as opaque. Users never see it."""
+
+
+def user_error_like(error: BaseException, message: str, id: str) -> UserError:
+    """A UserError that is an instance of the built-in exception type that `error` is."""
+    for cls in (UserTypeError, UserValueError, UserIndexError, UserNotImplementedError):
+        if isinstance(error, cls.__bases__[1]):
+            return cls(message, id)
+    return UserRuntimeError(message, id)

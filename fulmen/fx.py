@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.fx
+import torch.utils.checkpoint
 
 from fulmen import _core, fallback
 from fulmen.errors import DataDependentError, Unsupported
@@ -41,6 +42,13 @@ _AUTOCAST_ENTER = torch.amp.autocast_mode._enter_autocast
 _AUTOCAST_EXIT = torch.amp.autocast_mode._exit_autocast
 
 
+class _Missing:
+    """Stands for the value of a node that PyTorch runs, where its metadata are unknown."""
+
+
+_MISSING = _Missing()
+
+
 def is_state_node(node: torch.fx.Node) -> bool:
     """Whether the node changes state (grad mode, autocast) rather than computing a value."""
     return node.op == "call_function" and (
@@ -60,6 +68,24 @@ def autocast_regions(graph: torch.fx.Graph) -> dict[torch.fx.Node, str]:
         if node.op == "call_function" and node.target is _AUTOCAST_EXIT:
             depth -= 1
     return inside
+
+
+def restore_checkpoints(gm: torch.fx.GraphModule) -> None:
+    """Makes Dynamo's activation checkpoints run in eager as the user wrote them.
+
+    The operator that stands for them leaves the random state to a compiler: in eager, its backward
+    would recompute dropout with other random numbers.
+    """
+    for node in gm.graph.nodes:
+        if not isinstance(node.target, torch._ops.HigherOrderOperator):
+            continue
+        if node.target.name() != "tag_activation_checkpoint":
+            continue
+        region = operator.attrgetter(str(node.args[0].target))(gm)
+        kwargs = {**node.kwargs, "use_reentrant": False}
+        if "_checkpoint_context_fn" in region.meta:
+            kwargs["context_fn"] = region.meta["_checkpoint_context_fn"]
+        node.target, node.kwargs = torch.utils.checkpoint.checkpoint, kwargs
 
 
 def trace_fx(gm: torch.fx.GraphModule, args: tuple[Any, ...]) -> FxTrace:
@@ -115,10 +141,12 @@ class _Walk:
         if node in self.unsupported:
             self.env[node] = self._stand_in(node)
             return
+        if any(self.env[n] is _MISSING for n in node.all_input_nodes):
+            # Nothing is known of its arguments before the run: it compiles then, as another part.
+            self.env[node] = self._stand_in(node)
+            return
         try:
-            args, kwargs = torch.fx.node.map_arg(
-                (node.args, node.kwargs), self.env.__getitem__
-            )
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), self.env.__getitem__)
             self.env[node] = self._run(node, args, kwargs)
         except (Unsupported, DataDependentError, NotImplementedError) as e:
             self.unsupported[node] = str(e)
@@ -144,12 +172,12 @@ class _Walk:
         """Proxies with the metadata that Dynamo noted, so that the walk can go on."""
         example = node.meta.get("example_value")
         if example is None:
-            return None
+            return _MISSING
         try:
             spec = fallback.result_spec(self.tracer, example, {})
             return self.tracer.recorder.record_opaque("torch.empty", (), {}, spec, False)
         except Exception:
-            return None
+            return _MISSING
 
     def _set_source(self, node: torch.fx.Node) -> None:
         stack = node.meta.get("stack_trace")
@@ -178,6 +206,8 @@ def _call_function(
         return getattr(*args)
     if target in fallback.METADATA_FUNCTIONS:
         return fallback.call_on_metadata(tracer, target, args, kwargs)
+    if target is torch.utils.checkpoint.checkpoint:
+        raise Unsupported("an activation checkpoint")
     if isinstance(target, torch._ops.HigherOrderOperator):
         raise Unsupported(f"the higher-order operator {target}")
     if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):

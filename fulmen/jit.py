@@ -6,13 +6,14 @@ import copy
 import functools
 import types
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from fulmen import _core
 from fulmen.dynamo import FulmenCompiler
-from fulmen.errors import UserTypeError
+from fulmen.errors import UserTypeError, user_error_like
 from fulmen.stats import Stats
 from fulmen.transform import Transform
 
@@ -71,6 +72,8 @@ class _Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._call is None:
+            # Hooks that are registered after a compilation count; no setting of one call says so.
+            torch._dynamo.config.skip_nnmodule_hook_guards = False
             self._call = torch.compile(
                 _fresh_function(self.fn),
                 backend=self.backend,
@@ -78,7 +81,22 @@ class _Compiled:
                 dynamic=False,
                 **_limit_option(),
             )
-        return self._call(*args, **kwargs)
+        try:
+            return self._call(*args, **kwargs)
+        except torch._dynamo.exc.TorchRuntimeError as e:
+            raise _refused_call(e) from None
+
+
+def _refused_call(error: Exception) -> Exception:
+    """The UserError for a call that PyTorch refused while Dynamo captured the program."""
+    cause: BaseException = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    at = ""
+    stack = getattr(error, "real_stack", None)
+    if stack:
+        at = f"  [{Path(stack[-1].filename).name}:{stack[-1].lineno} in {stack[-1].name}]"
+    return user_error_like(cause, f"{cause}{at}", "refused-call")
 
 
 def _limit_option() -> dict[str, Any]:

@@ -84,6 +84,9 @@ struct Trace {
   std::string provenance;
   // No in-place operation is left but the write-backs at the end. See Note [Write-backs].
   bool functional = false;
+  // Inputs that share storage with each other, as acquisition saw it: one group per storage, two or
+  // more inputs each. An input in no group shares storage with no other input.
+  std::vector<std::vector<const Proxy*>> alias_groups;
 };
 
 }  // namespace fulmen

@@ -89,7 +89,6 @@ def t(seed: int = 0) -> torch.Tensor:
         (lambda x: Point(x, x + 1), (t(),), {}),
         (lambda p: p.x + p.y, (Point(t(), t(1)),), {}),
     ],
-    ids=str,
 )
 def test_arguments_and_results(fn: Any, args: Any, kwargs: Any) -> None:
     jitted = fulmen.jit(fn)
