@@ -194,7 +194,9 @@ class CompiledGraph:
         by_torch_ids = {
             partition[n] for n in compute if n in unsupported or is_state_node(n)
         }
-        split = split_module(self.gm, self.gm, lambda n: partition.get(n, 0))
+        split = split_module(
+            self.gm, self.gm, lambda n: partition.get(n, 0), keep_original_order=True
+        )
         for name, child in list(split.named_children()):
             if not name.startswith("submod_") or int(name[7:]) in by_torch_ids:
                 continue

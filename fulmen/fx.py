@@ -56,17 +56,35 @@ def is_state_node(node: torch.fx.Node) -> bool:
     )
 
 
-def autocast_regions(graph: torch.fx.Graph) -> dict[torch.fx.Node, str]:
-    """The nodes inside autocast regions, the enter and exit nodes included."""
+# Modules whose functions change what the operations after them mean: levels of torch.func, hooks on
+# saved tensors.
+_MODE_MODULES = ("torch._functorch", "torch._C._functorch", "torch._C._autograd")
+_INFERENCE_MODE = (
+    torch.autograd.grad_mode._enter_inference_mode,
+    torch.autograd.grad_mode._exit_inference_mode,
+)
+
+
+def regions_of_pytorch(graph: torch.fx.Graph) -> dict[torch.fx.Node, str]:
+    """The nodes inside autocast, inference mode and torch.func, with what enters and leaves them."""
     inside: dict[torch.fx.Node, str] = {}
     depth = 0
-    for node in graph.nodes:
-        if node.op == "call_function" and node.target is _AUTOCAST_ENTER:
+    changes: list[int] = []
+    nodes = [n for n in graph.nodes if n.op not in ("placeholder", "output")]
+    for i, node in enumerate(nodes):
+        is_call = node.op == "call_function"
+        if is_call and node.target is _AUTOCAST_ENTER:
             depth += 1
-        if depth and node.op not in ("placeholder", "output"):
+        if depth:
             inside[node] = "inside an autocast region, which PyTorch runs"
-        if node.op == "call_function" and node.target is _AUTOCAST_EXIT:
+        if is_call and node.target is _AUTOCAST_EXIT:
             depth -= 1
+        module = getattr(node.target, "__module__", None) or ""
+        if is_call and (module.startswith(_MODE_MODULES) or node.target in _INFERENCE_MODE):
+            changes.append(i)
+    if changes:
+        for node in nodes[changes[0] : changes[-1] + 1]:
+            inside[node] = "inside torch.func or inference mode, which PyTorch runs"
     return inside
 
 
@@ -105,7 +123,7 @@ class _Walk:
         self.tracer = Tracer()
         self.env: dict[torch.fx.Node, Any] = {}
         self.number_values: list[Any] = []
-        self.unsupported = autocast_regions(gm.graph)
+        self.unsupported = regions_of_pytorch(gm.graph)
         self.last_stack: str | None = None
 
     def run(self) -> FxTrace:

@@ -121,13 +121,26 @@ class Tracer:
 
     def set_source_from_stack(self) -> None:
         """Sets the source line to the innermost frame outside torch and Fulmen."""
-        frame: types.FrameType | None = sys._getframe(1)
-        while frame is not None:
-            file = frame.f_code.co_filename
-            if not file.startswith((_TORCH_DIR, _FULMEN_DIR)):
-                self.recorder.set_source(file, frame.f_lineno, frame.f_code.co_name)
-                return
-            frame = frame.f_back
+        frame = _user_frame()
+        if frame is not None:
+            code = frame.f_code
+            self.recorder.set_source(code.co_filename, frame.f_lineno, code.co_name)
+
+
+def _user_frame() -> types.FrameType | None:
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith((_TORCH_DIR, _FULMEN_DIR)):
+        frame = frame.f_back
+    return frame
+
+
+def source_suffix() -> str:
+    """`  [model.py:41 in forward]`, the user's line that is running, for messages."""
+    frame = _user_frame()
+    if frame is None:
+        return ""
+    code = frame.f_code
+    return f"  [{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}]"
 
 
 def _core_error(message: str) -> Exception:
@@ -210,7 +223,8 @@ def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
     def refuse(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del tracer, args, kwargs
         raise DataDependentError(
-            f"{name}: the value of a traced tensor is not known while tracing; {remedy}",
+            f"{name}: the value of a traced tensor is not known while tracing; {remedy}"
+            f"{source_suffix()}",
             "data-dependent",
         )
 

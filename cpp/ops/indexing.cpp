@@ -226,8 +226,7 @@ Arg bucket_meta(Call& in, std::string_view values, std::string_view boundaries) 
     }
   }
   if (!scalar && out.dtype != sorted.dtype) {
-    in.fail(ErrorKind::kRuntime, "searchsorted", "the sorted tensor and the values should have ",
-            "the same dtype, but got ", name(sorted.dtype), " and ", name(out.dtype));
+    in.unsupported("values of another dtype");
   }
   if (is_complex(sorted.dtype) || sorted.dtype == DType::kBool) in.unsupported("this dtype");
   return meta::fresh(in, sorted, out.shape, in.flag("out_int32") ? DType::kInt32 : DType::kInt64);

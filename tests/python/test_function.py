@@ -226,6 +226,37 @@ def test_grad_modes() -> None:
         torch.testing.assert_close(a, b)
 
 
+def test_inference_mode_inside() -> None:
+    def fn(x: torch.Tensor) -> Any:
+        a = x * 2
+        with torch.inference_mode():
+            b = a + 1
+        return a, b, a.sin()
+
+    x = t().requires_grad_()
+    got, expected = fulmen.jit(fn)(x), fn(x)
+    for a, b in zip(got, expected, strict=True):
+        assert torch.equal(a, b)
+        assert a.requires_grad == b.requires_grad and a.is_inference() == b.is_inference()
+
+
+def test_grad_modes_around_a_split() -> None:
+    def fn(x: torch.Tensor) -> Any:
+        a = x * 2
+        with torch.no_grad():
+            b = a + 1
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                c = b @ b.t()
+            d = b * 3
+        return a.sin(), b, c, d, a + d
+
+    x = t().requires_grad_()
+    got, expected = fulmen.jit(fn)(x), fn(x)
+    for a, b in zip(got, expected, strict=True):
+        assert torch.equal(a, b) and a.dtype == b.dtype
+        assert a.requires_grad == b.requires_grad
+
+
 def test_set_grad_enabled_that_stays() -> None:
     def fn(x: torch.Tensor) -> torch.Tensor:
         torch.set_grad_enabled(False)

@@ -35,7 +35,7 @@ def test_inputs_are_named_like_the_parameters() -> None:
     def fn(x: torch.Tensor, weight: torch.Tensor, *, bias: Any = None) -> torch.Tensor:
         return x * weight + bias
 
-    trace = fulmen.trace(fn)(X, X, bias=X)
+    trace = fulmen.trace(fn)(X, X + 1, bias=X + 2)
     assert input_names(trace)[:2] == ["x", "weight"]
     assert "bias" in input_names(trace)[2]
     assert names(trace) == ["mul", "add"]
