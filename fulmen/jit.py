@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import traceback
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -83,20 +84,51 @@ class _Compiled:
             )
         try:
             return self._call(*args, **kwargs)
-        except torch._dynamo.exc.TorchRuntimeError as e:
-            raise _refused_call(e) from None
+        except Exception as e:
+            if not _is_refusal(e):
+                raise
+            refusal = e
+        return self._call_refused(refusal, args, kwargs)
+
+    def _call_refused(self, refusal: Exception, args: Any, kwargs: Any) -> Any:
+        """Lets eager decide on a call that Dynamo refused: its error, or its result."""
+        try:
+            result = self.fn(*args, **kwargs)
+        except _BUILT_IN as e:
+            if type(e) not in _BUILT_IN:
+                raise
+            raise user_error_like(e, f"{e}{_user_line(e)}", "refused-call") from e
+        if self.fullgraph:
+            raise refusal
+        self.backend.splits["the whole function"] = str(refusal).partition("\n")[0]
+        return result
 
 
-def _refused_call(error: Exception) -> Exception:
-    """The UserError for a call that PyTorch refused while Dynamo captured the program."""
-    cause: BaseException = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
-    at = ""
-    stack = getattr(error, "real_stack", None)
-    if stack:
-        at = f"  [{Path(stack[-1].filename).name}:{stack[-1].lineno} in {stack[-1].name}]"
-    return user_error_like(cause, f"{cause}{at}", "refused-call")
+_BUILT_IN = (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError)
+_TORCH_DIR = str(Path(torch.__file__).parent)
+_FULMEN_DIR = str(Path(__file__).parent)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether Dynamo refused the function as a whole: nothing of it has run yet."""
+    if isinstance(error, torch._dynamo.exc.TorchRuntimeError):
+        stack = getattr(error, "real_stack", None) or []
+        return len(stack) > 0 and stack[0].filename == __file__
+    if isinstance(error, torch._dynamo.exc.Unsupported):
+        return False
+    # Dynamo passes some exceptions on as they are, with the stack added to the message.
+    _, _, stack_text = str(error).partition("\n\nfrom user code:\n")
+    return stack_text.lstrip().startswith(f'File "{__file__}"')
+
+
+def _user_line(error: BaseException) -> str:
+    """`  [model.py:41 in forward]` for the innermost frame outside torch and Fulmen."""
+    found = ""
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in frames:
+        if not frame.filename.startswith((_TORCH_DIR, _FULMEN_DIR)):
+            found = f"  [{Path(frame.filename).name}:{frame.lineno} in {frame.name}]"
+    return found
 
 
 def _limit_option() -> dict[str, Any]:

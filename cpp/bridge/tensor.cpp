@@ -93,7 +93,7 @@ class TraceInputCheck final : public InputCheck {
         return false;
       }
       if (!THPVariable_Check(args[i])) {
-        if (why) *why = cat("argument '", names_[i], "': got a ", Py_TYPE(args[i])->tp_name,
+        if (why) *why = cat("argument '", names_[i], "': got an object of type ", Py_TYPE(args[i])->tp_name,
                             "; expected a tensor ", types_[i]);
         return false;
       }
