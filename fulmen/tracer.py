@@ -219,6 +219,17 @@ def _setitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         return fallback.record_opaque(tracer, torch.Tensor.__setitem__, args, kwargs, str(e))
 
 
+def _new_tensor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """torch.tensor of one Python number is a 0-d torch.full, of an empty list an empty tensor."""
+    if len(args) == 1 and kwargs.keys() <= {"dtype", "device"}:
+        given = {k: v for k, v in kwargs.items() if v is not None}
+        if type(args[0]) in (bool, int, float):
+            return tracer.call(torch.full, ((), args[0]), given)
+        if args[0] == []:
+            return tracer.call(torch.zeros, ((0,),), given)
+    return fallback.record_opaque(tracer, torch.tensor, args, kwargs, "data of a Python sequence")
+
+
 def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
     def refuse(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del tracer, args, kwargs
@@ -236,6 +247,9 @@ _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = 
     torch.Tensor.__getitem__: _getitem,
     operator.setitem: _setitem,
     torch.Tensor.__setitem__: _setitem,
+    torch.tensor: _new_tensor,
+    # It counts uses of PyTorch's own features, and returns nothing.
+    torch._C._log_api_usage_once: lambda tracer, args, kwargs: None,
     torch.Tensor.__bool__: _data_dependent(
         "bool(tensor)", "use torch.where or torch.cond instead of a Python condition"
     ),

@@ -13,6 +13,9 @@ import transformers as hf
 BATCH, LENGTH, VOCABULARY = 2, 12, 120
 
 
+INDEXING = frozenset({"torch.Tensor.__getitem__", "torch.Tensor.__setitem__"})
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """How to build a model, and what to call it with.
@@ -21,14 +24,17 @@ class Family:
         build: the model, in training mode, float32.
         inputs: keyword arguments of a call; floating tensors are float32.
         loss: a scalar for the backward pass from the model's output.
-        fallbacks: torch functions without a row that the model uses; PyTorch runs them.
+        fallbacks: torch functions without a row that the model may use; PyTorch runs them.
+        data_dependent: its Python code asks for values of tensors, so there are several graphs,
+            and sizes that change with the data.
     """
 
     name: str
     build: Callable[[], torch.nn.Module]
     inputs: Callable[[], dict[str, Any]]
     loss: Callable[[Any], torch.Tensor]
-    fallbacks: frozenset[str] = frozenset()
+    fallbacks: frozenset[str] = INDEXING
+    data_dependent: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -80,14 +86,16 @@ _DECODER: dict[str, Any] = {
 }
 
 
-def _decoder(name: str, prefix: str, **settings: Any) -> Family:
+def _decoder(
+    name: str, prefix: str, fallbacks: frozenset[str] = INDEXING, **settings: Any
+) -> Family:
     build = functools.partial(
         _build,
         getattr(hf, f"{prefix}ForCausalLM"),
         getattr(hf, f"{prefix}Config"),
         **{**_DECODER, **settings},
     )
-    return Family(name, build, _language_model_inputs, _loss_of)
+    return Family(name, build, _language_model_inputs, _loss_of, fallbacks)
 
 
 def _vision(
@@ -119,7 +127,15 @@ TRANSFORMERS = [
     _decoder("qwen2", "Qwen2"),
     _decoder("qwen3", "Qwen3", head_dim=8),
     _decoder("gemma2", "Gemma2", head_dim=8, query_pre_attn_scalar=8, sliding_window=4),
-    _decoder("mixtral", "Mixtral", num_local_experts=4, num_experts_per_tok=2, router_jitter_noise=0.0),
+    _decoder(
+        "mixtral",
+        "Mixtral",
+        INDEXING
+        | {"torch.histc", "torch._grouped_mm", "torch.ops.transformers.grouped_mm_fallback"},
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        router_jitter_noise=0.0,
+    ),
     Family(
         "bert",
         functools.partial(
@@ -153,7 +169,7 @@ TRANSFORMERS = [
         _loss_of,
     ),
     _vision(
-        "vit", hf.ViTModel, hf.ViTConfig, NONE,
+        "vit", hf.ViTModel, hf.ViTConfig, INDEXING,
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
         image_size=32, patch_size=8, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
     ),
@@ -192,6 +208,7 @@ def _litgpt_family(name: str, config_name: str, **settings: Any) -> Family:
         functools.partial(_litgpt, config_name, **{**_LITGPT_SMALL, **settings}),
         lambda: {"idx": tokens()},
         _loss_of,
+        data_dependent="n_expert" in settings,
     )
 
 
