@@ -51,7 +51,7 @@ class InternalError(FulmenError, RuntimeError):
     """A mistake of Fulmen's own: please report it."""
 
 
-class Unsupported(FulmenError):  # noqa: N818 - names a state of affairs that front ends handle
+class Unsupported(FulmenError):
     """A legal call that no row covers; the front end records it as opaque. Users never see it."""
 
 

@@ -23,7 +23,7 @@ class FxTrace:
     Attributes:
         trace: the recorded program; meaningless when `unsupported` is not empty.
         number_values: for each input of the trace its constant value if it is a number, else None.
-        captured: tensors that the graph holds as attributes; the trace's inputs after the arguments.
+        captured: tensors that the graph holds as attributes: inputs after the arguments.
         unsupported: node → reason, for every node that PyTorch must run.
     """
 
@@ -66,7 +66,7 @@ _INFERENCE_MODE = (
 
 
 def regions_of_pytorch(graph: torch.fx.Graph) -> dict[torch.fx.Node, str]:
-    """The nodes inside autocast, inference mode and torch.func, with what enters and leaves them."""
+    """The nodes in autocast, inference mode and torch.func, and what enters or leaves them."""
     inside: dict[torch.fx.Node, str] = {}
     depth = 0
     changes: list[int] = []

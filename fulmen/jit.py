@@ -178,12 +178,16 @@ def _rejit(module: torch.nn.Module, transforms: tuple[Transform, ...], fullgraph
 
 @functools.cache
 def _jitted_class(cls: type) -> type:
-    return type(cls.__name__, (_JittedModule, cls), {
-        "__slots__": (),
-        "__module__": cls.__module__,
-        "__doc__": cls.__doc__,
-        "__qualname__": cls.__qualname__,
-    })
+    return type(
+        cls.__name__,
+        (_JittedModule, cls),
+        {
+            "__slots__": (),
+            "__module__": cls.__module__,
+            "__doc__": cls.__doc__,
+            "__qualname__": cls.__qualname__,
+        },
+    )
 
 
 def _jit_module(

@@ -84,9 +84,7 @@ class Tracer:
         _state.tracer = self._outer
         self.recorder.exit()
 
-    def call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Records `func(*args, **kwargs)` and returns its result as proxies."""
         special = _SPECIAL.get(func)
         if special is not None:

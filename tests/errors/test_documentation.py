@@ -79,7 +79,7 @@ def test_examples(id: str) -> None:
     run(good, traced)
     if not traced:
         return
-    # Eager refuses the first with a built-in type that the UserError has as well, and runs the other.
+    # Eager refuses the first, with a type that the UserError has as well, and runs the other.
     with pytest.raises(Exception) as eager:
         eval(bad.strip(), names())
     assert isinstance(info.value, eager.type), f"eager raises {eager.value!r}"

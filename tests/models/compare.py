@@ -70,8 +70,10 @@ def assert_as_accurate(
 
 
 def _both_nan_alike(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.is_floating_point() and torch.equal(a.isnan(), b.isnan()) and torch.equal(
-        a.nan_to_num(), b.nan_to_num()
+    return (
+        a.is_floating_point()
+        and torch.equal(a.isnan(), b.isnan())
+        and torch.equal(a.nan_to_num(), b.nan_to_num())
     )
 
 

@@ -216,7 +216,9 @@ LITGPT = [
     _litgpt_family("pythia", "pythia-14m"),
     _litgpt_family("llama2", "Llama-2-7b-hf", n_query_groups=4),
     _litgpt_family("llama3", "Llama-3.2-1B", n_query_groups=2, head_size=8),
-    _litgpt_family("gemma2", "Gemma-2-2b", n_query_groups=2, head_size=8, attention_scores_scalar=8),
+    _litgpt_family(
+        "gemma2", "Gemma-2-2b", n_query_groups=2, head_size=8, attention_scores_scalar=8
+    ),
     _litgpt_family("gemma3", "Gemma-3-1b-it", n_query_groups=2, head_size=8),
     _litgpt_family("phi2", "phi-2", n_query_groups=4),
     _litgpt_family("phi3", "Phi-3-mini-4k-instruct", n_query_groups=4),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from compare import assert_as_accurate, assert_same_structure, gradients, in_float64, to_dtype
 from families import FAMILIES, Family
 

@@ -143,7 +143,11 @@ def test_one_argument(fn: Any, layout: str) -> None:
         whole = torch.arange(40.0).reshape(5, 8)
         return whole, whole[1:4, 2:6]
 
-    if layout != "contiguous" and fn in (view_of_mutated, view_before_mutation, mutated_intermediate):
+    if layout != "contiguous" and fn in (
+        view_of_mutated,
+        view_before_mutation,
+        mutated_intermediate,
+    ):
         pytest.skip("its views need a contiguous tensor")
     jitted = fulmen.jit(fn)
     for _ in range(2):
@@ -190,7 +194,9 @@ OVERLAPS: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]]
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_aliasing_arguments(fn: Any, overlap: str) -> None:
     if overlap == "same storage":
-        fn = {same_argument: lambda x, y: (x.add_(1), y * 2)[1]}.get(fn, lambda x, y: y.mul_(2).sum() + x)
+        fn = {same_argument: lambda x, y: (x.add_(1), y * 2)[1]}.get(
+            fn, lambda x, y: y.mul_(2).sum() + x
+        )
     jitted = fulmen.jit(fn)
     for _ in range(2):
         plain, mine = base(), base()

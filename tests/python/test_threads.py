@@ -33,7 +33,9 @@ def run_together(work: list[Callable[[], None]]) -> None:
 
 
 def net() -> torch.nn.Module:
-    return torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 8)).eval()
+    return torch.nn.Sequential(
+        torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 8)
+    ).eval()
 
 
 def check(model: Any, plain: Any, seed: int, shapes: tuple[int, ...]) -> None:

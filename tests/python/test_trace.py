@@ -53,7 +53,9 @@ def test_nested_inputs() -> None:
 
 
 def test_module_parameters_become_inputs() -> None:
-    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.BatchNorm1d(4)).eval()
+    net = torch.nn.Sequential(
+        torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.BatchNorm1d(4)
+    ).eval()
     trace = fulmen.trace(net)(X)
     assert "0_weight" in " ".join(input_names(trace)) and len(trace.inputs) == 7
     assert names(trace) == ["linear", "relu", "batch_norm"]
@@ -87,11 +89,11 @@ def test_proxies_pass_for_tensors() -> None:
         return x
 
     fulmen.trace(fn)(X)
-    assert seen == dict(
-        instance=True, shape=X.shape, size=3, dtype=X.dtype, device=X.device, dim=2, numel=6,
-        length=2, stride=(3, 1), contiguous=False, floating=True, rows=2, grad=False, leaf=True,
-        layout=torch.strided,
-    )  # fmt: skip
+    assert seen == {
+        "instance": True, "shape": X.shape, "size": 3, "dtype": X.dtype, "device": X.device,
+        "dim": 2, "numel": 6, "length": 2, "stride": (3, 1), "contiguous": False,
+        "floating": True, "rows": 2, "grad": False, "leaf": True, "layout": torch.strided,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,10 @@ def test_transform_post_optimization() -> None:
     jitted = fulmen.jit(lambda x: torch.relu(x) + 1, transforms=[Look()])
     assert torch.equal(jitted(X), torch.relu(X) + 1)
     assert len(seen) == 1
-    assert [(n, e) for n, e in seen[0] if n != "del_last_used"] == [("relu", "aten"), ("add", "aten")]
+    assert [(n, e) for n, e in seen[0] if n != "del_last_used"] == [
+        ("relu", "aten"),
+        ("add", "aten"),
+    ]
 
 
 @pytest.mark.parametrize("result", [None, 3, "computation"])
