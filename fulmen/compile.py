@@ -14,7 +14,7 @@ from torch.fx.passes.split_module import split_module
 
 from fulmen import _core
 from fulmen.errors import Unsupported
-from fulmen.fx import is_state_node, trace_fx
+from fulmen.fx import is_state_node, restore_checkpoints, trace_fx
 from fulmen.stats import Stats
 from fulmen.transform import Transform
 
@@ -71,6 +71,7 @@ class CompiledGraph:
     """
 
     def __init__(self, gm: torch.fx.GraphModule, transforms: Sequence[Transform] = ()) -> None:
+        restore_checkpoints(gm)
         self.gm = gm
         self.transforms = tuple(transforms)
         self.stats = Stats()
@@ -146,7 +147,9 @@ class CompiledGraph:
         by_torch_ids = {
             partition[n] for n in compute if n in unsupported or is_state_node(n)
         }
-        split = split_module(self.gm, self.gm, lambda n: partition.get(n, 0))
+        split = split_module(
+            self.gm, self.gm, lambda n: partition.get(n, 0), keep_original_order=True
+        )
         for name, child in list(split.named_children()):
             if not name.startswith("submod_") or int(name[7:]) in by_torch_ids:
                 continue

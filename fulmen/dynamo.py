@@ -27,6 +27,7 @@ class FulmenCompiler:
     def __init__(self, *, transforms: Sequence[Transform] = ()) -> None:
         self.transforms = tuple(transforms)
         self.graphs: list[CompiledGraph] = []
+        self.splits: dict[str, str] = {}
 
     def __call__(
         self, gm: torch.fx.GraphModule, example_inputs: Sequence[Any]
@@ -38,7 +39,9 @@ class FulmenCompiler:
 
     def stats(self) -> Stats:
         """The counters of all graphs compiled so far."""
-        return total_stats(self.graphs)
+        total = total_stats(self.graphs)
+        total.splits.update(self.splits)
+        return total
 
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""

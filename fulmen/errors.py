@@ -51,5 +51,13 @@ class InternalError(FulmenError, RuntimeError):
     """A mistake of Fulmen's own: please report it."""
 
 
-class Unsupported(FulmenError):  # noqa: N818 - names a state of affairs that front ends handle
+class Unsupported(FulmenError):
     """A legal call that no row covers; the front end records it as opaque. Users never see it."""
+
+
+def user_error_like(error: BaseException, message: str, id: str) -> UserError:
+    """A UserError that is an instance of the built-in exception type that `error` is."""
+    for cls in (UserTypeError, UserValueError, UserIndexError, UserNotImplementedError):
+        if isinstance(error, cls.__bases__[1]):
+            return cls(message, id)
+    return UserRuntimeError(message, id)

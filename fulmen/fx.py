@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.fx
+import torch.utils.checkpoint
 
 from fulmen import _core, fallback
 from fulmen.errors import DataDependentError, Unsupported
@@ -22,7 +23,7 @@ class FxTrace:
     Attributes:
         trace: the recorded program; meaningless when `unsupported` is not empty.
         number_values: for each input of the trace its constant value if it is a number, else None.
-        captured: tensors that the graph holds as attributes; the trace's inputs after the arguments.
+        captured: tensors that the graph holds as attributes: inputs after the arguments.
         unsupported: node → reason, for every node that PyTorch must run.
     """
 
@@ -41,6 +42,13 @@ _AUTOCAST_ENTER = torch.amp.autocast_mode._enter_autocast
 _AUTOCAST_EXIT = torch.amp.autocast_mode._exit_autocast
 
 
+class _Missing:
+    """Stands for the value of a node that PyTorch runs, where its metadata are unknown."""
+
+
+_MISSING = _Missing()
+
+
 def is_state_node(node: torch.fx.Node) -> bool:
     """Whether the node changes state (grad mode, autocast) rather than computing a value."""
     return node.op == "call_function" and (
@@ -48,18 +56,54 @@ def is_state_node(node: torch.fx.Node) -> bool:
     )
 
 
-def autocast_regions(graph: torch.fx.Graph) -> dict[torch.fx.Node, str]:
-    """The nodes inside autocast regions, the enter and exit nodes included."""
+# Modules whose functions change what the operations after them mean: levels of torch.func, hooks on
+# saved tensors.
+_MODE_MODULES = ("torch._functorch", "torch._C._functorch", "torch._C._autograd")
+_INFERENCE_MODE = (
+    torch.autograd.grad_mode._enter_inference_mode,
+    torch.autograd.grad_mode._exit_inference_mode,
+)
+
+
+def regions_of_pytorch(graph: torch.fx.Graph) -> dict[torch.fx.Node, str]:
+    """The nodes in autocast, inference mode and torch.func, and what enters or leaves them."""
     inside: dict[torch.fx.Node, str] = {}
     depth = 0
-    for node in graph.nodes:
-        if node.op == "call_function" and node.target is _AUTOCAST_ENTER:
+    changes: list[int] = []
+    nodes = [n for n in graph.nodes if n.op not in ("placeholder", "output")]
+    for i, node in enumerate(nodes):
+        is_call = node.op == "call_function"
+        if is_call and node.target is _AUTOCAST_ENTER:
             depth += 1
-        if depth and node.op not in ("placeholder", "output"):
+        if depth:
             inside[node] = "inside an autocast region, which PyTorch runs"
-        if node.op == "call_function" and node.target is _AUTOCAST_EXIT:
+        if is_call and node.target is _AUTOCAST_EXIT:
             depth -= 1
+        module = getattr(node.target, "__module__", None) or ""
+        if is_call and (module.startswith(_MODE_MODULES) or node.target in _INFERENCE_MODE):
+            changes.append(i)
+    if changes:
+        for node in nodes[changes[0] : changes[-1] + 1]:
+            inside[node] = "inside torch.func or inference mode, which PyTorch runs"
     return inside
+
+
+def restore_checkpoints(gm: torch.fx.GraphModule) -> None:
+    """Makes Dynamo's activation checkpoints run in eager as the user wrote them.
+
+    The operator that stands for them leaves the random state to a compiler: in eager, its backward
+    would recompute dropout with other random numbers.
+    """
+    for node in gm.graph.nodes:
+        if not isinstance(node.target, torch._ops.HigherOrderOperator):
+            continue
+        if node.target.name() != "tag_activation_checkpoint":
+            continue
+        region = operator.attrgetter(str(node.args[0].target))(gm)
+        kwargs = {**node.kwargs, "use_reentrant": False}
+        if "_checkpoint_context_fn" in region.meta:
+            kwargs["context_fn"] = region.meta["_checkpoint_context_fn"]
+        node.target, node.kwargs = torch.utils.checkpoint.checkpoint, kwargs
 
 
 def trace_fx(gm: torch.fx.GraphModule, args: tuple[Any, ...]) -> FxTrace:
@@ -79,7 +123,7 @@ class _Walk:
         self.tracer = Tracer()
         self.env: dict[torch.fx.Node, Any] = {}
         self.number_values: list[Any] = []
-        self.unsupported = autocast_regions(gm.graph)
+        self.unsupported = regions_of_pytorch(gm.graph)
         self.last_stack: str | None = None
 
     def run(self) -> FxTrace:
@@ -115,10 +159,12 @@ class _Walk:
         if node in self.unsupported:
             self.env[node] = self._stand_in(node)
             return
+        if any(self.env[n] is _MISSING for n in node.all_input_nodes):
+            # Nothing is known of its arguments before the run: it compiles then, as another part.
+            self.env[node] = self._stand_in(node)
+            return
         try:
-            args, kwargs = torch.fx.node.map_arg(
-                (node.args, node.kwargs), self.env.__getitem__
-            )
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), self.env.__getitem__)
             self.env[node] = self._run(node, args, kwargs)
         except (Unsupported, DataDependentError, NotImplementedError) as e:
             self.unsupported[node] = str(e)
@@ -144,12 +190,12 @@ class _Walk:
         """Proxies with the metadata that Dynamo noted, so that the walk can go on."""
         example = node.meta.get("example_value")
         if example is None:
-            return None
+            return _MISSING
         try:
             spec = fallback.result_spec(self.tracer, example, {})
             return self.tracer.recorder.record_opaque("torch.empty", (), {}, spec, False)
         except Exception:
-            return None
+            return _MISSING
 
     def _set_source(self, node: torch.fx.Node) -> None:
         stack = node.meta.get("stack_trace")
@@ -178,6 +224,8 @@ def _call_function(
         return getattr(*args)
     if target in fallback.METADATA_FUNCTIONS:
         return fallback.call_on_metadata(tracer, target, args, kwargs)
+    if target is torch.utils.checkpoint.checkpoint:
+        raise Unsupported("an activation checkpoint")
     if isinstance(target, torch._ops.HigherOrderOperator):
         raise Unsupported(f"the higher-order operator {target}")
     if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import functools
+import traceback
 import types
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from fulmen import _core
 from fulmen.dynamo import FulmenCompiler
-from fulmen.errors import UserTypeError
+from fulmen.errors import UserTypeError, user_error_like
 from fulmen.stats import Stats
 from fulmen.transform import Transform
 
@@ -71,6 +73,8 @@ class _Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._call is None:
+            # Hooks that are registered after a compilation count; no setting of one call says so.
+            torch._dynamo.config.skip_nnmodule_hook_guards = False
             self._call = torch.compile(
                 _fresh_function(self.fn),
                 backend=self.backend,
@@ -78,7 +82,53 @@ class _Compiled:
                 dynamic=False,
                 **_limit_option(),
             )
-        return self._call(*args, **kwargs)
+        try:
+            return self._call(*args, **kwargs)
+        except Exception as e:
+            if not _is_refusal(e):
+                raise
+            refusal = e
+        return self._call_refused(refusal, args, kwargs)
+
+    def _call_refused(self, refusal: Exception, args: Any, kwargs: Any) -> Any:
+        """Lets eager decide on a call that Dynamo refused: its error, or its result."""
+        try:
+            result = self.fn(*args, **kwargs)
+        except _BUILT_IN as e:
+            if type(e) not in _BUILT_IN:
+                raise
+            raise user_error_like(e, f"{e}{_user_line(e)}", "refused-call") from e
+        if self.fullgraph:
+            raise refusal
+        self.backend.splits["the whole function"] = str(refusal).partition("\n")[0]
+        return result
+
+
+_BUILT_IN = (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError)
+_TORCH_DIR = str(Path(torch.__file__).parent)
+_FULMEN_DIR = str(Path(__file__).parent)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether Dynamo refused the function as a whole: nothing of it has run yet."""
+    if isinstance(error, torch._dynamo.exc.TorchRuntimeError):
+        stack = getattr(error, "real_stack", None) or []
+        return len(stack) > 0 and stack[0].filename == __file__
+    if isinstance(error, torch._dynamo.exc.Unsupported):
+        return False
+    # Dynamo passes some exceptions on as they are, with the stack added to the message.
+    _, _, stack_text = str(error).partition("\n\nfrom user code:\n")
+    return stack_text.lstrip().startswith(f'File "{__file__}"')
+
+
+def _user_line(error: BaseException) -> str:
+    """`  [model.py:41 in forward]` for the innermost frame outside torch and Fulmen."""
+    found = ""
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in frames:
+        if not frame.filename.startswith((_TORCH_DIR, _FULMEN_DIR)):
+            found = f"  [{Path(frame.filename).name}:{frame.lineno} in {frame.name}]"
+    return found
 
 
 def _limit_option() -> dict[str, Any]:
@@ -128,12 +178,16 @@ def _rejit(module: torch.nn.Module, transforms: tuple[Transform, ...], fullgraph
 
 @functools.cache
 def _jitted_class(cls: type) -> type:
-    return type(cls.__name__, (_JittedModule, cls), {
-        "__slots__": (),
-        "__module__": cls.__module__,
-        "__doc__": cls.__doc__,
-        "__qualname__": cls.__qualname__,
-    })
+    return type(
+        cls.__name__,
+        (_JittedModule, cls),
+        {
+            "__slots__": (),
+            "__module__": cls.__module__,
+            "__doc__": cls.__doc__,
+            "__qualname__": cls.__qualname__,
+        },
+    )
 
 
 def _jit_module(

@@ -84,9 +84,7 @@ class Tracer:
         _state.tracer = self._outer
         self.recorder.exit()
 
-    def call(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Records `func(*args, **kwargs)` and returns its result as proxies."""
         special = _SPECIAL.get(func)
         if special is not None:
@@ -121,13 +119,26 @@ class Tracer:
 
     def set_source_from_stack(self) -> None:
         """Sets the source line to the innermost frame outside torch and Fulmen."""
-        frame: types.FrameType | None = sys._getframe(1)
-        while frame is not None:
-            file = frame.f_code.co_filename
-            if not file.startswith((_TORCH_DIR, _FULMEN_DIR)):
-                self.recorder.set_source(file, frame.f_lineno, frame.f_code.co_name)
-                return
-            frame = frame.f_back
+        frame = _user_frame()
+        if frame is not None:
+            code = frame.f_code
+            self.recorder.set_source(code.co_filename, frame.f_lineno, code.co_name)
+
+
+def _user_frame() -> types.FrameType | None:
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith((_TORCH_DIR, _FULMEN_DIR)):
+        frame = frame.f_back
+    return frame
+
+
+def source_suffix() -> str:
+    """`  [model.py:41 in forward]`, the user's line that is running, for messages."""
+    frame = _user_frame()
+    if frame is None:
+        return ""
+    code = frame.f_code
+    return f"  [{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}]"
 
 
 def _core_error(message: str) -> Exception:
@@ -206,11 +217,23 @@ def _setitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         return fallback.record_opaque(tracer, torch.Tensor.__setitem__, args, kwargs, str(e))
 
 
+def _new_tensor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """torch.tensor of one Python number is a 0-d torch.full, of an empty list an empty tensor."""
+    if len(args) == 1 and kwargs.keys() <= {"dtype", "device"}:
+        given = {k: v for k, v in kwargs.items() if v is not None}
+        if type(args[0]) in (bool, int, float):
+            return tracer.call(torch.full, ((), args[0]), given)
+        if args[0] == []:
+            return tracer.call(torch.zeros, ((0,),), given)
+    return fallback.record_opaque(tracer, torch.tensor, args, kwargs, "data of a Python sequence")
+
+
 def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
     def refuse(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del tracer, args, kwargs
         raise DataDependentError(
-            f"{name}: the value of a traced tensor is not known while tracing; {remedy}",
+            f"{name}: the value of a traced tensor is not known while tracing; {remedy}"
+            f"{source_suffix()}",
             "data-dependent",
         )
 
@@ -222,6 +245,9 @@ _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = 
     torch.Tensor.__getitem__: _getitem,
     operator.setitem: _setitem,
     torch.Tensor.__setitem__: _setitem,
+    torch.tensor: _new_tensor,
+    # It counts uses of PyTorch's own features, and returns nothing.
+    torch._C._log_api_usage_once: lambda tracer, args, kwargs: None,
     torch.Tensor.__bool__: _data_dependent(
         "bool(tensor)", "use torch.where or torch.cond instead of a Python condition"
     ),

@@ -8,6 +8,7 @@
 #include "bridge/bridge.h"
 #include "bridge/ivalue.h"
 #include "bridge/scalar_type.h"
+#include "ir/control.h"
 #include "ir/proxy.h"
 #include "support/error.h"
 
@@ -395,7 +396,7 @@ class AtenExecutor final : public exec::Executor {
   std::string_view name() const override { return "aten"; }
 
   std::string refusal(const BoundSymbol& bsym) const override {
-    if (bsym.symbol->name() == "set_grad_enabled" || bsym.symbol->name() == "del_last_used") return {};
+    if (bsym.symbol->name() == "set_grad_enabled" || bsym.symbol == &del_last_used) return {};
     if (bsym.symbol->has(kOpaque)) return "an opaque symbol";
     if (bsym.symbol->aten == "-") return "no ATen operator";
     std::vector<Operand> operands;

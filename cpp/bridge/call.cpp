@@ -87,8 +87,8 @@ class ReleaseGil {
 
 PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n) {
   const BoundSymbol* failed_at = nullptr;
-  // The program may switch the grad mode; the caller's is back in place on every way out.
-  const c10::AutoGradMode grad_mode(c10::GradMode::is_enabled());
+  // A program that fails leaves the caller's grad mode; one that succeeds leaves its own, as eager.
+  const bool grad_mode = c10::GradMode::is_enabled();
   try {
     if (n != program.num_inputs()) internal_error("a program was called with a wrong number of inputs");
     FrameGuard frame(program);
@@ -106,6 +106,7 @@ PyObject* call_program(const exec::Program& program, PyObject* const* args, size
   } catch (const std::exception& e) {
     if (!PyErr_Occurred()) torch::translate_exception_to_python(std::current_exception());
   }
+  c10::GradMode::set_enabled(grad_mode);
   add_source_note(failed_at);
   return nullptr;
 }

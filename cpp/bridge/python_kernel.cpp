@@ -5,6 +5,7 @@
 #include "bridge/bridge.h"
 #include "bridge/ivalue.h"
 #include "bridge/python_value.h"
+#include "ir/control.h"
 #include "ir/proxy.h"
 #include "support/error.h"
 
@@ -191,7 +192,7 @@ class PythonExecutor final : public exec::Executor {
  public:
   std::string_view name() const override { return "python"; }
   std::string refusal(const BoundSymbol& bsym) const override {
-    if (bsym.symbol->name() == "del_last_used") return {};
+    if (bsym.symbol == &del_last_used) return {};
     return bsym.symbol->info->torch_names.empty() ? "no Python callable" : "";
   }
   std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,

@@ -20,12 +20,13 @@ Device device_of(c10::Device d) {
   }
 }
 
+constexpr c10::DispatchKeySet kNotPlain(
+    {c10::DispatchKey::Python, c10::DispatchKey::FuncTorchGradWrapper,
+     c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Functionalize,
+     c10::DispatchKey::Conjugate, c10::DispatchKey::Negative});
+
 bool is_plain(const at::Tensor& t) {
-  const auto keys = t.key_set();
-  return t.layout() == c10::kStrided && !keys.has(c10::DispatchKey::Python) &&
-         !keys.has(c10::DispatchKey::FuncTorchGradWrapper) &&
-         !keys.has(c10::DispatchKey::FuncTorchBatched) && !keys.has(c10::DispatchKey::Functionalize) &&
-         !t.is_quantized() && !t.is_conj() && !t.is_neg();
+  return t.layout() == c10::kStrided && !t.key_set().has_any(kNotPlain) && !t.is_quantized();
 }
 
 // The metadata of one input, in the layout in which TensorImpl holds it.
@@ -37,7 +38,8 @@ struct TensorCheck {
 
   bool accepts(const at::Tensor& t) const {
     const c10::TensorImpl* impl = t.unsafeGetTensorImpl();
-    return impl->dtype() == c10::scalarTypeToTypeMeta(dtype) && impl->layout() == c10::kStrided &&
+    return impl->dtype() == c10::scalarTypeToTypeMeta(dtype) &&
+           !impl->key_set().has_any(kNotPlain) && impl->layout() == c10::kStrided &&
            impl->device() == device && t.requires_grad() == requires_grad &&
            equal(impl->sizes(), sizes) && equal(impl->strides(), strides);
   }
@@ -91,7 +93,7 @@ class TraceInputCheck final : public InputCheck {
         return false;
       }
       if (!THPVariable_Check(args[i])) {
-        if (why) *why = cat("argument '", names_[i], "': got a ", Py_TYPE(args[i])->tp_name,
+        if (why) *why = cat("argument '", names_[i], "': got an object of type ", Py_TYPE(args[i])->tp_name,
                             "; expected a tensor ", types_[i]);
         return false;
       }

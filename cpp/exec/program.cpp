@@ -3,6 +3,7 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "ir/control.h"
 #include "support/error.h"
 
 namespace fulmen::exec {
@@ -22,7 +23,7 @@ std::shared_ptr<const Program> Program::build(const Trace& trace,
   };
   program->kernels_.reserve(trace.body.size());
   for (const BoundSymbol* bsym : trace.body) {
-    if (bsym->symbol->name() == "del_last_used") {
+    if (bsym->symbol == &del_last_used) {
       if (program->kernels_.empty()) continue;  // inputs belong to the caller
       Instruction& last = program->kernels_.back();
       if (last.num_frees == 0) last.first_free = static_cast<uint32_t>(program->frees_.size());

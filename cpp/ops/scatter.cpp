@@ -180,8 +180,12 @@ Arg index_put_meta(Call& in) {
       }
       if (d >= items.size() || items[d].is_none()) target.push_back(t.shape[d]);
     }
-    const Dims broadcast = meta::broadcast(in, target, values.shape);
-    if (!meta::same_shape(broadcast, target)) {
+    bool fits = values.shape.size() <= target.size();
+    for (size_t d = 0; fits && d < values.shape.size(); ++d) {
+      const Dim have = values.shape[values.shape.size() - 1 - d];
+      fits = is_one(have) || have == target[target.size() - 1 - d];
+    }
+    if (!fits) {
       in.fail(ErrorKind::kRuntime, "index-put", "shape mismatch: value tensor of shape ",
               meta::shape_text(values.shape), " cannot be broadcast to indexing result of shape ",
               meta::shape_text(target));
@@ -198,7 +202,7 @@ Arg put_meta(Call& in) {
             "put_(): Expected a long tensor for index, but got ", name(index.dtype));
   }
   if (!(numel(index) == numel(source))) {
-    in.fail(ErrorKind::kRuntime, "put",
+    in.fail(ErrorKind::kIndex, "put",
             "put_(): Expected source and index to have the same number of elements");
   }
   if (is_zero(numel(in.type("input"))) && !is_zero(numel(index))) {

@@ -1,0 +1,226 @@
+"""What Fulmen can't compile runs in PyTorch, with the right result, and is reported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+import fulmen
+
+LIBRARY = torch.library.Library("fulmen_tests", "DEF")
+LIBRARY.define("twice(Tensor x) -> Tensor")
+LIBRARY.impl("twice", lambda x: x * 2, "CPU")
+torch.library.register_fake("fulmen_tests::twice", lambda x: torch.empty_like(x), lib=LIBRARY)
+LIBRARY.define("no_fake(Tensor x) -> Tensor")
+LIBRARY.impl("no_fake", lambda x: x + 3, "CPU")
+
+
+@torch.library.custom_op("fulmen_tests::scaled", mutates_args=())
+def scaled(x: torch.Tensor, factor: float) -> torch.Tensor:
+    return x * factor
+
+
+@scaled.register_fake
+def _(x: torch.Tensor, factor: float) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+scaled.register_autograd(
+    lambda ctx, grad: (grad * ctx.factor, None),
+    setup_context=lambda ctx, inputs, output: setattr(ctx, "factor", inputs[1]),
+)
+
+
+@torch.library.custom_op("fulmen_tests::increment_", mutates_args=("x",))
+def increment_(x: torch.Tensor) -> None:
+    x.add_(1)
+
+
+def x() -> torch.Tensor:
+    return torch.arange(6.0).reshape(2, 3) - 2
+
+
+def check(fn: Any, *args: Any) -> Any:
+    """The stats of a jitted function that gave eager's result twice."""
+    jitted = fulmen.jit(fn)
+    for _ in range(2):
+        expected = fn(*args)
+        got = jitted(*args)
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+    return fulmen.stats(jitted)
+
+
+def test_autocast_region() -> None:
+    w = torch.randn(3, 3)
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        y = x.relu()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            z = y @ w
+        return z.float() + 1
+
+    stats = check(fn, x())
+    assert any("autocast" in reason for reason in stats.splits.values())
+    assert stats.instructions > 0, "what is outside the region compiles"
+
+
+def test_call_inside_autocast() -> None:
+    w = torch.randn(3, 3)
+    jitted = fulmen.jit(lambda x: x @ w)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = jitted(x())
+    assert got.dtype == torch.bfloat16
+    assert "autocast" in fulmen.stats(jitted).splits["the whole graph"]
+    assert jitted(x()).dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert jitted(x()).dtype == torch.bfloat16
+
+
+def test_cond() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x.relu(),)) * 2
+
+    stats = check(fn, x())
+    assert any("cond" in name or "cond" in reason for name, reason in stats.splits.items())
+    jitted = fulmen.jit(fn)
+    for value in (torch.ones(3), -torch.ones(3)):
+        assert torch.equal(jitted(value), fn(value))
+
+
+def test_sparse() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        s = (x + 1).to_sparse()
+        return torch.sparse.mm(s, x.t()).relu()
+
+    check(fn, x())
+
+
+def test_sparse_argument() -> None:
+    s = x().to_sparse()
+    check(lambda s, y: torch.sparse.mm(s, y) + 1, s, x().t().contiguous())
+
+
+@pytest.mark.parametrize("name", ["twice", "no_fake"])
+def test_library_operator(name: str) -> None:
+    op = getattr(torch.ops.fulmen_tests, name)
+    stats = check(lambda x: op(x + 1).relu(), x())
+    reported = {**stats.splits, **stats.fallbacks}
+    if name == "twice":
+        assert any(name in key or name in reason for key, reason in reported.items())
+
+
+def test_custom_operator_and_its_backward() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        return scaled(x.sin(), 3.0).sum()
+
+    stats = check(fn, x())
+    assert "torch.ops.fulmen_tests.scaled.default" in stats.fallbacks
+    gradients = []
+    for f in (fn, fulmen.jit(fn)):
+        value = x().requires_grad_()
+        f(value).backward()
+        gradients.append(value.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_custom_operator_that_mutates() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        y = x * 1
+        increment_(y)
+        increment_(x)
+        return y * 2
+
+    plain, mine = x(), x()
+    jitted = fulmen.jit(fn)
+    for _ in range(2):
+        assert torch.equal(jitted(mine), fn(plain))
+        assert torch.equal(mine, plain)
+
+
+def test_custom_autograd_function() -> None:
+    class Twice(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+            return grad * 20
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        return Twice.apply(x.sin()).sum()
+
+    gradients = []
+    for f in (fn, fulmen.jit(fn)):
+        value = x().requires_grad_()
+        f(value).backward()
+        gradients.append(value.grad)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoint(reentrant: bool) -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 3))
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(net, x, use_reentrant=reentrant).sin().sum()
+
+    gradients = []
+    for f in (fn, fulmen.jit(fn)):
+        value = x().requires_grad_()
+        torch.manual_seed(3)
+        f(value).backward()
+        gradients.append(value.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_graph_break() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        y = x.relu()
+        torch._dynamo.graph_break()
+        return y + 1
+
+    stats = check(fn, x())
+    assert stats.cache_misses == 2, "a program on each side of the break"
+
+
+def test_fullgraph_refuses_a_graph_break() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        torch._dynamo.graph_break()
+        return x + 1
+
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        fulmen.jit(fn, fullgraph=True)(x())
+
+
+def test_complex_numbers() -> None:
+    check(lambda z: (torch.fft.fft(z).abs() + z.real).conj() * z, x() + 1j)
+
+
+def test_conjugated_argument() -> None:
+    check(lambda z: z * 2, (x() + 1j).conj())
+
+
+def test_tensor_subclass() -> None:
+    class Tagged(torch.Tensor):
+        pass
+
+    value = x().as_subclass(Tagged)
+    jitted = fulmen.jit(lambda x: x + 1)
+    assert torch.equal(jitted(value).as_subclass(torch.Tensor), x() + 1)
+
+
+def test_vmap_and_functional_gradients() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        per_row = torch.func.vmap(lambda r: (r * r).sum())(x)
+        return torch.func.grad(lambda x: (x**2).sum())(x) + per_row[:, None]
+
+    check(fn, x())
+
+
+def test_operators_whose_result_size_depends_on_data() -> None:
+    check(lambda x: x[x > 0].sum() + torch.nonzero(x).shape[0], x())
+    check(lambda x: torch.unique(x.abs()) * 2, x())
