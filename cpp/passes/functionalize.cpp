@@ -392,9 +392,10 @@ class Functionalizer {
         give_up(&b, "one of several views that gradients depend on is written");
       }
     }
-    if (builder_.grad_enabled && root.input && root.input->is_leaf &&
-        root.input->type.requires_grad) {
-      give_up(&b, "a leaf that requires grad is written");
+    // What the functional value saved of the input for its gradient is gone after the write-back.
+    // Leaves are refused by eager's own check, in order.
+    if (builder_.grad_enabled && root.input && any_requires_grad(b)) {
+      give_up(&b, "an input is written in a way that gradients depend on");
     }
   }
 
