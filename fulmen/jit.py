@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import traceback
 import types
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from fulmen.transform import Transform
 # Shapes are specialized, each compiled in milliseconds: the limit that makes Dynamo give up and run
 # eager is set far beyond what a program needs.
 _RECOMPILE_LIMIT = 1_000_000
+_serial = itertools.count()
 
 
 def jit(
@@ -143,8 +145,12 @@ def _fresh_function(fn: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         return fn(*args, **kwargs)
 
+    code = call.__code__
     return types.FunctionType(
-        call.__code__.replace(co_name=getattr(fn, "__name__", "call")),
+        # Code objects compare by value: a number of its own tells this one from its like.
+        code.replace(
+            co_name=getattr(fn, "__name__", "call"), co_consts=(*code.co_consts, next(_serial))
+        ),
         call.__globals__,
         call.__name__,
         call.__defaults__,

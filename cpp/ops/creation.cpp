@@ -52,7 +52,9 @@ void require_fits(const Call& in, const Arg& number, DType dtype) {
     const bool finite = std::isfinite(v);
     if (is_integral(dtype) && (!finite || std::abs(v) > 127)) refuse();
     if (finite && dtype == DType::kFloat16 && std::abs(v) > 65504) refuse();
-    if (finite && is_floating(dtype) && std::abs(v) > 3.3e38 && dtype != DType::kFloat64) refuse();
+    // The largest finite numbers, as torch.finfo has them.
+    const double largest = dtype == DType::kBFloat16 ? 3.3895313892515355e+38 : 3.4028234663852886e+38;
+    if (finite && is_floating(dtype) && dtype != DType::kFloat64 && std::abs(v) > largest) refuse();
     return;
   }
   if (number.kind() != Arg::Kind::kInt) {
