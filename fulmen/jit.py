@@ -77,12 +77,12 @@ class _Compiled:
         if self._call is None:
             # Hooks that are registered after a compilation count; no setting of one call says so.
             torch._dynamo.config.skip_nnmodule_hook_guards = False
+            _lift_limits()
             self._call = torch.compile(
                 _fresh_function(self.fn),
                 backend=self.backend,
                 fullgraph=self.fullgraph,
                 dynamic=False,
-                **_limit_option(),
             )
         try:
             return self._call(*args, **kwargs)
@@ -133,10 +133,11 @@ def _user_line(error: BaseException) -> str:
     return found
 
 
-def _limit_option() -> dict[str, Any]:
-    """torch.compile's own limit per function, where this PyTorch has it."""
-    defaults = torch.compile.__kwdefaults__ or {}
-    return {"recompile_limit": _RECOMPILE_LIMIT} if "recompile_limit" in defaults else {}
+def _lift_limits() -> None:
+    """Raises Dynamo's limits, for the whole process: past them it would run eager without a word."""
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, _RECOMPILE_LIMIT)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, _RECOMPILE_LIMIT)
 
 
 def _fresh_function(fn: Callable[..., Any]) -> Callable[..., Any]:
