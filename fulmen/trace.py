@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from fulmen import _core
-from fulmen.tracer import TraceMode, Tracer
+from fulmen.tracer import TraceMode, Tracer, call_traced
 
 
 def trace(fn: Callable[..., Any]) -> Callable[..., _core.Trace]:
@@ -56,7 +57,10 @@ def trace_call(
                 proxies.append(leaf)
         proxy_args, proxy_kwargs = pytree.tree_unflatten(proxies, structure)
         with TraceMode(tracer):
-            result = fn(*proxy_args, **proxy_kwargs)
+            if inspect.ismethoddescriptor(fn):  # torch.Tensor.add itself: it refuses proxies
+                result = call_traced(tracer, fn, proxy_args, proxy_kwargs)
+            else:
+                result = fn(*proxy_args, **proxy_kwargs)
         result_leaves, result_structure = pytree.tree_flatten(result)
         output = pytree.tree_unflatten(
             [tracer.recorder.lift(v) if isinstance(v, torch.Tensor) and
