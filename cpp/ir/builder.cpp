@@ -76,6 +76,15 @@ Arg Builder::infer(const Symbol& symbol, std::span<const Arg> args) {
   if (fresh && grad_enabled && !symbol.has(kNonDifferentiable) && any_requires_grad(args)) {
     set_requires_grad(output);
   }
+  // A view requires grad as its base does, in every grad mode.
+  if (fresh && !grad_enabled && symbol.has(kView) && !symbol.has(kNonDifferentiable)) {
+    for_each_proxy(output, [](const Proxy* p) {
+      const TensorProxy* t = as_tensor(p);
+      if (t && t->alias_of && t->alias_of->type.requires_grad && is_differentiable(t->type.dtype)) {
+        const_cast<TensorProxy*>(t)->type.requires_grad = true;
+      }
+    });
+  }
   return output;
 }
 
@@ -242,7 +251,12 @@ std::vector<const BoundSymbol*> subsymbols(const std::shared_ptr<TraceContext>& 
     builder.grad_enabled = t && t->type.requires_grad;
   });
   Call call(s, bsym.args, builder);
-  const Arg out = s.decompose ? s.decompose(call) : s.info->rules->decompose(call);
+  Arg out;
+  try {
+    out = s.decompose ? s.decompose(call) : s.info->rules->decompose(call);
+  } catch (const Unsupported&) {
+    return {};  // the decomposition does not cover this call
+  }
   Substitution map;
   map.bind(out, bsym.output);
   std::vector<const BoundSymbol*> body;
