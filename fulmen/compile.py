@@ -133,7 +133,9 @@ class CompiledGraph:
 
     def _split_graph(self) -> Callable[..., Any]:
         unsupported = self._unsupported
-        compute = [n for n in self.gm.graph.nodes if n.op not in ("placeholder", "output", "get_attr")]
+        compute = [
+            n for n in self.gm.graph.nodes if n.op not in ("placeholder", "output", "get_attr")
+        ]
         if all(n in unsupported or is_state_node(n) for n in compute):
             return self.gm
         partition: dict[torch.fx.Node, int] = {}
@@ -144,9 +146,7 @@ class CompiledGraph:
                 current += 1
             last = by_torch
             partition[node] = current
-        by_torch_ids = {
-            partition[n] for n in compute if n in unsupported or is_state_node(n)
-        }
+        by_torch_ids = {partition[n] for n in compute if n in unsupported or is_state_node(n)}
         split = split_module(
             self.gm, self.gm, lambda n: partition.get(n, 0), keep_original_order=True
         )

@@ -63,8 +63,12 @@ def trace_call(
                 result = fn(*proxy_args, **proxy_kwargs)
         result_leaves, result_structure = pytree.tree_flatten(result)
         output = pytree.tree_unflatten(
-            [tracer.recorder.lift(v) if isinstance(v, torch.Tensor) and
-             not isinstance(v, _core.TensorProxy) else v for v in result_leaves],
+            [
+                tracer.recorder.lift(v)
+                if isinstance(v, torch.Tensor) and not isinstance(v, _core.TensorProxy)
+                else v
+                for v in result_leaves
+            ],
             result_structure,
         )
         recorded = tracer.recorder.finish(output, "computation")

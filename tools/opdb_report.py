@@ -30,8 +30,9 @@ def run_entries(indices: list[int], limit: int) -> None:
         op = op_db[index]
         print(json.dumps({"entry": index, "name": op.formatted_name}), flush=True)
         supported = op.supported_dtypes("cpu")
-        others = [t for t in (torch.int64, torch.complex64, torch.bool, torch.float64)
-                  if t in supported]
+        others = [
+            t for t in (torch.int64, torch.complex64, torch.bool, torch.float64) if t in supported
+        ]
         for dtype in [torch.float32] * (torch.float32 in supported) + others[:1]:
             try:
                 samples = list(op.sample_inputs("cpu", dtype, requires_grad=False))
@@ -71,13 +72,21 @@ def run_sample(op: Any, sample: Any) -> dict[str, Any]:
         torch.manual_seed(0)
         got = dispatch(*inputs)
     except Exception as e:
-        return {"values": False, "meta": False, "native": False,
-                "reason": f"{type(e).__name__}: {e}".split("\n")[0][:160]}
+        return {
+            "values": False,
+            "meta": False,
+            "native": False,
+            "reason": f"{type(e).__name__}: {e}".split("\n")[0][:160],
+        }
     meta = _metadata(trace.output) == _metadata(expected)
     values = _equal(got, expected)
     reason = "" if meta else f"trace {_metadata(trace.output)}, eager {_metadata(expected)}"[:200]
-    return {"values": values, "meta": meta, "native": not tracer.fallbacks,
-            "reason": reason or ("" if values else "values differ")}
+    return {
+        "values": values,
+        "meta": meta,
+        "native": not tracer.fallbacks,
+        "reason": reason or ("" if values else "values differ"),
+    }
 
 
 def _clone(value: Any) -> Any:
@@ -96,8 +105,11 @@ def _metadata(tree: Any) -> list[Any]:
     for leaf in pytree.tree_leaves(tree):
         if isinstance(leaf, _core.TensorProxy):
             known = all(isinstance(d, int) for d in leaf.shape)
-            found.append((str(leaf.dtype), leaf.ndim)
-                         if not known else (str(leaf.dtype), tuple(leaf.shape), tuple(leaf.strides)))
+            found.append(
+                (str(leaf.dtype), leaf.ndim)
+                if not known
+                else (str(leaf.dtype), tuple(leaf.shape), tuple(leaf.strides))
+            )
         elif isinstance(leaf, torch.Tensor):
             found.append((str(leaf.dtype), tuple(leaf.shape), tuple(leaf.stride())))
     return found
@@ -140,9 +152,17 @@ def main() -> int:
     while todo:
         chunk, todo = todo[:CHUNK], todo[CHUNK:]
         done = subprocess.run(
-            [sys.executable, __file__, "--samples", str(options.samples),
-             "--worker", ",".join(map(str, chunk))],
-            capture_output=True, text=True, check=False,
+            [
+                sys.executable,
+                __file__,
+                "--samples",
+                str(options.samples),
+                "--worker",
+                ",".join(map(str, chunk)),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         name, last = "", chunk[0]
         for line in done.stdout.splitlines():
@@ -159,7 +179,9 @@ def main() -> int:
                 for key in ("values", "meta", "native"):
                     counts[key] += r[key]
                 if not (r["values"] and r["meta"]):
-                    failures.setdefault(f"{name} {r['dtype']}", collections.Counter())[r["reason"]] += 1
+                    failures.setdefault(f"{name} {r['dtype']}", collections.Counter())[
+                        r["reason"]
+                    ] += 1
         if done.returncode:
             crashed.append(f"{name}: exit {done.returncode} {done.stderr.strip()[-200:]}")
             todo = [i for i in chunk if i > last] + todo
@@ -175,14 +197,19 @@ def write(
 ) -> None:
     """The page, and its summary on standard output."""
     n = max(counts["samples"], 1)
-    lines = ["# PyTorch's operator database", "",
-             "Made by `tools/opdb_report.py`: forward, float32 and one more dtype, on CPU.", "",
-             f"- entries: {counts['entries']}; samples: {counts['samples']}; "
-             f"without samples, or refused by eager: {counts['skipped']}",
-             f"- values equal to eager, bit for bit: {counts['values'] / n:.2%}",
-             f"- metadata equal (shape, dtype, strides): {counts['meta'] / n:.2%}",
-             f"- samples that ran by rows alone: {counts['native'] / n:.2%}",
-             f"- entries that ended the process: {len(crashed)}", ""]
+    lines = [
+        "# PyTorch's operator database",
+        "",
+        "Made by `tools/opdb_report.py`: forward, float32 and one more dtype, on CPU.",
+        "",
+        f"- entries: {counts['entries']}; samples: {counts['samples']}; "
+        f"without samples, or refused by eager: {counts['skipped']}",
+        f"- values equal to eager, bit for bit: {counts['values'] / n:.2%}",
+        f"- metadata equal (shape, dtype, strides): {counts['meta'] / n:.2%}",
+        f"- samples that ran by rows alone: {counts['native'] / n:.2%}",
+        f"- entries that ended the process: {len(crashed)}",
+        "",
+    ]
     print("\n".join(lines[4:]))
     lines += [f"- {c}" for c in crashed]
     lines += ["", "| entry | samples | reason |", "|---|---|---|"]

@@ -90,9 +90,12 @@ class DagBuilder {
 
 }  // namespace
 
-Dag bsym_list_to_dag(std::span<const BoundSymbol* const> bsyms) { return DagBuilder().build(bsyms); }
+Dag bsym_list_to_dag(std::span<const BoundSymbol* const> bsyms) {
+  return DagBuilder().build(bsyms);
+}
 
-std::vector<const BoundSymbol*> toposort(const Dag& dag, TopoOrder order, const Selector& selector) {
+std::vector<const BoundSymbol*> toposort(const Dag& dag, TopoOrder order,
+                                         const Selector& selector) {
   const bool down = order == TopoOrder::kTopDown;
   const size_t n = dag.nodes.size();
   std::vector<uint32_t> waiting(n);

@@ -1,5 +1,4 @@
 #include "bindings/bind.h"
-
 #include "support/error.h"
 
 namespace fulmen::bindings {
@@ -38,18 +37,17 @@ const char* class_of(ErrorKind kind) {
 }  // namespace
 
 void bind_errors(nanobind::module_&) {
-  nanobind::register_exception_translator(
-      [](const std::exception_ptr& p, void*) {
-        try {
-          std::rethrow_exception(p);
-        } catch (const UserError& e) {
-          raise(class_of(e.kind()), e.what(), e.id());
-        } catch (const InternalError& e) {
-          raise("InternalError", e.what(), "internal");
-        } catch (const Unsupported& e) {
-          raise("Unsupported", e.what(), "unsupported");
-        }
-      });
+  nanobind::register_exception_translator([](const std::exception_ptr& p, void*) {
+    try {
+      std::rethrow_exception(p);
+    } catch (const UserError& e) {
+      raise(class_of(e.kind()), e.what(), e.id());
+    } catch (const InternalError& e) {
+      raise("InternalError", e.what(), "internal");
+    } catch (const Unsupported& e) {
+      raise("Unsupported", e.what(), "unsupported");
+    }
+  });
 }
 
 }  // namespace fulmen::bindings

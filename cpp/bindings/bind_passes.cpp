@@ -147,14 +147,17 @@ void bind_passes(nb::module_& m) {
       },
       nb::arg("trace"), nb::arg("names"), nb::arg("fuel") = -1,
       "(trace, changed stages, [(pass, microseconds, changed)], [(pass, what it left and why)])");
-  m.def("verify_problem", [](const Trace& trace) -> std::string {
-    try {
-      verify(trace);
-      return {};
-    } catch (const InternalError& e) {
-      return e.what();
-    }
-  }, "What is wrong with a trace, or an empty string.");
+  m.def(
+      "verify_problem",
+      [](const Trace& trace) -> std::string {
+        try {
+          verify(trace);
+          return {};
+        } catch (const InternalError& e) {
+          return e.what();
+        }
+      },
+      "What is wrong with a trace, or an empty string.");
 }
 
 }  // namespace fulmen::bindings

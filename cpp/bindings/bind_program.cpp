@@ -37,7 +37,8 @@ void bind_program(nb::module_& m) {
       .def_ro("claimed", &exec::ClaimReport::claimed)
       .def_ro("refusals", &exec::ClaimReport::refusals);
   nb::class_<PyProgram>(m, "Program", "A compiled trace.")
-      .def_prop_ro("num_instructions", [](const PyProgram& p) { return p.program->num_instructions(); })
+      .def_prop_ro("num_instructions",
+                   [](const PyProgram& p) { return p.program->num_instructions(); })
       .def_prop_ro("num_inputs", [](const PyProgram& p) { return p.program->num_inputs(); })
       .def_prop_ro("trace", [](const PyProgram& p) { return p.program->trace(); });
   m.def("transform_for_execution", [](const Trace& trace, exec::ClaimReport& report) {

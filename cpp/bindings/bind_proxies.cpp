@@ -43,25 +43,31 @@ nb::object number_hint(const PyNumberProxy& n) {
 
 void bind_proxies(nb::module_& m) {
   nb::class_<PyTensorProxy>(m, "TensorProxy", nb::dynamic_attr(), nb::is_weak_referenceable(),
-                            nb::type_slots(tensor_slots), "A tensor of a trace: metadata without data.")
+                            nb::type_slots(tensor_slots),
+                            "A tensor of a trace: metadata without data.")
       .def_prop_ro("name", [](const PyTensorProxy& t) { return std::string(t.p->name); })
       .def_prop_ro("shape", [](const PyTensorProxy& t) { return dims_to_tuple(type_of(t).shape); })
-      .def_prop_ro("strides", [](const PyTensorProxy& t) { return dims_to_tuple(type_of(t).strides); })
+      .def_prop_ro("strides",
+                   [](const PyTensorProxy& t) { return dims_to_tuple(type_of(t).strides); })
       .def_prop_ro("dtype", [](const PyTensorProxy& t) { return constant(Arg(type_of(t).dtype)); })
-      .def_prop_ro("device", [](const PyTensorProxy& t) { return constant(Arg(type_of(t).device)); })
+      .def_prop_ro("device",
+                   [](const PyTensorProxy& t) { return constant(Arg(type_of(t).device)); })
       .def_prop_ro("ndim", [](const PyTensorProxy& t) { return type_of(t).ndim(); })
       .def_prop_ro("requires_grad", [](const PyTensorProxy& t) { return type_of(t).requires_grad; })
-      .def_prop_ro("is_contiguous_default", [](const PyTensorProxy& t) { return is_contiguous(type_of(t)); })
+      .def_prop_ro("is_contiguous_default",
+                   [](const PyTensorProxy& t) { return is_contiguous(type_of(t)); })
       .def_prop_ro("is_leaf_input", [](const PyTensorProxy& t) { return as_tensor(t.p)->is_leaf; })
-      .def_prop_ro("view_of", [](const PyTensorProxy& t) -> nb::object {
-        const TensorProxy* base = as_tensor(t.p)->alias_of;
-        return base ? wrap_proxy(base, t.ctx) : nb::none();
-      })
+      .def_prop_ro("view_of",
+                   [](const PyTensorProxy& t) -> nb::object {
+                     const TensorProxy* base = as_tensor(t.p)->alias_of;
+                     return base ? wrap_proxy(base, t.ctx) : nb::none();
+                   })
       .def_prop_ro("proxy_id", [](const PyTensorProxy& t) { return t.p->id; })
       .def("_rebind", [](PyTensorProxy& t, const PyTensorProxy& other) { t.p = other.p; })
-      .def("_set_requires_grad", [](PyTensorProxy& t, bool v) {
-        const_cast<TensorProxy*>(as_tensor(t.p))->type.requires_grad = v;
-      })
+      .def("_set_requires_grad",
+           [](PyTensorProxy& t, bool v) {
+             const_cast<TensorProxy*>(as_tensor(t.p))->type.requires_grad = v;
+           })
       .def("_is_same", [](const PyTensorProxy& a, const PyTensorProxy& b) { return a.p == b.p; })
       .def("__repr__", [](const PyTensorProxy& t) { return repr(t); });
   nb::class_<PyNumberProxy>(m, "NumberProxy", nb::dynamic_attr(),

@@ -10,8 +10,9 @@ namespace fulmen::bindings {
 void bind_recorder(nb::module_& m) {
   nb::class_<Recorder>(m, "Recorder", "Records torch calls into a trace while entered.")
       .def(nb::init<>())
-      .def_static("for_trace", [](const Trace& t) { return Recorder::for_trace(t).release(); },
-                  nb::rv_policy::take_ownership)
+      .def_static(
+          "for_trace", [](const Trace& t) { return Recorder::for_trace(t).release(); },
+          nb::rv_policy::take_ownership)
       .def("substituted", &Recorder::substituted)
       .def("append", &Recorder::append)
       .def("replace", &Recorder::replace, nb::arg("output").none(), nb::arg("value").none())
@@ -21,19 +22,19 @@ void bind_recorder(nb::module_& m) {
       .def("add_tensor_input", &Recorder::add_tensor_input)
       .def("add_number_input", &Recorder::add_number_input)
       .def("record", &Recorder::record, nb::arg("callable"), nb::arg("args"), nb::arg("kwargs"))
-      .def("record_symbol", [](Recorder& r, const PySymbol& s, nb::tuple args, nb::dict kwargs) {
-        return r.record_symbol(*s.symbol, args, kwargs);
-      })
-      .def("record_opaque", &Recorder::record_opaque, nb::arg("name"), nb::arg("args"), nb::arg("kwargs"),
-           nb::arg("spec").none(), nb::arg("mutates"))
+      .def("record_symbol",
+           [](Recorder& r, const PySymbol& s, nb::tuple args, nb::dict kwargs) {
+             return r.record_symbol(*s.symbol, args, kwargs);
+           })
+      .def("record_opaque", &Recorder::record_opaque, nb::arg("name"), nb::arg("args"),
+           nb::arg("kwargs"), nb::arg("spec").none(), nb::arg("mutates"))
       .def("getitem", &Recorder::getitem, nb::arg("self"), nb::arg("index").none())
-      .def("setitem", &Recorder::setitem, nb::arg("self"), nb::arg("index").none(), nb::arg("value"))
+      .def("setitem", &Recorder::setitem, nb::arg("self"), nb::arg("index").none(),
+           nb::arg("value"))
       .def("finish", &Recorder::finish, nb::arg("output").none(), nb::arg("name"))
       .def("set_source", &Recorder::set_source)
       .def("name_tensor", &Recorder::name_tensor)
-      .def("lift", [](Recorder& r, nb::handle tensor) {
-        return r.wrap(r.lift(tensor));
-      })
+      .def("lift", [](Recorder& r, nb::handle tensor) { return r.wrap(r.lift(tensor)); })
       .def_prop_ro("lifted", &Recorder::lifted)
       .def_prop_rw("grad_enabled", &Recorder::grad_enabled, &Recorder::set_grad_enabled)
       .def_prop_ro("num_recorded", &Recorder::num_recorded);

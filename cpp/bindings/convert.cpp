@@ -86,12 +86,15 @@ Arg to_arg(nb::handle object, TraceContext& ctx, TensorLifter* lifter) {
     return int_arg(index.ptr());
   }
   Py_INCREF(o);
-  return Arg(ctx.make_opaque(o, [](void* p) {
-    if (!Py_IsInitialized()) return;
-    const PyGILState_STATE gil = PyGILState_Ensure();
-    Py_DECREF(static_cast<PyObject*>(p));
-    PyGILState_Release(gil);
-  }, cat("const_", Py_TYPE(o)->tp_name)));
+  return Arg(ctx.make_opaque(
+      o,
+      [](void* p) {
+        if (!Py_IsInitialized()) return;
+        const PyGILState_STATE gil = PyGILState_Ensure();
+        Py_DECREF(static_cast<PyObject*>(p));
+        PyGILState_Release(gil);
+      },
+      cat("const_", Py_TYPE(o)->tp_name)));
 }
 
 nb::object wrap_proxy(const Proxy* p, const std::shared_ptr<TraceContext>& ctx) {
@@ -112,7 +115,8 @@ nb::object dim_to_object(Dim d) {
 nb::object dims_to_tuple(std::span<const Dim> dims) {
   nb::object tuple = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(dims.size())));
   for (size_t i = 0; i < dims.size(); ++i) {
-    PyTuple_SET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i), dim_to_object(dims[i]).release().ptr());
+    PyTuple_SET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i),
+                     dim_to_object(dims[i]).release().ptr());
   }
   return tuple;
 }

@@ -15,12 +15,12 @@ namespace {
 struct Entry {
   std::shared_ptr<const exec::Program> program;
   std::unique_ptr<bridge::InputCheck> check;
-  std::vector<nanobind::object> captured;  // inputs after the arguments: tensors that the program holds
+  std::vector<nanobind::object>
+      captured;  // inputs after the arguments: tensors that the program holds
 };
 
 struct DispatchObject {
-  PyObject_HEAD
-  vectorcallfunc vectorcall;
+  PyObject_HEAD vectorcallfunc vectorcall;
   std::vector<std::shared_ptr<Entry>>* entries;
   PyObject* on_miss;
   PyObject* dict;

@@ -22,7 +22,8 @@ struct CallableTable {
           continue;
         }
         auto& overloads = rows[callable];
-        if (std::find(overloads.begin(), overloads.end(), s) == overloads.end()) overloads.push_back(s);
+        if (std::find(overloads.begin(), overloads.end(), s) == overloads.end())
+          overloads.push_back(s);
       }
     }
   }
@@ -72,7 +73,8 @@ void Recorder::exit() {
 
 const TensorProxy* Recorder::make_input(nb::handle tensor, const std::string& name) {
   const bridge::TensorInfo info = bridge::read_tensor(tensor.ptr());
-  if (!info.plain) throw Unsupported("a tensor subclass, or a conjugated or functorch tensor, as input");
+  if (!info.plain)
+    throw Unsupported("a tensor subclass, or a conjugated or functorch tensor, as input");
   TensorProxy* p = ctx_->make_tensor(info.type, name);
   p->is_leaf = info.is_leaf;
   inputs_.push_back(p);
@@ -175,7 +177,8 @@ nb::object Recorder::record_symbol(const Symbol& symbol, nb::tuple args, nb::dic
   std::string why;
   const std::optional<Arg> output = try_record(symbol, converted, named, &why);
   if (!output) {
-    throw UserError(ErrorKind::kType, "bad-call", cat(symbol.name(), "(): ", why, source_suffix(builder().source)));
+    throw UserError(ErrorKind::kType, "bad-call",
+                    cat(symbol.name(), "(): ", why, source_suffix(builder().source)));
   }
   return result_object(*output, args);
 }

@@ -4,8 +4,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "bindings/convert.h"
 #include "bindings/bind_ir.h"
+#include "bindings/convert.h"
 #include "ir/builder.h"
 #include "ir/rewrite.h"
 
@@ -33,8 +33,8 @@ class Recorder final : public TensorLifter {
   // Records a call of the torch callable `name`, whose results are described by `spec`: nested
   // tuples and lists of ("tensor", dtype, device, shape, strides, requires_grad, view_of) tuples,
   // number types (bool, int, float, complex) for numbers that the program computes, or constants.
-  nb::object record_opaque(const std::string& name, nb::tuple args, nb::dict kwargs, nb::handle spec,
-                           bool mutates);
+  nb::object record_opaque(const std::string& name, nb::tuple args, nb::dict kwargs,
+                           nb::handle spec, bool mutates);
   // Python's self[index] and self[index] = value.
   nb::object getitem(nb::handle self, nb::handle index);
   void setitem(nb::handle self, nb::handle index, nb::handle value);

@@ -50,7 +50,8 @@ Arg parse_literal(std::string_view text) {
   internal_error("aten text: not a literal: ", text);
 }
 
-// `text` is a parameter name, a literal, or `name ?? other` (the other, which is any of these, if None).
+// `text` is a parameter name, a literal, or `name ?? other` (the other, which is any of these, if
+// None).
 Arg evaluate(std::string_view text, const BoundSymbol& bsym) {
   text = trim(text);
   std::string_view otherwise;
@@ -93,8 +94,10 @@ AtenCall aten_call(const BoundSymbol& bsym) {
       return call;
     }
   }
-  if (call.op.empty()) call.op = s.name().substr(0, s.name().find('.'));
-  else if (s.info->functional) call.op += '_';
+  if (call.op.empty())
+    call.op = s.name().substr(0, s.name().find('.'));
+  else if (s.info->functional)
+    call.op += '_';
   const auto& params = s.info->schema.params;
   size_t n = params.size();
   while (n > 0 && (params[n - 1].keyword_only || is_default(params[n - 1], bsym.args[n - 1]))) --n;
@@ -157,9 +160,12 @@ bool convert_list(const Arg& a, const c10::Type& element, std::optional<int32_t>
   if (element.kind() == c10::TypeKind::FloatType) {
     c10::List<double> list;
     for (const Arg& item : items) {
-      if (item.kind() == Arg::Kind::kFloat) list.push_back(item.real());
-      else if (item.kind() == Arg::Kind::kInt) list.push_back(static_cast<double>(item.integer()));
-      else return false;
+      if (item.kind() == Arg::Kind::kFloat)
+        list.push_back(item.real());
+      else if (item.kind() == Arg::Kind::kInt)
+        list.push_back(static_cast<double>(item.integer()));
+      else
+        return false;
     }
     out->constant = list;
     return true;
@@ -255,7 +261,8 @@ bool convert(const Arg& a, const c10::Type& type, const c10::Type& real_type,
       case c10::TypeKind::FloatType: ok = number && number->type == NumberType::kFloat; break;
       case c10::TypeKind::BoolType: ok = number && number->type == NumberType::kBool; break;
       case c10::TypeKind::ListType:
-        return convert_list(a, *type.castRaw<c10::ListType>()->getElementType(), list_size, slot_of, out);
+        return convert_list(a, *type.castRaw<c10::ListType>()->getElementType(), list_size, slot_of,
+                            out);
       default: break;
     }
     if (ok && slot_of) {
@@ -267,13 +274,15 @@ bool convert(const Arg& a, const c10::Type& type, const c10::Type& real_type,
   switch (type.kind()) {
     case c10::TypeKind::TensorType: return false;
     case c10::TypeKind::ListType:
-      return convert_list(a, *type.castRaw<c10::ListType>()->getElementType(), list_size, slot_of, out);
+      return convert_list(a, *type.castRaw<c10::ListType>()->getElementType(), list_size, slot_of,
+                          out);
     case c10::TypeKind::NumberType: return convert_number(a, out);
     case c10::TypeKind::IntType:
     case c10::TypeKind::SymIntType: return convert_int(a, real_type, out);
     case c10::TypeKind::FloatType:
       if (a.kind() == Arg::Kind::kFloat) return out->constant = a.real(), true;
-      if (a.kind() == Arg::Kind::kInt) return out->constant = static_cast<double>(a.integer()), true;
+      if (a.kind() == Arg::Kind::kInt)
+        return out->constant = static_cast<double>(a.integer()), true;
       return false;
     case c10::TypeKind::BoolType:
       if (a.kind() != Arg::Kind::kBool) return false;
@@ -303,7 +312,8 @@ const std::vector<std::string>* overload_names(const std::string& op) {
       if (!n.name.starts_with("aten::")) continue;
       if (n.overload_name.find("out") != std::string::npos) continue;
       if (n.overload_name.find("names") != std::string::npos ||
-          n.overload_name.find("Dimname") != std::string::npos) continue;
+          n.overload_name.find("Dimname") != std::string::npos)
+        continue;
       (*map)[n.name.substr(6)].push_back(n.overload_name);
     }
     // Deterministic, and the plain Tensor forms first.

@@ -11,8 +11,8 @@
 #include "ir/type.h"
 
 // Everything that the rest of Fulmen knows of PyTorch, behind plain structs. The implementation is
-// the only code that includes torch headers. Functions that take a PyObject need the GIL; a false or
-// null result means that a Python error is set.
+// the only code that includes torch headers. Functions that take a PyObject need the GIL; a false
+// or null result means that a Python error is set.
 namespace fulmen::bridge {
 
 bool is_tensor(PyObject* object);
@@ -20,11 +20,12 @@ bool is_tensor(PyObject* object);
 struct TensorInfo {
   TensorType type;
   bool is_leaf = false;
-  bool plain = false;       // strided, no subclass or functorch wrapper, not conjugated or negated
+  bool plain = false;  // strided, no subclass or functorch wrapper, not conjugated or negated
   const void* storage = nullptr;  // identity of the storage; null if it has none
   int64_t storage_offset = 0;     // in elements
 };
-// Throws Unsupported for a tensor that TensorType can't describe (sparse, quantized, other devices).
+// Throws Unsupported for a tensor that TensorType can't describe (sparse, quantized, other
+// devices).
 TensorInfo read_tensor(PyObject* tensor);
 
 // Checks that an argument is what the program was compiled for, in nanoseconds.
@@ -53,7 +54,8 @@ PyObject* resolve_torch_name(std::string_view name);
 
 // Arg → Python constant (no proxies): new reference. Needs init_constants.
 PyObject* constant_to_python(const Arg& a);
-// torch.dtype, torch.device, torch.layout, torch.memory_format objects → Arg; false if `object` is none of them.
+// torch.dtype, torch.device, torch.layout, torch.memory_format objects → Arg; false if `object` is
+// none of them.
 bool torch_constant(PyObject* object, Arg* out);
 
 bool grad_enabled();

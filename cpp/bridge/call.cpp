@@ -90,7 +90,8 @@ PyObject* call_program(const exec::Program& program, PyObject* const* args, size
   // A program that fails leaves the caller's grad mode; one that succeeds leaves its own, as eager.
   const bool grad_mode = c10::GradMode::is_enabled();
   try {
-    if (n != program.num_inputs()) internal_error("a program was called with a wrong number of inputs");
+    if (n != program.num_inputs())
+      internal_error("a program was called with a wrong number of inputs");
     FrameGuard frame(program);
     for (size_t i = 0; i < n; ++i) value_of(frame.slots()[i]) = from_python(args[i]);
     {

@@ -31,8 +31,8 @@ struct Constants {
     };
     for (int i = 0; i < kNumDTypes; ++i) dtypes[i] = get(name(static_cast<DType>(i)));
     dtype_type = Py_TYPE(dtypes[0]);
-    for (const std::string_view n : {"strided", "sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr",
-                                     "sparse_bsc", "_mkldnn", "jagged"}) {
+    for (const std::string_view n : {"strided", "sparse_coo", "sparse_csr", "sparse_csc",
+                                     "sparse_bsr", "sparse_bsc", "_mkldnn", "jagged"}) {
       if (PyObject* o = get(n)) named.push_back({n, o, Arg::Kind::kLayout});
     }
     for (const std::string_view n :
@@ -118,8 +118,8 @@ PyObject* resolve_torch_name(std::string_view dotted) {
     const size_t dot = std::min(rest.find('.'), rest.size());
     const std::string part(rest.substr(0, dot));
     rest.remove_prefix(std::min(dot + 1, rest.size()));
-    PyObject* next = object ? PyObject_GetAttrString(object, part.c_str())
-                            : PyImport_ImportModule(part.c_str());
+    PyObject* next =
+        object ? PyObject_GetAttrString(object, part.c_str()) : PyImport_ImportModule(part.c_str());
     Py_XDECREF(object);
     if (!next) return nullptr;
     object = next;

@@ -38,12 +38,14 @@ void Target::store(c10::IValue&& value, exec::Slot* slots) const {
     case Kind::kSequence: {
       if (value.isTensorList()) {
         const c10::List<at::Tensor> list = std::move(value).toTensorList();
-        if (list.size() != items.size()) internal_error("an operator returned another number of tensors");
+        if (list.size() != items.size())
+          internal_error("an operator returned another number of tensors");
         for (size_t i = 0; i < items.size(); ++i) items[i].store(c10::IValue(list.get(i)), slots);
       } else {
-        const auto elements = value.isTuple() ? value.toTupleRef().elements().vec()
-                                              : value.toList().vec();
-        if (elements.size() != items.size()) internal_error("an operator returned another number of values");
+        const auto elements =
+            value.isTuple() ? value.toTupleRef().elements().vec() : value.toList().vec();
+        if (elements.size() != items.size())
+          internal_error("an operator returned another number of values");
         for (size_t i = 0; i < items.size(); ++i) items[i].store(c10::IValue(elements[i]), slots);
       }
       return;

@@ -174,7 +174,8 @@ class PythonKernel final : public exec::Kernel {
           internal_error("an operator returned another number of values");
         }
         for (size_t i = 0; i < target.items.size(); ++i) {
-          store(target.items[i], PySequence_Fast_GET_ITEM(seq.get(), static_cast<Py_ssize_t>(i)), slots);
+          store(target.items[i], PySequence_Fast_GET_ITEM(seq.get(), static_cast<Py_ssize_t>(i)),
+                slots);
         }
         return;
       }

@@ -10,13 +10,15 @@
 
 namespace fulmen::bridge {
 
-#define FULMEN_SCALAR_TYPES(X)                                                                   \
-  X(kBool, Bool) X(kUInt8, Byte) X(kInt8, Char) X(kInt16, Short) X(kInt32, Int) X(kInt64, Long)  \
-  X(kUInt16, UInt16) X(kUInt32, UInt32) X(kUInt64, UInt64) X(kFloat16, Half)                     \
-  X(kBFloat16, BFloat16) X(kFloat32, Float) X(kFloat64, Double) X(kComplex32, ComplexHalf)       \
-  X(kComplex64, ComplexFloat) X(kComplex128, ComplexDouble) X(kFloat8E4M3FN, Float8_e4m3fn)      \
-  X(kFloat8E5M2, Float8_e5m2) X(kFloat8E4M3FNUZ, Float8_e4m3fnuz)                                \
-  X(kFloat8E5M2FNUZ, Float8_e5m2fnuz) X(kFloat8E8M0FNU, Float8_e8m0fnu)
+#define FULMEN_SCALAR_TYPES(X)                                                                     \
+  X(kBool, Bool)                                                                                   \
+  X(kUInt8, Byte) X(kInt8, Char) X(kInt16, Short) X(kInt32, Int) X(kInt64, Long)                   \
+      X(kUInt16, UInt16) X(kUInt32, UInt32) X(kUInt64, UInt64) X(kFloat16, Half)                   \
+          X(kBFloat16, BFloat16) X(kFloat32, Float) X(kFloat64, Double) X(kComplex32, ComplexHalf) \
+              X(kComplex64, ComplexFloat) X(kComplex128, ComplexDouble)                            \
+                  X(kFloat8E4M3FN, Float8_e4m3fn) X(kFloat8E5M2, Float8_e5m2)                      \
+                      X(kFloat8E4M3FNUZ, Float8_e4m3fnuz) X(kFloat8E5M2FNUZ, Float8_e5m2fnuz)      \
+                          X(kFloat8E8M0FNU, Float8_e8m0fnu)
 
 inline c10::ScalarType to_scalar_type(DType t) {
   switch (t) {

@@ -20,10 +20,11 @@ Device device_of(c10::Device d) {
   }
 }
 
-constexpr c10::DispatchKeySet kNotPlain(
-    {c10::DispatchKey::Python, c10::DispatchKey::FuncTorchGradWrapper,
-     c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Functionalize,
-     c10::DispatchKey::Conjugate, c10::DispatchKey::Negative});
+constexpr c10::DispatchKeySet kNotPlain({c10::DispatchKey::Python,
+                                         c10::DispatchKey::FuncTorchGradWrapper,
+                                         c10::DispatchKey::FuncTorchBatched,
+                                         c10::DispatchKey::Functionalize,
+                                         c10::DispatchKey::Conjugate, c10::DispatchKey::Negative});
 
 bool is_plain(const at::Tensor& t) {
   return t.layout() == c10::kStrided && !t.key_set().has_any(kNotPlain) && !t.is_quantized();
@@ -55,7 +56,8 @@ class TraceInputCheck final : public InputCheck {
       const Proxy* p = trace.inputs[i];
       names_.emplace_back(p->name);
       if (const TensorProxy* t = as_tensor(p)) {
-        TensorCheck c{to_scalar_type(t->type.dtype), to_c10(t->type.device), t->type.requires_grad, {}, {}};
+        TensorCheck c{
+            to_scalar_type(t->type.dtype), to_c10(t->type.device), t->type.requires_grad, {}, {}};
         for (const Dim d : t->type.shape) c.sizes.push_back(d.value());
         for (const Dim d : t->type.strides) c.strides.push_back(d.value());
         checks_.push_back(c);
@@ -93,8 +95,9 @@ class TraceInputCheck final : public InputCheck {
         return false;
       }
       if (!THPVariable_Check(args[i])) {
-        if (why) *why = cat("argument '", names_[i], "': got an object of type ", Py_TYPE(args[i])->tp_name,
-                            "; expected a tensor ", types_[i]);
+        if (why)
+          *why = cat("argument '", names_[i], "': got an object of type ",
+                     Py_TYPE(args[i])->tp_name, "; expected a tensor ", types_[i]);
         return false;
       }
       const at::Tensor& t = THPVariable_Unpack(args[i]);

@@ -18,8 +18,8 @@ class Claimer {
       if (reason.empty()) {
         ++report_.claimed[std::string(ex->name())];
         if (!reasons.empty()) report_.refusals.emplace(bsym.symbol->name(), reasons);
-        BoundSymbol* claimed = out_.ctx->make_bound_symbol(*bsym.symbol, bsym.args, bsym.output,
-                                                           bsym.source);
+        BoundSymbol* claimed =
+            out_.ctx->make_bound_symbol(*bsym.symbol, bsym.args, bsym.output, bsym.source);
         claimed->executor = ex->name();
         out_.body.push_back(claimed);
         return;

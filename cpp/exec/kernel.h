@@ -14,8 +14,8 @@ struct alignas(8) Slot {
   unsigned char bytes[16];
 };
 
-// One instruction of a program. `run` reads and writes slots; it is called without the GIL, from any
-// thread, on different slots at once.
+// One instruction of a program. `run` reads and writes slots; it is called without the GIL, from
+// any thread, on different slots at once.
 class Kernel {
  public:
   virtual ~Kernel() = default;

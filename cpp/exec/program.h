@@ -18,7 +18,8 @@ struct SlotOps {
 // Immutable after build; any number of threads may run it at once, each in a frame of its own.
 class Program {
  public:
-  // `trace` is claimed (transform_for_execution). Throws InternalError for an unclaimed bound symbol.
+  // `trace` is claimed (transform_for_execution). Throws InternalError for an unclaimed bound
+  // symbol.
   static std::shared_ptr<const Program> build(const Trace& trace,
                                               std::span<const Executor* const> executors,
                                               const SlotOps& ops);

@@ -27,8 +27,24 @@ struct Opaque {
 class Arg {
  public:
   enum class Kind : uint8_t {
-    kNone, kProxy, kBool, kInt, kSymInt, kFloat, kComplex, kString, kDType, kDevice, kLayout,
-    kMemoryFormat, kList, kTuple, kDict, kSlice, kEllipsis, kOpaque,
+    kNone,
+    kProxy,
+    kBool,
+    kInt,
+    kSymInt,
+    kFloat,
+    kComplex,
+    kString,
+    kDType,
+    kDevice,
+    kLayout,
+    kMemoryFormat,
+    kList,
+    kTuple,
+    kDict,
+    kSlice,
+    kEllipsis,
+    kOpaque,
   };
 
   constexpr Arg() : int_(0) {}

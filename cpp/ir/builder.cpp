@@ -223,8 +223,7 @@ Arg Call::dims_arg(std::span<const Dim> values) {
 }
 
 void Call::raise(ErrorKind kind, std::string_view id, std::string message) const {
-  throw UserError(kind, id,
-                  cat(symbol_.name(), "(): ", message, source_suffix(builder_.source)));
+  throw UserError(kind, id, cat(symbol_.name(), "(): ", message, source_suffix(builder_.source)));
 }
 
 std::string source_suffix(const SourceLine* line) {

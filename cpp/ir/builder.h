@@ -49,8 +49,8 @@ class Builder {
   Builder* outer_;
 };
 
-// A call on its way: typed access to the bound arguments, by parameter name, and the constructors of
-// results. Accessors throw InternalError for a name that the schema lacks.
+// A call on its way: typed access to the bound arguments, by parameter name, and the constructors
+// of results. Accessors throw InternalError for a name that the schema lacks.
 class Call {
  public:
   Call(const Symbol& symbol, std::span<const Arg> args, Builder& builder)

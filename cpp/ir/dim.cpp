@@ -89,9 +89,7 @@ int64_t Dim::value() const {
   return value_;
 }
 
-bool operator==(Dim a, Dim b) {
-  return a.value_ == b.value_ && equal(a.expr_, b.expr_);
-}
+bool operator==(Dim a, Dim b) { return a.value_ == b.value_ && equal(a.expr_, b.expr_); }
 
 Dim operator+(Dim a, Dim b) {
   if (is_zero(a)) return b;

@@ -14,7 +14,7 @@ enum class DimOp : uint8_t { kSymbol, kConstant, kAdd, kMul, kFloorDiv, kMod, kM
 // An integer expression over named symbols. Nodes live in the arena of a trace and are immutable.
 struct DimExpr {
   DimOp op;
-  int64_t value;         // kConstant: the number; kSymbol: its index (prints as s0, s1, …)
+  int64_t value;  // kConstant: the number; kSymbol: its index (prints as s0, s1, …)
   const DimExpr* lhs;
   const DimExpr* rhs;
 };

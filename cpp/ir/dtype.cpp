@@ -25,8 +25,8 @@ bool is_wide_unsigned(DType t) {
 
 DType promote_ints(DType a, DType b) {
   if (is_wide_unsigned(a) || is_wide_unsigned(b)) {
-    const bool unsigned_pair = (is_wide_unsigned(a) || a == DType::kUInt8) &&
-                               (is_wide_unsigned(b) || b == DType::kUInt8);
+    const bool unsigned_pair =
+        (is_wide_unsigned(a) || a == DType::kUInt8) && (is_wide_unsigned(b) || b == DType::kUInt8);
     if (!unsigned_pair) {
       throw Unsupported("promotion of an unsigned type wider than 8 bits with a signed type");
     }

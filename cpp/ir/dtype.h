@@ -8,25 +8,25 @@ namespace fulmen {
 
 // Every element type of PyTorch that a strided tensor can have. `name` is torch's, `short_name`
 // what traces print.
-#define FULMEN_DTYPES(X)                          \
-  X(kBool, "bool", "b8", 1, kBool)                \
-  X(kUInt8, "uint8", "u8", 1, kInt)               \
-  X(kInt8, "int8", "i8", 1, kInt)                 \
-  X(kInt16, "int16", "i16", 2, kInt)              \
-  X(kInt32, "int32", "i32", 4, kInt)              \
-  X(kInt64, "int64", "i64", 8, kInt)              \
-  X(kUInt16, "uint16", "u16", 2, kInt)            \
-  X(kUInt32, "uint32", "u32", 4, kInt)            \
-  X(kUInt64, "uint64", "u64", 8, kInt)            \
-  X(kFloat16, "float16", "f16", 2, kFloat)        \
-  X(kBFloat16, "bfloat16", "bf16", 2, kFloat)     \
-  X(kFloat32, "float32", "f32", 4, kFloat)        \
-  X(kFloat64, "float64", "f64", 8, kFloat)        \
-  X(kComplex32, "complex32", "c32", 4, kComplex)  \
-  X(kComplex64, "complex64", "c64", 8, kComplex)  \
-  X(kComplex128, "complex128", "c128", 16, kComplex) \
-  X(kFloat8E4M3FN, "float8_e4m3fn", "f8e4m3fn", 1, kFloat) \
-  X(kFloat8E5M2, "float8_e5m2", "f8e5m2", 1, kFloat)       \
+#define FULMEN_DTYPES(X)                                         \
+  X(kBool, "bool", "b8", 1, kBool)                               \
+  X(kUInt8, "uint8", "u8", 1, kInt)                              \
+  X(kInt8, "int8", "i8", 1, kInt)                                \
+  X(kInt16, "int16", "i16", 2, kInt)                             \
+  X(kInt32, "int32", "i32", 4, kInt)                             \
+  X(kInt64, "int64", "i64", 8, kInt)                             \
+  X(kUInt16, "uint16", "u16", 2, kInt)                           \
+  X(kUInt32, "uint32", "u32", 4, kInt)                           \
+  X(kUInt64, "uint64", "u64", 8, kInt)                           \
+  X(kFloat16, "float16", "f16", 2, kFloat)                       \
+  X(kBFloat16, "bfloat16", "bf16", 2, kFloat)                    \
+  X(kFloat32, "float32", "f32", 4, kFloat)                       \
+  X(kFloat64, "float64", "f64", 8, kFloat)                       \
+  X(kComplex32, "complex32", "c32", 4, kComplex)                 \
+  X(kComplex64, "complex64", "c64", 8, kComplex)                 \
+  X(kComplex128, "complex128", "c128", 16, kComplex)             \
+  X(kFloat8E4M3FN, "float8_e4m3fn", "f8e4m3fn", 1, kFloat)       \
+  X(kFloat8E5M2, "float8_e5m2", "f8e5m2", 1, kFloat)             \
   X(kFloat8E4M3FNUZ, "float8_e4m3fnuz", "f8e4m3fnuz", 1, kFloat) \
   X(kFloat8E5M2FNUZ, "float8_e5m2fnuz", "f8e5m2fnuz", 1, kFloat) \
   X(kFloat8E8M0FNU, "float8_e8m0fnu", "f8e8m0fnu", 1, kFloat)

@@ -56,7 +56,9 @@ class Encoder {
     }
   }
 
-  void device(Device d) { word(static_cast<uint64_t>(d.type) * 256 + static_cast<uint8_t>(d.index)); }
+  void device(Device d) {
+    word(static_cast<uint64_t>(d.type) * 256 + static_cast<uint8_t>(d.index));
+  }
 
   void dims(std::span<const Dim> v) {
     word(v.size());

@@ -508,8 +508,9 @@ class Parser {
     }
     if (!candidates.empty()) in_.fail_at(at, cat("the arguments fit no overload (", reasons, ")"));
     const std::string_view root = call.path.substr(0, call.path.find('.'));
-    const bool imported = root.size() < call.path.size() &&
-                          (root == "torch" || std::find(roots_.begin(), roots_.end(), root) != roots_.end());
+    const bool imported =
+        root.size() < call.path.size() &&
+        (root == "torch" || std::find(roots_.begin(), roots_.end(), root) != roots_.end());
     if (!imported) in_.fail_at(at, cat("unknown function `", call.path, "`"));
     return make_opaque();
   }
@@ -565,9 +566,11 @@ class Parser {
       if (!tensor) in_.fail_at(at, cat("`", t.name, "` does not stand for a tensor"));
       if (is_known(tensor)) return inferred;
       const bool unnamed = t.name == "_";
-      if (!unnamed && names_.contains(t.name)) in_.fail_at(at, cat("`", t.name, "` is defined twice"));
+      if (!unnamed && names_.contains(t.name))
+        in_.fail_at(at, cat("`", t.name, "` is defined twice"));
       TensorProxy* p = ctx().make_tensor(tensor->type, unnamed ? std::string_view() : t.name);
-      if (!unnamed && p->name != t.name) in_.fail_at(at, cat("`", t.name, "` can't be a name here"));
+      if (!unnamed && p->name != t.name)
+        in_.fail_at(at, cat("`", t.name, "` can't be a name here"));
       p->alias_of = tensor->alias_of;
       names_.emplace(p->name, p);
       return p;
@@ -739,8 +742,8 @@ class Parser {
       if (path == "float") return special_float(call_arguments(1, at, path)[0], at);
       if (path == "complex") {
         const Args parts = call_arguments(2, at, path);
-        return Arg::complex(ctx().arena().make<std::complex<double>>(real(parts[0], at),
-                                                                     real(parts[1], at)));
+        return Arg::complex(
+            ctx().arena().make<std::complex<double>>(real(parts[0], at), real(parts[1], at)));
       }
       if (path == "max" || path == "min") {
         const Args args = call_arguments(2, at, path);
@@ -812,8 +815,8 @@ class Parser {
     if (name.find('.') != std::string_view::npos) {
       in_.fail_at(at, cat("`", name, "` is no value that a trace can hold"));
     }
-    const Opaque* object = objects_ ? objects_(ctx(), name)
-                                    : ctx().make_opaque(nullptr, [](void*) {}, name);
+    const Opaque* object =
+        objects_ ? objects_(ctx(), name) : ctx().make_opaque(nullptr, [](void*) {}, name);
     if (!object) in_.fail_at(at, cat("`", name, "` is not defined"));
     opaques_.emplace(ctx().arena().copy(name), object);
     return object;

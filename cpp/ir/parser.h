@@ -22,9 +22,9 @@ struct SymbolResolver {
 // The object behind a free variable; null if there is none of that name.
 using ObjectResolver = std::function<const Opaque*(TraceContext& ctx, std::string_view name)>;
 
-// Reads what to_python writes, into a fresh context. Spacing is free; a statement without a type comment gets
-// its symbol's inferred types. Without `objects`, free variables become Opaques without an object.
-// Throws UserError "trace-syntax", with the line, for malformed text.
+// Reads what to_python writes, into a fresh context. Spacing is free; a statement without a type
+// comment gets its symbol's inferred types. Without `objects`, free variables become Opaques
+// without an object. Throws UserError "trace-syntax", with the line, for malformed text.
 Trace parse_trace(std::string_view text, const SymbolResolver& symbols,
                   const ObjectResolver& objects = nullptr);
 

@@ -8,7 +8,9 @@
 namespace fulmen {
 namespace {
 
-bool is_constant(const Arg& a) { return !a.is_proxy() && !a.is_sequence() && a.kind() != Arg::Kind::kDict; }
+bool is_constant(const Arg& a) {
+  return !a.is_proxy() && !a.is_sequence() && a.kind() != Arg::Kind::kDict;
+}
 
 // The type and what else a definition of `p` says.
 void append_definition(std::string& s, const Proxy& p) {
@@ -158,7 +160,8 @@ void append_comment(std::string& s, const BoundSymbol& bsym, const Written& w) {
     if (s.size() > first_entry) append(s, ", ");
   };
   bool constants = false;
-  for_each_leaf(bsym.output, [&](const Arg& a) { constants = constants || (!a.is_proxy() && !a.is_none()); });
+  for_each_leaf(bsym.output,
+                [&](const Arg& a) { constants = constants || (!a.is_proxy() && !a.is_none()); });
   SmallVec<const Proxy*, 8> seen;
   for_each_leaf(bsym.output, [&](const Arg& a) {
     if (!a.is_proxy()) {

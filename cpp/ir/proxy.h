@@ -24,7 +24,8 @@ struct TensorProxy : Proxy {
   // The tensor whose storage this one shares, null when it owns fresh storage. For an in-place
   // operation's result: the tensor before it.
   const TensorProxy* alias_of = nullptr;
-  // An input that is an autograd leaf: eager refuses in-place operations on it when it requires grad.
+  // An input that is an autograd leaf: eager refuses in-place operations on it when it requires
+  // grad.
   bool is_leaf = false;
 };
 

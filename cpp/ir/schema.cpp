@@ -79,11 +79,11 @@ class SchemaParser {
 
   Param param() {
     static constexpr std::pair<std::string_view, ParamKind> kKinds[] = {
-        {"Tensor", ParamKind::kTensor},       {"Scalar", ParamKind::kScalar},
-        {"int", ParamKind::kInt},             {"float", ParamKind::kFloat},
-        {"bool", ParamKind::kBool},           {"str", ParamKind::kString},
-        {"dtype", ParamKind::kDType},         {"device", ParamKind::kDevice},
-        {"layout", ParamKind::kLayout},       {"memory_format", ParamKind::kMemoryFormat},
+        {"Tensor", ParamKind::kTensor}, {"Scalar", ParamKind::kScalar},
+        {"int", ParamKind::kInt},       {"float", ParamKind::kFloat},
+        {"bool", ParamKind::kBool},     {"str", ParamKind::kString},
+        {"dtype", ParamKind::kDType},   {"device", ParamKind::kDevice},
+        {"layout", ParamKind::kLayout}, {"memory_format", ParamKind::kMemoryFormat},
         {"any", ParamKind::kAny}};
     Param p;
     const std::string_view type = word();
@@ -136,8 +136,8 @@ class SchemaParser {
     if (take_text("torch.")) return Arg::named(Arg::Kind::kMemoryFormat, arena_.copy(word()));
     space();
     size_t n = 0;
-    while (n < rest_.size() && std::string_view("+-.0123456789einf").find(rest_[n]) !=
-                                   std::string_view::npos) {
+    while (n < rest_.size() &&
+           std::string_view("+-.0123456789einf").find(rest_[n]) != std::string_view::npos) {
       ++n;
     }
     const std::string_view number = rest_.substr(0, n);
@@ -249,7 +249,8 @@ bool try_bind(const Schema& schema, std::span<const Arg> args, const Kwargs& kwa
     }
     for (const auto& [key, v] : kwargs) {
       // torch's methods and functions disagree on the name of the first tensor.
-      const bool match = key == p.name || (&p == &schema.params[0] && (key == "self" || key == "input"));
+      const bool match =
+          key == p.name || (&p == &schema.params[0] && (key == "self" || key == "input"));
       if (!match) continue;
       if (given) return refuse("got multiple values for argument '", p.name, "'");
       value = v;

@@ -13,19 +13,29 @@
 namespace fulmen {
 
 enum class ParamKind : uint8_t {
-  kTensor, kScalar, kTensorOrScalar, kInt, kFloat, kBool, kString, kDType, kDevice, kLayout,
-  kMemoryFormat, kAny,
+  kTensor,
+  kScalar,
+  kTensorOrScalar,
+  kInt,
+  kFloat,
+  kBool,
+  kString,
+  kDType,
+  kDevice,
+  kLayout,
+  kMemoryFormat,
+  kAny,
 };
 
 struct Param {
   std::string name;
   ParamKind kind = ParamKind::kAny;
-  bool optional = false;      // `?`: None is accepted
-  bool list = false;          // `[]`
-  bool list_or_one = false;   // `[n]`: one element stands for a list; kept as given
-  bool varargs = false;       // `[]*`: also accepts the elements as separate positional arguments
+  bool optional = false;     // `?`: None is accepted
+  bool list = false;         // `[]`
+  bool list_or_one = false;  // `[n]`: one element stands for a list; kept as given
+  bool varargs = false;      // `[]*`: also accepts the elements as separate positional arguments
   bool keyword_only = false;
-  bool mutated = false;       // `!`
+  bool mutated = false;  // `!`
   std::optional<Arg> default_value;
 };
 
@@ -42,9 +52,9 @@ using Kwargs = SmallVec<Kwarg, 4>;
 // suffixes: `[]` list, `[n]` list or one, `[]*` list or separate arguments, `?` optional,
 // `!` (after Tensor) mutated. Defaults are Python literals. `any` also takes what no type names.
 struct Schema {
-  std::string name;      // with the overload: "sum.dim"
+  std::string name;  // with the overload: "sum.dim"
   std::vector<Param> params;
-  bool variadic = false; // opaque symbols: args = (tuple of positional, dict of keyword)
+  bool variadic = false;  // opaque symbols: args = (tuple of positional, dict of keyword)
 
   int index(std::string_view param) const;  // -1 if there is none
 };

@@ -15,18 +15,18 @@ struct BoundSymbol;
 struct Symbol;
 
 enum Tag : uint32_t {
-  kPure = 1 << 0,          // no effect but its results; may be removed, merged, reordered
-  kPointwise = 1 << 1,     // one output element depends on one element of each (broadcast) input
+  kPure = 1 << 0,       // no effect but its results; may be removed, merged, reordered
+  kPointwise = 1 << 1,  // one output element depends on one element of each (broadcast) input
   kReduction = 1 << 2,
-  kView = 1 << 3,          // the result may share storage with the first tensor argument
-  kRandom = 1 << 4,        // draws from a generator: never merged, removed or reordered among its kind
-  kEffect = 1 << 5,        // changes state outside its results (grad mode, a check): a barrier
-  kInplace = 1 << 6,       // writes the parameters that the schema marks with `!`
+  kView = 1 << 3,     // the result may share storage with the first tensor argument
+  kRandom = 1 << 4,   // draws from a generator: never merged, removed or reordered among its kind
+  kEffect = 1 << 5,   // changes state outside its results (grad mode, a check): a barrier
+  kInplace = 1 << 6,  // writes the parameters that the schema marks with `!`
   kNonDifferentiable = 1 << 7,  // results never require grad
-  kOpaque = 1 << 8,        // run by calling PyTorch from Python; metadata from fake tensors
-  kCreation = 1 << 9,      // makes a tensor from no tensor
-  kFloatResult = 1 << 10,  // integer inputs give a result of the default dtype
-  kMatmul = 1 << 11,       // costs are products, not memory
+  kOpaque = 1 << 8,             // run by calling PyTorch from Python; metadata from fake tensors
+  kCreation = 1 << 9,           // makes a tensor from no tensor
+  kFloatResult = 1 << 10,       // integer inputs give a result of the default dtype
+  kMatmul = 1 << 11,            // costs are products, not memory
 };
 
 // The scalar operation that a fusion backend emits for a pointwise prim.
@@ -49,7 +49,7 @@ struct SymbolInfo {
   const Symbol* inplace = nullptr;       // of a row: its in-place twin, if torch has one
   // The symbols that are tried before this one when its printed name is called.
   std::vector<const Symbol*> rivals;
-  std::shared_ptr<SymbolRules> rules;    // run-time symbols only
+  std::shared_ptr<SymbolRules> rules;  // run-time symbols only
 };
 
 // One operation, declared once as a `constinit const` row; see docs/add_an_op.md.
@@ -59,7 +59,8 @@ struct SymbolInfo {
 // would be slow or would not give eager's strides.
 struct Symbol {
   std::string_view schema;
-  std::string_view torch = {};  // callables that are this operation, space-separated; the first prints
+  std::string_view torch =
+      {};  // callables that are this operation, space-separated; the first prints
   uint32_t tags = 0;
   Arg (*meta)(Call& in) = nullptr;
   Arg (*decompose)(Call& in) = nullptr;

@@ -8,9 +8,7 @@
 namespace fulmen {
 namespace {
 
-bool is_word_start(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-}
+bool is_word_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_word(char c) { return is_word_start(c) || is_digit(c); }
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\f'; }
@@ -36,9 +34,9 @@ void TextScanner::fail_at(size_t position, std::string_view what) const {
   size_t begin = position == 0 ? std::string_view::npos : text_.rfind('\n', position - 1);
   begin = begin == std::string_view::npos ? 0 : begin + 1;
   const size_t end = std::min(text_.find('\n', begin), text_.size());
-  throw UserError(ErrorKind::kValue, "trace-syntax",
-                  cat("trace, line ", line, ": ", what, "\n  ",
-                      trimmed(text_.substr(begin, end - begin))));
+  throw UserError(
+      ErrorKind::kValue, "trace-syntax",
+      cat("trace, line ", line, ": ", what, "\n  ", trimmed(text_.substr(begin, end - begin))));
 }
 
 char TextScanner::peek() {

@@ -15,11 +15,11 @@ bool is_identifier_char(char c) {
 // What a generated name must not shadow in the printed program.
 bool is_reserved(std::string_view name) {
   static const std::unordered_set<std::string_view> kReserved = {
-      "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class",
-      "continue", "def", "del", "elif", "else", "except", "finally", "for", "from", "global", "if",
-      "import", "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try",
-      "while", "with", "yield", "torch", "slice", "complex", "float", "max", "min", "operator",
-      "fulmen"};
+      "False", "None",     "True",  "and",    "as",   "assert",   "async",  "await",    "break",
+      "class", "continue", "def",   "del",    "elif", "else",     "except", "finally",  "for",
+      "from",  "global",   "if",    "import", "in",   "is",       "lambda", "nonlocal", "not",
+      "or",    "pass",     "raise", "return", "try",  "while",    "with",   "yield",    "torch",
+      "slice", "complex",  "float", "max",    "min",  "operator", "fulmen"};
   return kReserved.contains(name);
 }
 

@@ -19,7 +19,8 @@ class Verifier {
   void run() {
     for (const Proxy* p : trace_.inputs) {
       if (!p) fail("a null input");
-      if (!scope_.emplace(p, State::kAlive).second) fail(cat("the input ", p->name, " occurs twice"));
+      if (!scope_.emplace(p, State::kAlive).second)
+        fail(cat("the input ", p->name, " occurs twice"));
     }
     for (const Proxy* p : trace_.inputs) check_alias(p);
     for (at_ = 0; at_ < trace_.body.size(); ++at_) statement(*trace_.body[at_]);

@@ -76,8 +76,9 @@ Arg prelu_meta(Call& in) {
 
 constinit const Symbol relu{
     .schema = "relu(Tensor input, bool inplace=False) -> Tensor",
-    .torch = "torch.relu torch.Tensor.relu torch.nn.functional.relu torch.relu_ "
-             "torch.Tensor.relu_ torch.nn.functional.relu_",
+    .torch =
+        "torch.relu torch.Tensor.relu torch.nn.functional.relu torch.relu_ "
+        "torch.Tensor.relu_ torch.nn.functional.relu_",
     .tags = kElementwise,
     .meta = activation<meta::kNumeric>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
@@ -102,10 +103,12 @@ constinit const Symbol relu6{
     .aten = "hardtanh(input, 0, 6)",
 };
 constinit const Symbol hardtanh{
-    .schema = "hardtanh(Tensor input, Scalar min_val=-1.0, Scalar max_val=1.0, bool "
-              "inplace=False) -> Tensor",
-    .torch = "torch.nn.functional.hardtanh torch._C._nn.hardtanh torch.nn.functional.hardtanh_ "
-             "torch._C._nn.hardtanh_",
+    .schema =
+        "hardtanh(Tensor input, Scalar min_val=-1.0, Scalar max_val=1.0, bool "
+        "inplace=False) -> Tensor",
+    .torch =
+        "torch.nn.functional.hardtanh torch._C._nn.hardtanh torch.nn.functional.hardtanh_ "
+        "torch._C._nn.hardtanh_",
     .tags = kElementwise,
     .meta = hardtanh_meta,
     .decompose = [](Call& in) -> Arg { return clamp(in["input"], in["min_val"], in["max_val"]); },
@@ -173,8 +176,9 @@ constinit const Symbol celu{
 };
 constinit const Symbol leaky_relu{
     .schema = "leaky_relu(Tensor input, Scalar negative_slope=0.01, bool inplace=False) -> Tensor",
-    .torch = "torch.nn.functional.leaky_relu torch._C._nn.leaky_relu "
-             "torch.nn.functional.leaky_relu_ torch._C._nn.leaky_relu_",
+    .torch =
+        "torch.nn.functional.leaky_relu torch._C._nn.leaky_relu "
+        "torch.nn.functional.leaky_relu_ torch._C._nn.leaky_relu_",
     .tags = kElementwise,
     .meta = activation<meta::kFloats>,
     .decompose = [](Call& in) -> Arg {
@@ -188,10 +192,12 @@ constinit const Symbol leaky_relu{
     .aten = "leaky_relu(input, negative_slope)",
 };
 constinit const Symbol threshold{
-    .schema = "threshold(Tensor input, Scalar threshold, Scalar value, bool inplace=False) -> "
-              "Tensor",
-    .torch = "torch.threshold torch.nn.functional.threshold torch.threshold_ "
-             "torch.nn.functional.threshold_",
+    .schema =
+        "threshold(Tensor input, Scalar threshold, Scalar value, bool inplace=False) -> "
+        "Tensor",
+    .torch =
+        "torch.threshold torch.nn.functional.threshold torch.threshold_ "
+        "torch.nn.functional.threshold_",
     .tags = kElementwise,
     .meta = activation<meta::kNumeric>,
     .decompose = [](Call& in) -> Arg {

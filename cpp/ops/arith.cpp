@@ -28,8 +28,8 @@ Arg converted(const Arg& a, DType dtype) {
 }
 
 Arg scaled(const Arg& a, const Arg& factor) {
-  const bool ints = !a.is_tensor() && a.kind() != Arg::Kind::kFloat &&
-                    factor.kind() != Arg::Kind::kFloat;
+  const bool ints =
+      !a.is_tensor() && a.kind() != Arg::Kind::kFloat && factor.kind() != Arg::Kind::kFloat;
   if (factor.kind() == Arg::Kind::kInt && factor.integer() == 1) return a;
   if (a.is_tensor()) return mul(a, factor);
   const auto simple = [](const Arg& n) {

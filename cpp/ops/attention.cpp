@@ -90,7 +90,8 @@ Arg attention_meta(Call& in, bool dropout) {
   TensorType out;
   out.dtype = o.query.type.dtype;
   out.device = check::device(in, {&o.query, &o.key, &o.value, o.mask});
-  if (out.device.type != DeviceType::kCPU) in.unsupported("a device whose kernels choose the layout");
+  if (out.device.type != DeviceType::kCPU)
+    in.unsupported("a device whose kernels choose the layout");
   const bool gqa = in.flag("enable_gqa");
   if (gqa) {
     for (const TensorProxy* t : {&o.query, &o.key, &o.value}) {
@@ -119,7 +120,8 @@ Arg attention_meta(Call& in, bool dropout) {
     key_batch.back() = Dim(size(o.query, 3));
     value_batch.back() = Dim(size(o.query, 3));
   }
-  Dims scores = meta::broadcast(in, std::span<const Dim>(o.query.type.shape.data(), batch_q), key_batch);
+  Dims scores =
+      meta::broadcast(in, std::span<const Dim>(o.query.type.shape.data(), batch_q), key_batch);
   scores.push_back(Dim(size(o.query, 2)));
   scores.push_back(Dim(size(o.key, 2)));
   if (o.mask) {
@@ -138,20 +140,24 @@ Arg attention_meta(Call& in, bool dropout) {
 }  // namespace
 
 constinit const Symbol scaled_dot_product_attention{
-    .schema = "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, "
-              "Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, *, "
-              "float? scale=None, bool enable_gqa=False) -> Tensor",
-    .torch = "torch.nn.functional.scaled_dot_product_attention "
-             "torch._C._nn.scaled_dot_product_attention",
+    .schema =
+        "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, "
+        "Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, *, "
+        "float? scale=None, bool enable_gqa=False) -> Tensor",
+    .torch =
+        "torch.nn.functional.scaled_dot_product_attention "
+        "torch._C._nn.scaled_dot_product_attention",
     .tags = kPure | kMatmul,
     .meta = [](Call& in) { return attention_meta(in, false); },
 };
 constinit const Symbol scaled_dot_product_attention_dropout{
-    .schema = "scaled_dot_product_attention.dropout(Tensor query, Tensor key, Tensor value, "
-              "Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, *, "
-              "float? scale=None, bool enable_gqa=False) -> Tensor",
-    .torch = "torch.nn.functional.scaled_dot_product_attention "
-             "torch._C._nn.scaled_dot_product_attention",
+    .schema =
+        "scaled_dot_product_attention.dropout(Tensor query, Tensor key, Tensor value, "
+        "Tensor? attn_mask=None, float dropout_p=0.0, bool is_causal=False, *, "
+        "float? scale=None, bool enable_gqa=False) -> Tensor",
+    .torch =
+        "torch.nn.functional.scaled_dot_product_attention "
+        "torch._C._nn.scaled_dot_product_attention",
     .tags = kRandom | kMatmul,
     .meta = [](Call& in) { return attention_meta(in, true); },
 };

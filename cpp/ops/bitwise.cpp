@@ -18,9 +18,10 @@ Arg number_first_meta(Call& in) {
 
 constinit const Symbol bitwise_and{
     .schema = "bitwise_and(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.bitwise_and torch.Tensor.bitwise_and torch.Tensor.__and__ "
-             "torch.Tensor.__rand__ operator.and_ torch.Tensor.__iand__ operator.iand "
-             "torch.Tensor.bitwise_and_",
+    .torch =
+        "torch.bitwise_and torch.Tensor.bitwise_and torch.Tensor.__and__ "
+        "torch.Tensor.__rand__ operator.and_ torch.Tensor.__iand__ operator.iand "
+        "torch.Tensor.bitwise_and_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kIntegers, meta::Result::kCommon>,
     .lane = Lane::kBitAnd,
@@ -33,8 +34,9 @@ constinit const Symbol bitwise_and_number_first{
 };
 constinit const Symbol bitwise_or{
     .schema = "bitwise_or(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.bitwise_or torch.Tensor.bitwise_or torch.Tensor.__or__ torch.Tensor.__ror__ "
-             "operator.or_ torch.Tensor.__ior__ operator.ior torch.Tensor.bitwise_or_",
+    .torch =
+        "torch.bitwise_or torch.Tensor.bitwise_or torch.Tensor.__or__ torch.Tensor.__ror__ "
+        "operator.or_ torch.Tensor.__ior__ operator.ior torch.Tensor.bitwise_or_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kIntegers, meta::Result::kCommon>,
     .lane = Lane::kBitOr,
@@ -47,9 +49,10 @@ constinit const Symbol bitwise_or_number_first{
 };
 constinit const Symbol bitwise_xor{
     .schema = "bitwise_xor(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.bitwise_xor torch.Tensor.bitwise_xor torch.Tensor.__xor__ "
-             "torch.Tensor.__rxor__ operator.xor torch.Tensor.__ixor__ operator.ixor "
-             "torch.Tensor.bitwise_xor_",
+    .torch =
+        "torch.bitwise_xor torch.Tensor.bitwise_xor torch.Tensor.__xor__ "
+        "torch.Tensor.__rxor__ operator.xor torch.Tensor.__ixor__ operator.ixor "
+        "torch.Tensor.bitwise_xor_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kIntegers, meta::Result::kCommon>,
     .lane = Lane::kBitXor,
@@ -62,9 +65,10 @@ constinit const Symbol bitwise_xor_number_first{
 };
 constinit const Symbol bitwise_left_shift{
     .schema = "bitwise_left_shift(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.bitwise_left_shift torch.Tensor.bitwise_left_shift torch.Tensor.__lshift__ "
-             "operator.lshift torch.Tensor.__ilshift__ operator.ilshift "
-             "torch.Tensor.bitwise_left_shift_",
+    .torch =
+        "torch.bitwise_left_shift torch.Tensor.bitwise_left_shift torch.Tensor.__lshift__ "
+        "operator.lshift torch.Tensor.__ilshift__ operator.ilshift "
+        "torch.Tensor.bitwise_left_shift_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kInts, meta::Result::kCommon>,
     .lane = Lane::kShiftLeft,
@@ -89,9 +93,10 @@ constinit const Symbol rlshift{
 };
 constinit const Symbol bitwise_right_shift{
     .schema = "bitwise_right_shift(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.bitwise_right_shift torch.Tensor.bitwise_right_shift torch.Tensor.__rshift__ "
-             "operator.rshift torch.Tensor.__irshift__ operator.irshift "
-             "torch.Tensor.bitwise_right_shift_",
+    .torch =
+        "torch.bitwise_right_shift torch.Tensor.bitwise_right_shift torch.Tensor.__rshift__ "
+        "operator.rshift torch.Tensor.__irshift__ operator.irshift "
+        "torch.Tensor.bitwise_right_shift_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kInts, meta::Result::kCommon>,
     .lane = Lane::kShiftRight,

@@ -47,8 +47,9 @@ void same_dtype(const Call& in, std::initializer_list<const TensorProxy*> tensor
 void no_grad_needed(const Call& in, std::string_view param) {
   const TensorProxy* t = in.opt_tensor(param);
   if (!t || !t->type.requires_grad || !const_cast<Call&>(in).builder().grad_enabled) return;
-  in.fail(ErrorKind::kRuntime, "not-differentiable", "not differentiable with respect to argument '",
-          param, "'; this input cannot have requires_grad True");
+  in.fail(ErrorKind::kRuntime, "not-differentiable",
+          "not differentiable with respect to argument '", param,
+          "'; this input cannot have requires_grad True");
 }
 
 Device device(const Call& in, std::initializer_list<const TensorProxy*> tensors) {

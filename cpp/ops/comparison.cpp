@@ -37,8 +37,9 @@ constinit const Symbol eq_number_first{
 };
 constinit const Symbol ne{
     .schema = "ne(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.ne torch.Tensor.ne torch.not_equal torch.Tensor.not_equal torch.Tensor.__ne__ "
-             "operator.ne torch.Tensor.ne_ torch.Tensor.not_equal_",
+    .torch =
+        "torch.ne torch.Tensor.ne torch.not_equal torch.Tensor.not_equal torch.Tensor.__ne__ "
+        "operator.ne torch.Tensor.ne_ torch.Tensor.not_equal_",
     .tags = kElementwise | kNonDifferentiable,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kBool>,
     .lane = Lane::kNe,
@@ -52,8 +53,9 @@ constinit const Symbol ne_number_first{
 };
 constinit const Symbol lt{
     .schema = "lt(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.lt torch.Tensor.lt torch.less torch.Tensor.less torch.Tensor.__lt__ "
-             "operator.lt torch.Tensor.lt_ torch.Tensor.less_",
+    .torch =
+        "torch.lt torch.Tensor.lt torch.less torch.Tensor.less torch.Tensor.__lt__ "
+        "operator.lt torch.Tensor.lt_ torch.Tensor.less_",
     .tags = kElementwise | kNonDifferentiable,
     .meta = meta::elementwise<meta::kReals, meta::Result::kBool>,
     .lane = Lane::kLt,
@@ -67,8 +69,9 @@ constinit const Symbol lt_number_first{
 };
 constinit const Symbol le{
     .schema = "le(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.le torch.Tensor.le torch.less_equal torch.Tensor.less_equal "
-             "torch.Tensor.__le__ operator.le torch.Tensor.le_ torch.Tensor.less_equal_",
+    .torch =
+        "torch.le torch.Tensor.le torch.less_equal torch.Tensor.less_equal "
+        "torch.Tensor.__le__ operator.le torch.Tensor.le_ torch.Tensor.less_equal_",
     .tags = kElementwise | kNonDifferentiable,
     .meta = meta::elementwise<meta::kReals, meta::Result::kBool>,
     .lane = Lane::kLe,
@@ -82,8 +85,9 @@ constinit const Symbol le_number_first{
 };
 constinit const Symbol gt{
     .schema = "gt(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.gt torch.Tensor.gt torch.greater torch.Tensor.greater torch.Tensor.__gt__ "
-             "operator.gt torch.Tensor.gt_ torch.Tensor.greater_",
+    .torch =
+        "torch.gt torch.Tensor.gt torch.greater torch.Tensor.greater torch.Tensor.__gt__ "
+        "operator.gt torch.Tensor.gt_ torch.Tensor.greater_",
     .tags = kElementwise | kNonDifferentiable,
     .meta = meta::elementwise<meta::kReals, meta::Result::kBool>,
     .lane = Lane::kGt,
@@ -97,8 +101,9 @@ constinit const Symbol gt_number_first{
 };
 constinit const Symbol ge{
     .schema = "ge(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.ge torch.Tensor.ge torch.greater_equal torch.Tensor.greater_equal "
-             "torch.Tensor.__ge__ operator.ge torch.Tensor.ge_ torch.Tensor.greater_equal_",
+    .torch =
+        "torch.ge torch.Tensor.ge torch.greater_equal torch.Tensor.greater_equal "
+        "torch.Tensor.__ge__ operator.ge torch.Tensor.ge_ torch.Tensor.greater_equal_",
     .tags = kElementwise | kNonDifferentiable,
     .meta = meta::elementwise<meta::kReals, meta::Result::kBool>,
     .lane = Lane::kGe,
@@ -111,8 +116,9 @@ constinit const Symbol ge_number_first{
     .aten = "-",
 };
 constinit const Symbol isclose{
-    .schema = "isclose(Tensor input, Tensor other, float rtol=1e-05, float atol=1e-08, bool "
-              "equal_nan=False) -> Tensor",
+    .schema =
+        "isclose(Tensor input, Tensor other, float rtol=1e-05, float atol=1e-08, bool "
+        "equal_nan=False) -> Tensor",
     .torch = "torch.isclose torch.Tensor.isclose",
     .tags = kElementwise | kNonDifferentiable,
     .meta = isclose_meta,

@@ -103,7 +103,8 @@ Arg conv(Call& in, const Geometry& g) {
   check_operands(in, g, batched, groups);
   TensorType out;
   out.dtype = x.dtype;
-  out.device = check::device(in, {&in.tensor("input"), &in.tensor("weight"), in.opt_tensor("bias")});
+  out.device =
+      check::device(in, {&in.tensor("input"), &in.tensor("weight"), in.opt_tensor("bias")});
   if (is_complex(x.dtype) || x.dtype == DType::kBool) in.unsupported("dtype ", name(x.dtype));
   out.shape.push_back(batched ? x.shape[0] : Dim(1));
   out.shape.push_back(g.transposed ? w.shape[1] * Dim(groups) : w.shape[0]);
@@ -196,67 +197,76 @@ Arg conv_transpose_meta(Call& in) {
 }  // namespace
 
 constinit const Symbol conv1d{
-    .schema = "conv1d(Tensor input, Tensor weight, Tensor? bias=None, int[1] stride=1, "
-              "int[1] padding=0, int[1] dilation=1, int groups=1) -> Tensor",
+    .schema =
+        "conv1d(Tensor input, Tensor weight, Tensor? bias=None, int[1] stride=1, "
+        "int[1] padding=0, int[1] dilation=1, int groups=1) -> Tensor",
     .torch = "torch.nn.functional.conv1d torch.conv1d",
     .tags = kProduct,
     .meta = conv_meta<1>,
 };
 constinit const Symbol conv2d{
-    .schema = "conv2d(Tensor input, Tensor weight, Tensor? bias=None, int[2] stride=1, "
-              "int[2] padding=0, int[2] dilation=1, int groups=1) -> Tensor",
+    .schema =
+        "conv2d(Tensor input, Tensor weight, Tensor? bias=None, int[2] stride=1, "
+        "int[2] padding=0, int[2] dilation=1, int groups=1) -> Tensor",
     .torch = "torch.nn.functional.conv2d torch.conv2d",
     .tags = kProduct,
     .meta = conv_meta<2>,
 };
 constinit const Symbol conv3d{
-    .schema = "conv3d(Tensor input, Tensor weight, Tensor? bias=None, int[3] stride=1, "
-              "int[3] padding=0, int[3] dilation=1, int groups=1) -> Tensor",
+    .schema =
+        "conv3d(Tensor input, Tensor weight, Tensor? bias=None, int[3] stride=1, "
+        "int[3] padding=0, int[3] dilation=1, int groups=1) -> Tensor",
     .torch = "torch.nn.functional.conv3d torch.conv3d",
     .tags = kProduct,
     .meta = conv_meta<3>,
 };
 constinit const Symbol conv1d_padding{
-    .schema = "conv1d.padding(Tensor input, Tensor weight, Tensor? bias=None, int[1] stride=1, "
-              "str padding='valid', int[1] dilation=1, int groups=1) -> Tensor",
+    .schema =
+        "conv1d.padding(Tensor input, Tensor weight, Tensor? bias=None, int[1] stride=1, "
+        "str padding='valid', int[1] dilation=1, int groups=1) -> Tensor",
     .torch = "torch.nn.functional.conv1d torch.conv1d",
     .tags = kProduct,
     .meta = conv_padding_meta<1>,
 };
 constinit const Symbol conv2d_padding{
-    .schema = "conv2d.padding(Tensor input, Tensor weight, Tensor? bias=None, int[2] stride=1, "
-              "str padding='valid', int[2] dilation=1, int groups=1) -> Tensor",
+    .schema =
+        "conv2d.padding(Tensor input, Tensor weight, Tensor? bias=None, int[2] stride=1, "
+        "str padding='valid', int[2] dilation=1, int groups=1) -> Tensor",
     .torch = "torch.nn.functional.conv2d torch.conv2d",
     .tags = kProduct,
     .meta = conv_padding_meta<2>,
 };
 constinit const Symbol conv3d_padding{
-    .schema = "conv3d.padding(Tensor input, Tensor weight, Tensor? bias=None, int[3] stride=1, "
-              "str padding='valid', int[3] dilation=1, int groups=1) -> Tensor",
+    .schema =
+        "conv3d.padding(Tensor input, Tensor weight, Tensor? bias=None, int[3] stride=1, "
+        "str padding='valid', int[3] dilation=1, int groups=1) -> Tensor",
     .torch = "torch.nn.functional.conv3d torch.conv3d",
     .tags = kProduct,
     .meta = conv_padding_meta<3>,
 };
 constinit const Symbol conv_transpose1d{
-    .schema = "conv_transpose1d(Tensor input, Tensor weight, Tensor? bias=None, int[1] stride=1, "
-              "int[1] padding=0, int[1] output_padding=0, int groups=1, int[1] dilation=1)"
-              " -> Tensor",
+    .schema =
+        "conv_transpose1d(Tensor input, Tensor weight, Tensor? bias=None, int[1] stride=1, "
+        "int[1] padding=0, int[1] output_padding=0, int groups=1, int[1] dilation=1)"
+        " -> Tensor",
     .torch = "torch.nn.functional.conv_transpose1d torch.conv_transpose1d",
     .tags = kProduct,
     .meta = conv_transpose_meta<1>,
 };
 constinit const Symbol conv_transpose2d{
-    .schema = "conv_transpose2d(Tensor input, Tensor weight, Tensor? bias=None, int[2] stride=1, "
-              "int[2] padding=0, int[2] output_padding=0, int groups=1, int[2] dilation=1)"
-              " -> Tensor",
+    .schema =
+        "conv_transpose2d(Tensor input, Tensor weight, Tensor? bias=None, int[2] stride=1, "
+        "int[2] padding=0, int[2] output_padding=0, int groups=1, int[2] dilation=1)"
+        " -> Tensor",
     .torch = "torch.nn.functional.conv_transpose2d torch.conv_transpose2d",
     .tags = kProduct,
     .meta = conv_transpose_meta<2>,
 };
 constinit const Symbol conv_transpose3d{
-    .schema = "conv_transpose3d(Tensor input, Tensor weight, Tensor? bias=None, int[3] stride=1, "
-              "int[3] padding=0, int[3] output_padding=0, int groups=1, int[3] dilation=1)"
-              " -> Tensor",
+    .schema =
+        "conv_transpose3d(Tensor input, Tensor weight, Tensor? bias=None, int[3] stride=1, "
+        "int[3] padding=0, int[3] output_padding=0, int groups=1, int[3] dilation=1)"
+        " -> Tensor",
     .torch = "torch.nn.functional.conv_transpose3d torch.conv_transpose3d",
     .tags = kProduct,
     .meta = conv_transpose_meta<3>,

@@ -36,8 +36,8 @@ Arg as_to_dtype(Call& in, DType dtype, const Arg& memory_format) {
 }
 
 Arg as_to_device(Call& in, Device device, const Arg& non_blocking) {
-  const Arg args[] = {in["input"], Arg(device), Arg(), non_blocking, Arg(false),
-                      in["memory_format"]};
+  const Arg args[] = {in["input"],  Arg(device), Arg(),
+                      non_blocking, Arg(false),  in["memory_format"]};
   return in.builder().call(to_device, args);
 }
 
@@ -50,8 +50,9 @@ Device cuda_device(Call& in) {
 }  // namespace
 
 constinit const Symbol to_dtype{
-    .schema = "to.dtype(Tensor input, dtype dtype, bool non_blocking=False, bool copy=False, *, "
-              "memory_format? memory_format=None) -> Tensor",
+    .schema =
+        "to.dtype(Tensor input, dtype dtype, bool non_blocking=False, bool copy=False, *, "
+        "memory_format? memory_format=None) -> Tensor",
     .torch = "torch.Tensor.to",
     .tags = kPure,
     .meta =
@@ -60,8 +61,9 @@ constinit const Symbol to_dtype{
         },
 };
 constinit const Symbol to_other{
-    .schema = "to.other(Tensor input, Tensor other, bool non_blocking=False, bool copy=False, *, "
-              "memory_format? memory_format=None) -> Tensor",
+    .schema =
+        "to.other(Tensor input, Tensor other, bool non_blocking=False, bool copy=False, *, "
+        "memory_format? memory_format=None) -> Tensor",
     .torch = "torch.Tensor.to",
     .tags = kPure,
     .meta =
@@ -71,9 +73,10 @@ constinit const Symbol to_other{
         },
 };
 constinit const Symbol to_device{
-    .schema = "to.device(Tensor input, device? device=None, dtype? dtype=None, bool "
-              "non_blocking=False, bool copy=False, *, memory_format? memory_format=None) -> "
-              "Tensor",
+    .schema =
+        "to.device(Tensor input, device? device=None, dtype? dtype=None, bool "
+        "non_blocking=False, bool copy=False, *, memory_format? memory_format=None) -> "
+        "Tensor",
     .torch = "torch.Tensor.to",
     .tags = kPure,
     .meta =
@@ -81,8 +84,9 @@ constinit const Symbol to_device{
           return convert(in, in.dtype("dtype"), in.device("device"), in.flag("copy"),
                          in["memory_format"]);
         },
-    .aten = "to(input, dtype=dtype, device=device, non_blocking=non_blocking, copy=copy, "
-            "memory_format=memory_format)",
+    .aten =
+        "to(input, dtype=dtype, device=device, non_blocking=non_blocking, copy=copy, "
+        "memory_format=memory_format)",
 };
 constinit const Symbol type_as{
     .schema = "type_as(Tensor input, Tensor other) -> Tensor",
@@ -110,8 +114,9 @@ constinit const Symbol cpu{
     .aten = "-",
 };
 constinit const Symbol cuda{
-    .schema = "cuda(Tensor input, device? device=None, bool non_blocking=False, *, memory_format? "
-              "memory_format=None) -> Tensor",
+    .schema =
+        "cuda(Tensor input, device? device=None, bool non_blocking=False, *, memory_format? "
+        "memory_format=None) -> Tensor",
     .torch = "torch.Tensor.cuda",
     .tags = kPure,
     .meta = [](Call& in) { return convert(in, {}, cuda_device(in), false, in["memory_format"]); },
@@ -119,15 +124,14 @@ constinit const Symbol cuda{
     .aten = "-",
 };
 
-#define X(row, method, type)                                                                   \
-  constinit const Symbol row{                                                                  \
-      .schema = method "(Tensor input, *, memory_format? memory_format=None) -> Tensor",       \
-      .torch = "torch.Tensor." method,                                                         \
-      .tags = kPure,                                                                           \
+#define X(row, method, type)                                                                     \
+  constinit const Symbol row{                                                                    \
+      .schema = method "(Tensor input, *, memory_format? memory_format=None) -> Tensor",         \
+      .torch = "torch.Tensor." method,                                                           \
+      .tags = kPure,                                                                             \
       .meta = [](Call& in) { return convert(in, DType::type, {}, false, in["memory_format"]); }, \
-      .decompose =                                                                             \
-          [](Call& in) { return as_to_dtype(in, DType::type, in["memory_format"]); },          \
-      .aten = "-",                                                                             \
+      .decompose = [](Call& in) { return as_to_dtype(in, DType::type, in["memory_format"]); },   \
+      .aten = "-",                                                                               \
   };
 FULMEN_CAST_OPS(X)
 #undef X

@@ -7,7 +7,7 @@
 #include "ops/shape.h"
 
 // What every factory takes after its own arguments.
-#define FULMEN_FACTORY                                                                     \
+#define FULMEN_FACTORY                                                                    \
   "dtype? dtype=None, layout? layout=None, device? device=None, bool? pin_memory=False, " \
   "bool? requires_grad=False"
 
@@ -26,8 +26,7 @@ TensorType created(Call& in, std::span<const Dim> shape, DType dtype) {
   TensorType out;
   out.dtype = in.dtype("dtype").value_or(dtype);
   const TensorProxy* like = in.size() ? in[size_t{0}].tensor() : nullptr;
-  out.device = in.device("device").value_or(like ? like->type.device
-                                                 : in.builder().default_device);
+  out.device = in.device("device").value_or(like ? like->type.device : in.builder().default_device);
   if (out.device.type == DeviceType::kCUDA && out.device.index < 0) {
     in.unsupported("a CUDA device without index");
   }
@@ -53,7 +52,8 @@ void require_fits(const Call& in, const Arg& number, DType dtype) {
     if (is_integral(dtype) && (!finite || std::abs(v) > 127)) refuse();
     if (finite && dtype == DType::kFloat16 && std::abs(v) > 65504) refuse();
     // The largest finite numbers, as torch.finfo has them.
-    const double largest = dtype == DType::kBFloat16 ? 3.3895313892515355e+38 : 3.4028234663852886e+38;
+    const double largest =
+        dtype == DType::kBFloat16 ? 3.3895313892515355e+38 : 3.4028234663852886e+38;
     if (finite && is_floating(dtype) && dtype != DType::kFloat64 && std::abs(v) > largest) refuse();
     return;
   }
@@ -61,10 +61,11 @@ void require_fits(const Call& in, const Arg& number, DType dtype) {
     if (dtype != DType::kInt64 && !is_floating(dtype)) refuse();
     return;
   }
-  const int64_t limit = dtype == DType::kFloat16 ? 65504 : itemsize(dtype) == 1 ? 127
-                        : itemsize(dtype) == 2 && is_integral(dtype)            ? 32767
-                        : dtype == DType::kInt32                                ? 2147483647
-                                                                                : INT64_MAX;
+  const int64_t limit = dtype == DType::kFloat16                     ? 65504
+                        : itemsize(dtype) == 1                       ? 127
+                        : itemsize(dtype) == 2 && is_integral(dtype) ? 32767
+                        : dtype == DType::kInt32                     ? 2147483647
+                                                                     : INT64_MAX;
   if (number.integer() > limit || number.integer() < -limit) refuse();
   if (number.integer() < 0 && (dtype == DType::kUInt8 || dtype == DType::kUInt16 ||
                                dtype == DType::kUInt32 || dtype == DType::kUInt64)) {
@@ -138,12 +139,9 @@ Number number_of(Call& in, const Arg& a) {
 Arg arange_meta(Call& in, const Arg& from, const Arg& to, const Arg& by) {
   const Number start = number_of(in, from), end = number_of(in, to), step = number_of(in, by);
   const bool integers = start.is_integer && end.is_integer && step.is_integer;
-  TensorType out =
-      meta::created(in, {}, integers ? DType::kInt64 : in.builder().default_dtype);
+  TensorType out = meta::created(in, {}, integers ? DType::kInt64 : in.builder().default_dtype);
   if (is_complex(out.dtype) || out.dtype == DType::kBool) in.unsupported("dtype ", name(out.dtype));
-  const auto zero_step = [&] {
-    in.fail(ErrorKind::kValue, "arange", "step must be nonzero");
-  };
+  const auto zero_step = [&] { in.fail(ErrorKind::kValue, "arange", "step must be nonzero"); };
   if (step.real == 0) zero_step();
   if (step.real > 0 ? end.real < start.real : end.real > start.real) {
     in.fail(ErrorKind::kRuntime, "arange",
@@ -168,8 +166,8 @@ Arg linspace_meta(Call& in) {
   if (steps < 0) {
     in.fail(ErrorKind::kRuntime, "linspace", "number of steps must be non-negative");
   }
-  const bool is_complex_range = in["start"].kind() == Arg::Kind::kComplex ||
-                                in["end"].kind() == Arg::Kind::kComplex;
+  const bool is_complex_range =
+      in["start"].kind() == Arg::Kind::kComplex || in["end"].kind() == Arg::Kind::kComplex;
   const DType dtype = in.builder().default_dtype;
   const auto given = in.dtype("dtype");
   if (is_complex_range && given && !is_complex(*given)) in.unsupported("a real dtype");
@@ -216,10 +214,11 @@ Arg complex_meta(Call& in) {
 }
 
 Arg triangle_indices(Call& in, bool lower) {
-  const int64_t rows = in.integer("row"), columns = in.integer("col"), offset = in.integer("offset");
+  const int64_t rows = in.integer("row"), columns = in.integer("col"),
+                offset = in.integer("offset");
   if (rows < 0 || columns < 0) {
-    in.fail(ErrorKind::kRuntime, "triangle-indices",
-            "row and col must be non-negative, got ", rows, " and ", columns);
+    in.fail(ErrorKind::kRuntime, "triangle-indices", "row and col must be non-negative, got ", rows,
+            " and ", columns);
   }
   if (rows > (1 << 20)) in.unsupported("many rows");
   int64_t count = 0;
@@ -251,8 +250,8 @@ constinit const Symbol ones{
     .meta = factory_meta,
 };
 constinit const Symbol empty{
-    .schema = "empty(int[]* size, *, " FULMEN_FACTORY
-              ", memory_format? memory_format=None) -> Tensor",
+    .schema =
+        "empty(int[]* size, *, " FULMEN_FACTORY ", memory_format? memory_format=None) -> Tensor",
     .torch = "torch.empty",
     .tags = kUninitialized,
     .meta = empty_meta,
@@ -310,8 +309,8 @@ constinit const Symbol new_empty{
     .meta = new_meta,
 };
 constinit const Symbol new_full{
-    .schema = "new_full(Tensor input, int[] size, Scalar fill_value, *, " FULMEN_FACTORY
-              ") -> Tensor",
+    .schema =
+        "new_full(Tensor input, int[] size, Scalar fill_value, *, " FULMEN_FACTORY ") -> Tensor",
     .torch = "torch.Tensor.new_full",
     .tags = kLike,
     .meta = new_meta,
@@ -329,8 +328,8 @@ constinit const Symbol arange_start{
     .meta = [](Call& in) { return arange_meta(in, in["start"], in["end"], Arg(1)); },
 };
 constinit const Symbol arange_start_step{
-    .schema = "arange.start_step(Scalar start, Scalar end, Scalar step, *, " FULMEN_FACTORY
-              ") -> Tensor",
+    .schema =
+        "arange.start_step(Scalar start, Scalar end, Scalar step, *, " FULMEN_FACTORY ") -> Tensor",
     .torch = "torch.arange",
     .tags = kFactory,
     .meta = [](Call& in) { return arange_meta(in, in["start"], in["end"], in["step"]); },

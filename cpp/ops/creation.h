@@ -17,11 +17,12 @@ void require_fits(const Call& in, const Arg& number, DType dtype);
 namespace fulmen::ops {
 
 // One name per row, in the order in which the overloads of one callable are tried.
-#define FULMEN_CREATION_OPS(X)                                                              \
-  X(zeros) X(ones) X(empty) X(full) X(zeros_like) X(ones_like) X(empty_like) X(full_like)   \
-  X(new_zeros) X(new_ones) X(new_empty) X(new_full) X(arange) X(arange_start)               \
-  X(arange_start_step) X(linspace) X(logspace) X(eye) X(eye_m) X(empty_strided)             \
-  X(new_empty_strided) X(scalar_tensor) X(complex) X(polar) X(tril_indices) X(triu_indices)
+#define FULMEN_CREATION_OPS(X)                                                                \
+  X(zeros)                                                                                    \
+  X(ones) X(empty) X(full) X(zeros_like) X(ones_like) X(empty_like) X(full_like) X(new_zeros) \
+      X(new_ones) X(new_empty) X(new_full) X(arange) X(arange_start) X(arange_start_step)     \
+          X(linspace) X(logspace) X(eye) X(eye_m) X(empty_strided) X(new_empty_strided)       \
+              X(scalar_tensor) X(complex) X(polar) X(tril_indices) X(triu_indices)
 
 #define X(name) extern const Symbol name;
 FULMEN_CREATION_OPS(X)

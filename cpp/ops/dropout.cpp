@@ -11,8 +11,8 @@ Arg dropout_of(Call& in, std::string_view train, ErrorKind error, Noise kind) {
   const TensorType& t = in.type("input");
   const double p = in.real("p");
   if (!(p >= 0 && p <= 1)) {
-    in.fail(error, "dropout-probability",
-            "dropout probability has to be between 0 and 1, but got ", p);
+    in.fail(error, "dropout-probability", "dropout probability has to be between 0 and 1, but got ",
+            p);
   }
   if (in.symbol().info->schema.index("inplace") >= 0 && in.flag("inplace")) {
     in.unsupported("inplace=True");
@@ -56,8 +56,9 @@ Arg batched_feature_dropout(Call& in, size_t ndim) {
 }  // namespace
 
 constinit const Symbol dropout{
-    .schema = "dropout(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
-              "Tensor",
+    .schema =
+        "dropout(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
+        "Tensor",
     .torch = "torch.nn.functional.dropout",
     .tags = kRandom,
     .meta = [](Call& in) { return dropout_of(in, "training", ErrorKind::kValue, Noise::kElement); },
@@ -70,24 +71,27 @@ constinit const Symbol dropout_train{
     .meta = [](Call& in) { return dropout_of(in, "train", ErrorKind::kRuntime, Noise::kElement); },
 };
 constinit const Symbol dropout1d{
-    .schema = "dropout1d(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
-              "Tensor",
+    .schema =
+        "dropout1d(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
+        "Tensor",
     .torch = "torch.nn.functional.dropout1d",
     .tags = kRandom,
     .meta = [](Call& in) { return batched_feature_dropout(in, 3); },
     .aten = "feature_dropout(input, p, training)",
 };
 constinit const Symbol dropout2d{
-    .schema = "dropout2d(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
-              "Tensor",
+    .schema =
+        "dropout2d(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
+        "Tensor",
     .torch = "torch.nn.functional.dropout2d",
     .tags = kRandom,
     .meta = [](Call& in) { return batched_feature_dropout(in, 4); },
     .aten = "feature_dropout(input, p, training)",
 };
 constinit const Symbol dropout3d{
-    .schema = "dropout3d(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
-              "Tensor",
+    .schema =
+        "dropout3d(Tensor input, float p=0.5, bool training=True, bool inplace=False) -> "
+        "Tensor",
     .torch = "torch.nn.functional.dropout3d",
     .tags = kRandom,
     .meta = [](Call& in) { return batched_feature_dropout(in, 5); },
@@ -100,8 +104,9 @@ constinit const Symbol feature_dropout{
     .meta = [](Call& in) { return dropout_of(in, "train", ErrorKind::kRuntime, Noise::kFeature); },
 };
 constinit const Symbol alpha_dropout{
-    .schema = "alpha_dropout(Tensor input, float p=0.5, bool training=False, bool inplace=False) "
-              "-> Tensor",
+    .schema =
+        "alpha_dropout(Tensor input, float p=0.5, bool training=False, bool inplace=False) "
+        "-> Tensor",
     .torch = "torch.nn.functional.alpha_dropout",
     .tags = kRandom,
     .meta = [](Call& in) { return dropout_of(in, "training", ErrorKind::kValue, Noise::kAlpha); },

@@ -42,7 +42,8 @@ Equation parse(const Call& in, std::string_view text, std::string& storage) {
   if (arrow != std::string::npos) {
     eq.output = storage.substr(arrow + 2);
     for (const char c : eq.output) {
-      const bool known = std::isalpha(static_cast<unsigned char>(c)) && count[static_cast<size_t>(c)];
+      const bool known =
+          std::isalpha(static_cast<unsigned char>(c)) && count[static_cast<size_t>(c)];
       if (!known || eq.output.find(c) != eq.output.rfind(c)) {
         in.unsupported("equation '", text, "'");
       }

@@ -38,8 +38,7 @@ DType result_dtype(const Call& in, DType common, Result rule) {
   return common;
 }
 
-Arg iterate(Call& in, std::span<const Arg> operands, DType common, DType result,
-            size_t kept) {
+Arg iterate(Call& in, std::span<const Arg> operands, DType common, DType result, size_t kept) {
   const TensorList tensors = tensors_of(operands);
   if (tensors.empty()) in.unsupported("no tensor among the operands");
   bool with_scalar = false;

@@ -30,8 +30,8 @@ enum Accept : uint8_t {
 };
 
 enum class Result : uint8_t {
-  kCommon,     // the promoted type
-  kFloat,      // the promoted type; bool and integers become the default dtype
+  kCommon,  // the promoted type
+  kFloat,   // the promoted type; bool and integers become the default dtype
   kBool,
   kReal,       // the promoted type, of a complex type its real one
   kRealFloat,  // both

@@ -14,8 +14,7 @@ Arg lookup(Call& in, const TensorProxy& indices, const TensorProxy& weight) {
   }
   const DType t = indices.type.dtype;
   if (t != DType::kInt64 && t != DType::kInt32) {
-    in.fail(ErrorKind::kRuntime, "index-dtype",
-            "indices must be int64 or int32; got ", name(t));
+    in.fail(ErrorKind::kRuntime, "index-dtype", "indices must be int64 or int32; got ", name(t));
   }
   Dims shape = indices.type.shape;
   shape.push_back(weight.type.shape[1]);
@@ -45,17 +44,19 @@ Arg embedding_weight_first_meta(Call& in) {
 }  // namespace
 
 constinit const Symbol embedding{
-    .schema = "embedding(Tensor input, Tensor weight, int? padding_idx=None, "
-              "float? max_norm=None, float norm_type=2.0, bool scale_grad_by_freq=False, "
-              "bool sparse=False) -> Tensor",
+    .schema =
+        "embedding(Tensor input, Tensor weight, int? padding_idx=None, "
+        "float? max_norm=None, float norm_type=2.0, bool scale_grad_by_freq=False, "
+        "bool sparse=False) -> Tensor",
     .torch = "torch.nn.functional.embedding",
     .tags = kPure,
     .meta = embedding_meta,
     .aten = "embedding(weight, input, padding_idx ?? -1, scale_grad_by_freq, sparse)",
 };
 constinit const Symbol embedding_weight_first{
-    .schema = "embedding.weight_first(Tensor weight, Tensor indices, int padding_idx=-1, "
-              "bool scale_grad_by_freq=False, bool sparse=False) -> Tensor",
+    .schema =
+        "embedding.weight_first(Tensor weight, Tensor indices, int padding_idx=-1, "
+        "bool scale_grad_by_freq=False, bool sparse=False) -> Tensor",
     .torch = "torch.embedding",
     .tags = kPure,
     .meta = embedding_weight_first_meta,

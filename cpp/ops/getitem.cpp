@@ -74,7 +74,8 @@ Indexed apply_views(Builder& b, const Arg& tensor, const Arg& index) {
         const int64_t size = t.shape[dim].value_or(INT64_MAX), i = a.integer();
         if (i < -size || i >= size) {
           fail(b, ErrorKind::kIndex, "index-out-of-range",
-               fulmen::cat("index ", i, " is out of bounds for dimension ", dim, " with size ", size));
+               fulmen::cat("index ", i, " is out of bounds for dimension ", dim, " with size ",
+                           size));
         }
         out.view = select(out.view, dim, a);
         break;

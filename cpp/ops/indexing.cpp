@@ -40,8 +40,8 @@ Arg gather_meta(Call& in) {
 Arg take_meta(Call& in) {
   const TensorType &t = in.type("input"), &index = in.type("index");
   if (index.dtype != DType::kInt64) {
-    in.fail(ErrorKind::kRuntime, "index-dtype", "take(): Expected a long tensor for index, but got ",
-            name(index.dtype));
+    in.fail(ErrorKind::kRuntime, "index-dtype",
+            "take(): Expected a long tensor for index, but got ", name(index.dtype));
   }
   if (is_zero(numel(t)) && !is_zero(numel(index))) {
     in.fail(ErrorKind::kIndex, "take", "take(): tried to take from an empty tensor");
@@ -161,8 +161,7 @@ Arg index_meta(Call& in) {
     TensorType probe;
     probe.shape = shape;
     if (!is_zero(numel(probe))) {
-      in.fail(ErrorKind::kIndex, "empty-index",
-              "index is out of bounds for dimension with size 0");
+      in.fail(ErrorKind::kIndex, "empty-index", "index is out of bounds for dimension with size 0");
     }
   }
   const size_t after = t.ndim() - first - count;
@@ -300,43 +299,49 @@ constinit const Symbol index{
     .meta = index_meta,
 };
 constinit const Symbol bucketize{
-    .schema = "bucketize(Tensor input, Tensor boundaries, *, bool out_int32=False, bool "
-              "right=False) -> Tensor",
+    .schema =
+        "bucketize(Tensor input, Tensor boundaries, *, bool out_int32=False, bool "
+        "right=False) -> Tensor",
     .torch = "torch.bucketize",
     .tags = kPure | kNonDifferentiable,
     .meta = [](Call& in) { return bucket_meta(in, "input", "boundaries"); },
 };
 constinit const Symbol bucketize_scalar{
-    .schema = "bucketize.Scalar(Scalar input, Tensor boundaries, *, bool out_int32=False, bool "
-              "right=False) -> Tensor",
+    .schema =
+        "bucketize.Scalar(Scalar input, Tensor boundaries, *, bool out_int32=False, bool "
+        "right=False) -> Tensor",
     .torch = "torch.bucketize",
     .tags = kPure | kNonDifferentiable,
     .meta = [](Call& in) { return bucket_meta(in, "input", "boundaries"); },
 };
 constinit const Symbol searchsorted{
-    .schema = "searchsorted(Tensor sorted_sequence, Tensor input, *, bool out_int32=False, bool "
-              "right=False, str? side=None, Tensor? sorter=None) -> Tensor",
+    .schema =
+        "searchsorted(Tensor sorted_sequence, Tensor input, *, bool out_int32=False, bool "
+        "right=False, str? side=None, Tensor? sorter=None) -> Tensor",
     .torch = "torch.searchsorted",
     .tags = kPure | kNonDifferentiable,
     .meta = searchsorted_meta,
 };
 constinit const Symbol searchsorted_scalar{
-    .schema = "searchsorted.Scalar(Tensor sorted_sequence, Scalar self, *, bool out_int32=False, "
-              "bool right=False, str? side=None, Tensor? sorter=None) -> Tensor",
+    .schema =
+        "searchsorted.Scalar(Tensor sorted_sequence, Scalar self, *, bool out_int32=False, "
+        "bool right=False, str? side=None, Tensor? sorter=None) -> Tensor",
     .torch = "torch.searchsorted",
     .tags = kPure | kNonDifferentiable,
     .meta = searchsorted_meta,
 };
 constinit const Symbol isin{
-    .schema = "isin(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool "
-              "invert=False) -> Tensor",
+    .schema =
+        "isin(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool "
+        "invert=False) -> Tensor",
     .torch = "torch.isin",
     .tags = kPure | kNonDifferentiable,
     .meta = isin_meta,
 };
 constinit const Symbol isin_scalar{
-    .schema = "isin.Tensor_Scalar(Tensor elements, Scalar test_element, *, bool "
-              "assume_unique=False, bool invert=False) -> Tensor",
+    .schema =
+        "isin.Tensor_Scalar(Tensor elements, Scalar test_element, *, bool "
+        "assume_unique=False, bool invert=False) -> Tensor",
     .torch = "torch.isin",
     .tags = kPure | kNonDifferentiable,
     .meta = isin_meta,

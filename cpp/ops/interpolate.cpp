@@ -35,8 +35,8 @@ Dims output_sizes(const Call& in, const TensorType& x) {
   if (list && scale.items().size() != spatial) in.unsupported("scale factors of another rank");
   for (size_t i = 0; i < spatial; ++i) {
     const double factor = number(in, list ? scale.items()[i] : scale);
-    sizes.push_back(Dim(static_cast<int64_t>(
-        static_cast<double>(x.shape[i + 2].value()) * factor)));
+    sizes.push_back(
+        Dim(static_cast<int64_t>(static_cast<double>(x.shape[i + 2].value()) * factor)));
   }
   return sizes;
 }
@@ -76,8 +76,8 @@ Arg interpolate_meta(Call& in) {
   if (mode == "area" && (channels_last || !is_contiguous(x))) {
     in.unsupported("an input that is not contiguous");
   }
-  out.strides = channels_last ? meta::channels_last_strides(out.shape)
-                              : contiguous_strides(out.shape);
+  out.strides =
+      channels_last ? meta::channels_last_strides(out.shape) : contiguous_strides(out.shape);
   return in.make(std::move(out));
 }
 
@@ -85,8 +85,8 @@ Arg grid_sample_meta(Call& in) {
   const TensorType& x = in.type("input");
   const TensorType& grid = in.type("grid");
   bool fits = (x.ndim() == 4 || x.ndim() == 5) && grid.ndim() == x.ndim() &&
-              x.dtype == grid.dtype && is_floating(x.dtype) &&
-              x.device.type == DeviceType::kCPU && x.device == grid.device;
+              x.dtype == grid.dtype && is_floating(x.dtype) && x.device.type == DeviceType::kCPU &&
+              x.device == grid.device;
   fits = fits && check::equal(in, x.shape[0], grid.shape[0]) &&
          check::equal(in, grid.shape.back(), Dim(x.ndim() - 2));
   for (size_t i = 1; fits && i < x.ndim(); ++i) fits = !is_zero(x.shape[i]);
@@ -103,17 +103,19 @@ Arg grid_sample_meta(Call& in) {
 }  // namespace
 
 constinit const Symbol interpolate{
-    .schema = "interpolate(Tensor input, int[1]? size=None, any scale_factor=None, "
-              "str mode='nearest', bool? align_corners=None, bool? recompute_scale_factor=None, "
-              "bool antialias=False) -> Tensor",
+    .schema =
+        "interpolate(Tensor input, int[1]? size=None, any scale_factor=None, "
+        "str mode='nearest', bool? align_corners=None, bool? recompute_scale_factor=None, "
+        "bool antialias=False) -> Tensor",
     .torch = "torch.nn.functional.interpolate",
     .tags = kPure,
     .meta = interpolate_meta,
     .aten = "-",
 };
 constinit const Symbol grid_sample{
-    .schema = "grid_sample(Tensor input, Tensor grid, str mode='bilinear', "
-              "str padding_mode='zeros', bool? align_corners=None) -> Tensor",
+    .schema =
+        "grid_sample(Tensor input, Tensor grid, str mode='bilinear', "
+        "str padding_mode='zeros', bool? align_corners=None) -> Tensor",
     .torch = "torch.nn.functional.grid_sample",
     .tags = kPure,
     .meta = grid_sample_meta,

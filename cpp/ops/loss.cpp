@@ -151,9 +151,11 @@ Arg margin_ranking_meta(Call& in) {
   const auto& b = in.tensor("input2");
   const auto& target = in.tensor("target");
   if (a.type.ndim() != b.type.ndim() || a.type.ndim() != target.type.ndim()) {
-    in.fail(ErrorKind::kRuntime, "loss-shape", "input1, input2 and target must have the same number of "
-            "dimensions; got shapes ", meta::shape_text(a.type.shape), ", ",
-            meta::shape_text(b.type.shape), " and ", meta::shape_text(target.type.shape));
+    in.fail(ErrorKind::kRuntime, "loss-shape",
+            "input1, input2 and target must have the same number of "
+            "dimensions; got shapes ",
+            meta::shape_text(a.type.shape), ", ", meta::shape_text(b.type.shape), " and ",
+            meta::shape_text(target.type.shape));
   }
   return simple_loss(in, {&a, &b, &target});
 }
@@ -163,7 +165,8 @@ Arg cosine_embedding_meta(Call& in) {
   const TensorType& b = in.type("input2");
   const TensorType& target = in.type("target");
   if (target.ndim() > 1 || a.ndim() != target.ndim() + 1 || !(a.shape == b.shape) ||
-      a.dtype != b.dtype || !is_floating(a.dtype) || (target.ndim() && !(target.shape[0] == a.shape[0]))) {
+      a.dtype != b.dtype || !is_floating(a.dtype) ||
+      (target.ndim() && !(target.shape[0] == a.shape[0]))) {
     in.unsupported("operands of these shapes or dtypes");
   }
   check::device(in, {&in.tensor("input1"), &in.tensor("input2"), &in.tensor("target")});
@@ -185,8 +188,7 @@ void check_class_target(const Call& in) {
   }
   Dims expected = x.shape;
   expected.erase(class_dim(x));
-  if (y.ndim() == expected.size() && y.ndim() > 0 &&
-      !check::equal(in, y.shape[0], expected[0])) {
+  if (y.ndim() == expected.size() && y.ndim() > 0 && !check::equal(in, y.shape[0], expected[0])) {
     in.fail(ErrorKind::kValue, "target-shape", "Expected input batch_size (", expected[0],
             ") to match target batch_size (", y.shape[0], ").");
   }
@@ -303,9 +305,10 @@ Arg bce_decompose(Call& in) {
 }  // namespace
 
 constinit const Symbol cross_entropy{
-    .schema = "cross_entropy(Tensor input, Tensor target, Tensor? weight=None, "
-              "bool? size_average=None, int ignore_index=-100, bool? reduce=None, "
-              "str reduction='mean', float label_smoothing=0.0) -> Tensor",
+    .schema =
+        "cross_entropy(Tensor input, Tensor target, Tensor? weight=None, "
+        "bool? size_average=None, int ignore_index=-100, bool? reduce=None, "
+        "str reduction='mean', float label_smoothing=0.0) -> Tensor",
     .torch = "torch.nn.functional.cross_entropy",
     .tags = kPure | kReduction,
     .meta = cross_entropy_meta,
@@ -313,17 +316,19 @@ constinit const Symbol cross_entropy{
     .aten = "cross_entropy_loss(input, target, weight, reduction, ignore_index, label_smoothing)",
 };
 constinit const Symbol nll_loss{
-    .schema = "nll_loss(Tensor input, Tensor target, Tensor? weight=None, "
-              "bool? size_average=None, int ignore_index=-100, bool? reduce=None, "
-              "str reduction='mean') -> Tensor",
+    .schema =
+        "nll_loss(Tensor input, Tensor target, Tensor? weight=None, "
+        "bool? size_average=None, int ignore_index=-100, bool? reduce=None, "
+        "str reduction='mean') -> Tensor",
     .torch = "torch.nn.functional.nll_loss",
     .tags = kPure | kReduction,
     .meta = nll_loss_meta,
     .aten = "nll_loss_nd(input, target, weight, reduction, ignore_index)",
 };
 constinit const Symbol mse_loss{
-    .schema = "mse_loss(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, "
-              "str reduction='mean', Tensor? weight=None) -> Tensor",
+    .schema =
+        "mse_loss(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, "
+        "str reduction='mean', Tensor? weight=None) -> Tensor",
     .torch = "torch.nn.functional.mse_loss",
     .tags = kPure | kReduction,
     .meta = broadcast_loss_meta,
@@ -331,8 +336,9 @@ constinit const Symbol mse_loss{
     .aten = "mse_loss(input, target, reduction)",
 };
 constinit const Symbol l1_loss{
-    .schema = "l1_loss(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, "
-              "str reduction='mean', Tensor? weight=None) -> Tensor",
+    .schema =
+        "l1_loss(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, "
+        "str reduction='mean', Tensor? weight=None) -> Tensor",
     .torch = "torch.nn.functional.l1_loss",
     .tags = kPure | kReduction,
     .meta = broadcast_loss_meta,
@@ -340,32 +346,37 @@ constinit const Symbol l1_loss{
     .aten = "l1_loss(input, target, reduction)",
 };
 constinit const Symbol smooth_l1_loss{
-    .schema = "smooth_l1_loss(Tensor input, Tensor target, bool? size_average=None, "
-              "bool? reduce=None, str reduction='mean', float beta=1.0) -> Tensor",
+    .schema =
+        "smooth_l1_loss(Tensor input, Tensor target, bool? size_average=None, "
+        "bool? reduce=None, str reduction='mean', float beta=1.0) -> Tensor",
     .torch = "torch.nn.functional.smooth_l1_loss",
     .tags = kPure | kReduction,
-    .meta = [](Call& in) {
-      if (in.real("beta") < 0) in.unsupported("a negative beta");
-      return broadcast_loss_meta(in);
-    },
+    .meta =
+        [](Call& in) {
+          if (in.real("beta") < 0) in.unsupported("a negative beta");
+          return broadcast_loss_meta(in);
+        },
     .decompose = smooth_l1_decompose,
     .aten = "smooth_l1_loss(input, target, reduction, beta)",
 };
 constinit const Symbol huber_loss{
-    .schema = "huber_loss(Tensor input, Tensor target, str reduction='mean', float delta=1.0, "
-              "Tensor? weight=None) -> Tensor",
+    .schema =
+        "huber_loss(Tensor input, Tensor target, str reduction='mean', float delta=1.0, "
+        "Tensor? weight=None) -> Tensor",
     .torch = "torch.nn.functional.huber_loss",
     .tags = kPure | kReduction,
-    .meta = [](Call& in) {
-      if (in.real("delta") <= 0) in.unsupported("a delta that is not positive");
-      return same_dtype_loss_meta(in);
-    },
+    .meta =
+        [](Call& in) {
+          if (in.real("delta") <= 0) in.unsupported("a delta that is not positive");
+          return same_dtype_loss_meta(in);
+        },
     .decompose = huber_decompose,
     .aten = "huber_loss(input, target, reduction, delta)",
 };
 constinit const Symbol binary_cross_entropy{
-    .schema = "binary_cross_entropy(Tensor input, Tensor target, Tensor? weight=None, "
-              "bool? size_average=None, bool? reduce=None, str reduction='mean') -> Tensor",
+    .schema =
+        "binary_cross_entropy(Tensor input, Tensor target, Tensor? weight=None, "
+        "bool? size_average=None, bool? reduce=None, str reduction='mean') -> Tensor",
     .torch = "torch.nn.functional.binary_cross_entropy",
     .tags = kPure | kReduction,
     .meta = bce_meta,
@@ -373,25 +384,28 @@ constinit const Symbol binary_cross_entropy{
     .aten = "binary_cross_entropy(input, target, weight, reduction)",
 };
 constinit const Symbol binary_cross_entropy_with_logits{
-    .schema = "binary_cross_entropy_with_logits(Tensor input, Tensor target, "
-              "Tensor? weight=None, bool? size_average=None, bool? reduce=None, "
-              "str reduction='mean', Tensor? pos_weight=None) -> Tensor",
+    .schema =
+        "binary_cross_entropy_with_logits(Tensor input, Tensor target, "
+        "Tensor? weight=None, bool? size_average=None, bool? reduce=None, "
+        "str reduction='mean', Tensor? pos_weight=None) -> Tensor",
     .torch = "torch.nn.functional.binary_cross_entropy_with_logits",
     .tags = kPure | kReduction,
     .meta = bce_with_logits_meta,
     .aten = "binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)",
 };
 constinit const Symbol kl_div{
-    .schema = "kl_div(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, "
-              "str reduction='mean', bool log_target=False) -> Tensor",
+    .schema =
+        "kl_div(Tensor input, Tensor target, bool? size_average=None, bool? reduce=None, "
+        "str reduction='mean', bool log_target=False) -> Tensor",
     .torch = "torch.nn.functional.kl_div",
     .tags = kPure | kReduction,
     .meta = target_first_loss_meta,
     .aten = "kl_div(input, target, reduction, log_target=log_target)",
 };
 constinit const Symbol kl_div_batchmean{
-    .schema = "kl_div.batchmean(Tensor input, Tensor target, bool? size_average=None, "
-              "bool? reduce=None, str reduction='mean', bool log_target=False) -> Tensor",
+    .schema =
+        "kl_div.batchmean(Tensor input, Tensor target, bool? size_average=None, "
+        "bool? reduce=None, str reduction='mean', bool log_target=False) -> Tensor",
     .torch = "torch.nn.functional.kl_div",
     .tags = kPure | kReduction,
     .meta = kl_div_batchmean_meta,
@@ -402,36 +416,41 @@ constinit const Symbol kl_div_batchmean{
     .aten = "-",
 };
 constinit const Symbol soft_margin_loss{
-    .schema = "soft_margin_loss(Tensor input, Tensor target, bool? size_average=None, "
-              "bool? reduce=None, str reduction='mean') -> Tensor",
+    .schema =
+        "soft_margin_loss(Tensor input, Tensor target, bool? size_average=None, "
+        "bool? reduce=None, str reduction='mean') -> Tensor",
     .torch = "torch.nn.functional.soft_margin_loss",
     .tags = kPure | kReduction,
-    .meta = [](Call& in) {
-      check::no_grad_needed(in, "target");
-      return two_operand_loss_meta(in);
-    },
+    .meta =
+        [](Call& in) {
+          check::no_grad_needed(in, "target");
+          return two_operand_loss_meta(in);
+        },
     .aten = "soft_margin_loss(input, target, reduction)",
 };
 constinit const Symbol hinge_embedding_loss{
-    .schema = "hinge_embedding_loss(Tensor input, Tensor target, float margin=1.0, "
-              "bool? size_average=None, bool? reduce=None, str reduction='mean') -> Tensor",
+    .schema =
+        "hinge_embedding_loss(Tensor input, Tensor target, float margin=1.0, "
+        "bool? size_average=None, bool? reduce=None, str reduction='mean') -> Tensor",
     .torch = "torch.nn.functional.hinge_embedding_loss",
     .tags = kPure | kReduction,
     .meta = two_operand_loss_meta,
     .aten = "hinge_embedding_loss(input, target, margin, reduction)",
 };
 constinit const Symbol margin_ranking_loss{
-    .schema = "margin_ranking_loss(Tensor input1, Tensor input2, Tensor target, float margin=0, "
-              "bool? size_average=None, bool? reduce=None, str reduction='mean') -> Tensor",
+    .schema =
+        "margin_ranking_loss(Tensor input1, Tensor input2, Tensor target, float margin=0, "
+        "bool? size_average=None, bool? reduce=None, str reduction='mean') -> Tensor",
     .torch = "torch.nn.functional.margin_ranking_loss",
     .tags = kPure | kReduction,
     .meta = margin_ranking_meta,
     .aten = "margin_ranking_loss(input1, input2, target, margin, reduction)",
 };
 constinit const Symbol cosine_embedding_loss{
-    .schema = "cosine_embedding_loss(Tensor input1, Tensor input2, Tensor target, "
-              "float margin=0, bool? size_average=None, bool? reduce=None, "
-              "str reduction='mean') -> Tensor",
+    .schema =
+        "cosine_embedding_loss(Tensor input1, Tensor input2, Tensor target, "
+        "float margin=0, bool? size_average=None, bool? reduce=None, "
+        "str reduction='mean') -> Tensor",
     .torch = "torch.nn.functional.cosine_embedding_loss",
     .tags = kPure | kReduction,
     .meta = cosine_embedding_meta,

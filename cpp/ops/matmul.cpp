@@ -14,12 +14,12 @@ constexpr uint32_t kProduct = kPure | kMatmul;
 
 [[noreturn]] void shape_error(const Call& in, const TensorType& a, const TensorType& b) {
   in.fail(ErrorKind::kRuntime, "matmul-shape", "shapes ", meta::shape_text(a.shape), " and ",
-          meta::shape_text(b.shape),
-          " cannot be multiplied; expected the inner sizes to be equal");
+          meta::shape_text(b.shape), " cannot be multiplied; expected the inner sizes to be equal");
 }
 
 // Results of products are always fresh and contiguous. bool is refused by eager's kernels.
-Arg product(Call& in, std::span<const Dim> shape, std::initializer_list<const TensorProxy*> operands) {
+Arg product(Call& in, std::span<const Dim> shape,
+            std::initializer_list<const TensorProxy*> operands) {
   check::same_dtype(in, operands);
   TensorType out;
   for (const TensorProxy* t : operands) {
@@ -177,8 +177,7 @@ Arg addr_meta(Call& in) {
   TensorType out;
   out.dtype = meta::result_type(in, tensors);
   if (out.dtype == DType::kBool) in.unsupported("addr of bool tensors");
-  out.device =
-      check::device(in, {&in.tensor("input"), &in.tensor("vec1"), &in.tensor("vec2")});
+  out.device = check::device(in, {&in.tensor("input"), &in.tensor("vec1"), &in.tensor("vec2")});
   const TensorType* operands[] = {&self, &a, &b};
   out.shape = shape;
   out.strides = meta::pointwise_strides(operands, shape);
@@ -195,9 +194,8 @@ Arg linear_meta(Call& in) {
   // ATen adds some of these to the flattened product.
   if (bias && bias->type.ndim() > 1) in.unsupported("a bias that is no vector");
   if (!check::equal(in, x.type.shape.back(), w.type.shape.back())) {
-    in.fail(ErrorKind::kRuntime, "matmul-shape", "input of shape ",
-            meta::shape_text(x.type.shape), " and weight of shape ",
-            meta::shape_text(w.type.shape),
+    in.fail(ErrorKind::kRuntime, "matmul-shape", "input of shape ", meta::shape_text(x.type.shape),
+            " and weight of shape ", meta::shape_text(w.type.shape),
             " cannot be multiplied; expected equal last sizes");
   }
   Dims shape = x.type.shape;
@@ -223,8 +221,8 @@ Arg bilinear_meta(Call& in) {
   for (size_t i = 0; fits && i + 1 < a.ndim(); ++i) fits = check::equal(in, a.shape[i], b.shape[i]);
   if (!fits || !check::equal(in, a.shape.back(), w.shape[1]) ||
       !check::equal(in, b.shape.back(), w.shape[2])) {
-    in.fail(ErrorKind::kRuntime, "matmul-shape", "input1 ", meta::shape_text(a.shape),
-            ", input2 ", meta::shape_text(b.shape), " and weight ", meta::shape_text(w.shape),
+    in.fail(ErrorKind::kRuntime, "matmul-shape", "input1 ", meta::shape_text(a.shape), ", input2 ",
+            meta::shape_text(b.shape), " and weight ", meta::shape_text(w.shape),
             " do not fit; expected (…, i), (…, j) and (o, i, j)");
   }
   Dims shape = a.shape;
@@ -233,15 +231,17 @@ Arg bilinear_meta(Call& in) {
   if (bias && (bias->type.ndim() != 1 || !check::equal(in, bias->type.shape[0], w.shape[0]))) {
     in.unsupported("a bias of another size");
   }
-  return product(in, shape, {&in.tensor("input1"), &in.tensor("input2"), &in.tensor("weight"), bias});
+  return product(in, shape,
+                 {&in.tensor("input1"), &in.tensor("input2"), &in.tensor("weight"), bias});
 }
 
 }  // namespace
 
 constinit const Symbol matmul{
     .schema = "matmul(Tensor input, Tensor other) -> Tensor",
-    .torch = "torch.matmul torch.Tensor.matmul torch.Tensor.__matmul__ operator.matmul "
-             "operator.imatmul torch.linalg.matmul",
+    .torch =
+        "torch.matmul torch.Tensor.matmul torch.Tensor.__matmul__ operator.matmul "
+        "operator.imatmul torch.linalg.matmul",
     .tags = kProduct,
     .meta = matmul_meta,
 };
@@ -296,36 +296,41 @@ constinit const Symbol outer{
     .meta = outer_meta,
 };
 constinit const Symbol addmm{
-    .schema = "addmm(Tensor input, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1)"
-              " -> Tensor",
+    .schema =
+        "addmm(Tensor input, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1)"
+        " -> Tensor",
     .torch = "torch.addmm torch.Tensor.addmm torch.Tensor.addmm_",
     .tags = kProduct,
     .meta = addmm_meta,
 };
 constinit const Symbol addmv{
-    .schema = "addmv(Tensor input, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1)"
-              " -> Tensor",
+    .schema =
+        "addmv(Tensor input, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1)"
+        " -> Tensor",
     .torch = "torch.addmv torch.Tensor.addmv torch.addmv_ torch.Tensor.addmv_",
     .tags = kProduct,
     .meta = addmv_meta,
 };
 constinit const Symbol addr{
-    .schema = "addr(Tensor input, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1)"
-              " -> Tensor",
+    .schema =
+        "addr(Tensor input, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1)"
+        " -> Tensor",
     .torch = "torch.addr torch.Tensor.addr torch.Tensor.addr_",
     .tags = kProduct,
     .meta = addr_meta,
 };
 constinit const Symbol baddbmm{
-    .schema = "baddbmm(Tensor input, Tensor batch1, Tensor batch2, *, Scalar beta=1, "
-              "Scalar alpha=1) -> Tensor",
+    .schema =
+        "baddbmm(Tensor input, Tensor batch1, Tensor batch2, *, Scalar beta=1, "
+        "Scalar alpha=1) -> Tensor",
     .torch = "torch.baddbmm torch.Tensor.baddbmm torch.Tensor.baddbmm_",
     .tags = kProduct,
     .meta = baddbmm_meta,
 };
 constinit const Symbol addbmm{
-    .schema = "addbmm(Tensor input, Tensor batch1, Tensor batch2, *, Scalar beta=1, "
-              "Scalar alpha=1) -> Tensor",
+    .schema =
+        "addbmm(Tensor input, Tensor batch1, Tensor batch2, *, Scalar beta=1, "
+        "Scalar alpha=1) -> Tensor",
     .torch = "torch.addbmm torch.Tensor.addbmm torch.Tensor.addbmm_",
     .tags = kProduct,
     .meta = addbmm_meta,

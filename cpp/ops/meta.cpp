@@ -18,9 +18,7 @@ DType combine(std::optional<DType> higher, std::optional<DType> lower, DType fal
   return *higher;
 }
 
-std::optional<DType> promote_opt(std::optional<DType> a, DType b) {
-  return a ? promote(*a, b) : b;
-}
+std::optional<DType> promote_opt(std::optional<DType> a, DType b) { return a ? promote(*a, b) : b; }
 
 bool is_operand(const Param& p) {
   return p.kind == ParamKind::kTensor || p.kind == ParamKind::kScalar ||
@@ -205,8 +203,7 @@ Dims pointwise_strides(std::span<const TensorType* const> operands, std::span<co
     for (const TensorType* t : operands) {
       contiguous = contiguous && is_contiguous(*t);
       channels_last = channels_last && t->ndim() == 4 && is_channels_last_contiguous(*t);
-      dense = dense && is_non_overlapping_and_dense(*t) &&
-              t->strides == operands.front()->strides;
+      dense = dense && is_non_overlapping_and_dense(*t) && t->strides == operands.front()->strides;
     }
     if (contiguous) return contiguous_strides(shape);
     if (channels_last) return channels_last_strides(shape);
@@ -280,8 +277,8 @@ std::optional<Dims> view_strides(const TensorType& t, std::span<const Dim> shape
     const bool chunk_ends =
         d == 0 || (!is_one(t.shape[d - 1]) && !(t.strides[d - 1] == tensor_numel * chunk_base));
     if (!chunk_ends) continue;
-    while (view_d >= 0 && (order_key(view_numel) < order_key(tensor_numel) ||
-                           is_one(shape[view_d]))) {
+    while (view_d >= 0 &&
+           (order_key(view_numel) < order_key(tensor_numel) || is_one(shape[view_d]))) {
       out[view_d] = view_numel * chunk_base;
       view_numel = view_numel * shape[view_d];
       --view_d;

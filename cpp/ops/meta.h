@@ -40,7 +40,8 @@ bool is_non_overlapping_and_dense(const TensorType& t);
 // Contiguous in torch.channels_last (4-d) or channels_last_3d (5-d).
 bool is_channels_last_contiguous(const TensorType& t);
 Dims channels_last_strides(std::span<const Dim> shape);
-// at::suggest_memory_format: true if the strides look like channels_last (4-d) or its 3-d form (5-d).
+// at::suggest_memory_format: true if the strides look like channels_last (4-d) or its 3-d form
+// (5-d).
 bool suggests_channels_last(const TensorType& t);
 // The strides that view(shape) would have; nothing if the tensor can't be viewed so.
 std::optional<Dims> view_strides(const TensorType& t, std::span<const Dim> shape);

@@ -323,75 +323,86 @@ Arg cosine_similarity_meta(Call& in) {
 }  // namespace
 
 constinit const Symbol layer_norm{
-    .schema = "layer_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, "
-              "Tensor? bias=None, float eps=1e-05) -> Tensor",
+    .schema =
+        "layer_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, "
+        "Tensor? bias=None, float eps=1e-05) -> Tensor",
     .torch = "torch.nn.functional.layer_norm torch.layer_norm",
     .tags = kPure | kReduction,
     .meta = layer_norm_meta,
     .decompose = layer_norm_decompose,
 };
 constinit const Symbol rms_norm{
-    .schema = "rms_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, "
-              "float? eps=None) -> Tensor",
+    .schema =
+        "rms_norm(Tensor input, int[] normalized_shape, Tensor? weight=None, "
+        "float? eps=None) -> Tensor",
     .torch = "torch.nn.functional.rms_norm torch.rms_norm",
     .tags = kPure | kReduction,
     .meta = rms_norm_meta,
     .decompose = rms_norm_decompose,
 };
 constinit const Symbol group_norm{
-    .schema = "group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, "
-              "float eps=1e-05) -> Tensor",
+    .schema =
+        "group_norm(Tensor input, int num_groups, Tensor? weight=None, Tensor? bias=None, "
+        "float eps=1e-05) -> Tensor",
     .torch = "torch.nn.functional.group_norm torch.group_norm",
     .tags = kPure | kReduction,
     .meta = group_norm_meta,
     .decompose = group_norm_decompose,
 };
 constinit const Symbol batch_norm{
-    .schema = "batch_norm(Tensor input, Tensor? running_mean, Tensor? running_var, "
-              "Tensor? weight=None, Tensor? bias=None, bool training=False, float momentum=0.1, "
-              "float eps=1e-05) -> Tensor",
+    .schema =
+        "batch_norm(Tensor input, Tensor? running_mean, Tensor? running_var, "
+        "Tensor? weight=None, Tensor? bias=None, bool training=False, float momentum=0.1, "
+        "float eps=1e-05) -> Tensor",
     .torch = "torch.nn.functional.batch_norm",
     .tags = kPure | kReduction,
     .meta = batch_norm_meta,
     .decompose = batch_norm_decompose,
-    .aten = "batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, "
-            "True)",
+    .aten =
+        "batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, "
+        "True)",
 };
 // Note [Running statistics]
 // In training batch_norm writes running_mean and running_var, which are parameters and not its
 // result: no proxy stands for them after the write. Functionalization replaces it by
 // batch_norm_functional, whose last two results are what is written back.
 constinit const Symbol batch_norm_training{
-    .schema = "batch_norm.training(Tensor input, Tensor!? running_mean, Tensor!? running_var, "
-              "Tensor? weight=None, Tensor? bias=None, bool training=False, float momentum=0.1, "
-              "float eps=1e-05) -> Tensor",
+    .schema =
+        "batch_norm.training(Tensor input, Tensor!? running_mean, Tensor!? running_var, "
+        "Tensor? weight=None, Tensor? bias=None, bool training=False, float momentum=0.1, "
+        "float eps=1e-05) -> Tensor",
     .torch = "torch.nn.functional.batch_norm",
     .tags = kInplace | kReduction,
     .meta = batch_norm_training_meta,
-    .aten = "batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, "
-            "True)",
+    .aten =
+        "batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, "
+        "True)",
 };
 constinit const Symbol batch_norm_functional{
-    .schema = "_native_batch_norm_legit_functional(Tensor input, Tensor? weight, Tensor? bias, "
-              "Tensor running_mean, Tensor running_var, bool training, float momentum, float eps)"
-              " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    .schema =
+        "_native_batch_norm_legit_functional(Tensor input, Tensor? weight, Tensor? bias, "
+        "Tensor running_mean, Tensor running_var, bool training, float momentum, float eps)"
+        " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     .torch = "torch.ops.aten._native_batch_norm_legit_functional",
     .tags = kPure | kReduction,
     .meta = batch_norm_functional_meta,
 };
 constinit const Symbol instance_norm{
-    .schema = "instance_norm(Tensor input, Tensor? running_mean=None, Tensor? running_var=None, "
-              "Tensor? weight=None, Tensor? bias=None, bool use_input_stats=True, "
-              "float momentum=0.1, float eps=1e-05) -> Tensor",
+    .schema =
+        "instance_norm(Tensor input, Tensor? running_mean=None, Tensor? running_var=None, "
+        "Tensor? weight=None, Tensor? bias=None, bool use_input_stats=True, "
+        "float momentum=0.1, float eps=1e-05) -> Tensor",
     .torch = "torch.nn.functional.instance_norm",
     .tags = kPure | kReduction,
     .meta = instance_norm_meta,
-    .aten = "instance_norm(input, weight, bias, running_mean, running_var, use_input_stats, "
-            "momentum, eps, True)",
+    .aten =
+        "instance_norm(input, weight, bias, running_mean, running_var, use_input_stats, "
+        "momentum, eps, True)",
 };
 constinit const Symbol normalize{
-    .schema = "normalize(Tensor input, float p=2.0, int[1] dim=1, float eps=1e-12, "
-              "Tensor? out=None) -> Tensor",
+    .schema =
+        "normalize(Tensor input, float p=2.0, int[1] dim=1, float eps=1e-12, "
+        "Tensor? out=None) -> Tensor",
     .torch = "torch.nn.functional.normalize",
     .tags = kPure | kReduction,
     .decompose = normalize_decompose,

@@ -5,9 +5,10 @@
 namespace fulmen::ops {
 
 // One name per row of norm.cpp.
-#define FULMEN_NORM_OPS(X)                                                                  \
-  X(layer_norm) X(rms_norm) X(group_norm) X(batch_norm) X(batch_norm_training)             \
-  X(batch_norm_functional) X(instance_norm) X(normalize) X(cosine_similarity)
+#define FULMEN_NORM_OPS(X)                                                                \
+  X(layer_norm)                                                                           \
+  X(rms_norm) X(group_norm) X(batch_norm) X(batch_norm_training) X(batch_norm_functional) \
+      X(instance_norm) X(normalize) X(cosine_similarity)
 
 #define X(name) extern const Symbol name;
 FULMEN_NORM_OPS(X)

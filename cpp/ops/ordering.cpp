@@ -76,8 +76,8 @@ Arg topk_meta(Call& in) {
   check_k(in, 0);
   Dims shape = input.shape;
   if (input.ndim()) shape[meta::wrap_dim(in, in.integer("dim"), input.ndim())] = in["k"].dim();
-  return in.tuple({meta::fresh(in, input, shape, input.dtype),
-                   meta::fresh(in, input, shape, DType::kInt64)});
+  return in.tuple(
+      {meta::fresh(in, input, shape, input.dtype), meta::fresh(in, input, shape, DType::kInt64)});
 }
 
 // Like the input, in another order.
@@ -220,8 +220,9 @@ constinit const Symbol kthvalue{
     .meta = kthvalue_meta,
 };
 constinit const Symbol topk{
-    .schema = "topk(Tensor input, int k, int dim=-1, bool largest=True, bool sorted=True) -> "
-              "(Tensor, Tensor)",
+    .schema =
+        "topk(Tensor input, int k, int dim=-1, bool largest=True, bool sorted=True) -> "
+        "(Tensor, Tensor)",
     .torch = "torch.topk torch.Tensor.topk",
     .tags = kPure,
     .meta = topk_meta,
@@ -233,8 +234,9 @@ constinit const Symbol sort{
     .meta = sort_meta,
 };
 constinit const Symbol sort_stable{
-    .schema = "sort.stable(Tensor input, *, bool? stable, int dim=-1, bool descending=False) -> "
-              "(Tensor, Tensor)",
+    .schema =
+        "sort.stable(Tensor input, *, bool? stable, int dim=-1, bool descending=False) -> "
+        "(Tensor, Tensor)",
     .torch = "torch.sort torch.Tensor.sort",
     .tags = kPure,
     .meta = sort_meta,
@@ -246,8 +248,9 @@ constinit const Symbol argsort{
     .meta = argsort_meta,
 };
 constinit const Symbol argsort_stable{
-    .schema = "argsort.stable(Tensor input, *, bool stable, int dim=-1, bool descending=False) "
-              "-> Tensor",
+    .schema =
+        "argsort.stable(Tensor input, *, bool stable, int dim=-1, bool descending=False) "
+        "-> Tensor",
     .torch = "torch.argsort torch.Tensor.argsort",
     .tags = kPure | kNonDifferentiable,
     .meta = argsort_meta,

@@ -75,10 +75,9 @@ Arg movedim_meta(Call& in) {
   const size_t n = in.type("input").ndim();
   const auto source = in.integers("source"), destination = in.integers("destination");
   if (source.size() != destination.size()) {
-    in.fail(ErrorKind::kRuntime, "movedim",
-            "movedim: Invalid source or destination dims: source (", source.size(),
-            " dims) should contain the same number of dims as destination (", destination.size(),
-            " dims)");
+    in.fail(ErrorKind::kRuntime, "movedim", "movedim: Invalid source or destination dims: source (",
+            source.size(), " dims) should contain the same number of dims as destination (",
+            destination.size(), " dims)");
   }
   constexpr size_t kFree = SIZE_MAX;
   Order order(n ? n : 1, kFree);
@@ -137,9 +136,10 @@ constinit const Symbol permute{
 };
 constinit const Symbol transpose{
     .schema = "transpose(Tensor input, int dim0, int dim1) -> Tensor",
-    .torch = "torch.transpose torch.Tensor.transpose torch.swapaxes torch.Tensor.swapaxes "
-             "torch.swapdims torch.Tensor.swapdims torch.Tensor.transpose_ torch.Tensor.swapaxes_ "
-             "torch.Tensor.swapdims_",
+    .torch =
+        "torch.transpose torch.Tensor.transpose torch.swapaxes torch.Tensor.swapaxes "
+        "torch.swapdims torch.Tensor.swapdims torch.Tensor.transpose_ torch.Tensor.swapaxes_ "
+        "torch.Tensor.swapdims_",
     .tags = kPureView,
     .meta = [](Call& in) { return swap_dims(in, in.integer("dim0"), in.integer("dim1")); },
 };

@@ -112,8 +112,9 @@ Args extremum_vjp(Call& in, const Arg& grad, const Symbol& other_taken, const Sy
 
 constinit const Symbol add{
     .schema = "add(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.add torch.Tensor.add torch.Tensor.__add__ torch.Tensor.__radd__ operator.add "
-             "torch.Tensor.__iadd__ operator.iadd torch.Tensor.add_",
+    .torch =
+        "torch.add torch.Tensor.add torch.Tensor.__add__ torch.Tensor.__radd__ operator.add "
+        "torch.Tensor.__iadd__ operator.iadd torch.Tensor.add_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {grad, grad}); },
@@ -138,9 +139,10 @@ constinit const Symbol add_number_first{
 };
 constinit const Symbol sub{
     .schema = "sub(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.sub torch.Tensor.sub torch.subtract torch.Tensor.subtract "
-             "torch.Tensor.__sub__ operator.sub torch.Tensor.__isub__ operator.isub "
-             "torch.Tensor.sub_ torch.Tensor.subtract_",
+    .torch =
+        "torch.sub torch.Tensor.sub torch.subtract torch.Tensor.subtract "
+        "torch.Tensor.__sub__ operator.sub torch.Tensor.__isub__ operator.isub "
+        "torch.Tensor.sub_ torch.Tensor.subtract_",
     .tags = kElementwise,
     .meta = sub_meta,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {grad, -grad}); },
@@ -148,8 +150,9 @@ constinit const Symbol sub{
 };
 constinit const Symbol sub_alpha{
     .schema = "sub.alpha(Tensor input, Tensor|Scalar other, *, Scalar alpha) -> Tensor",
-    .torch = "torch.sub torch.Tensor.sub torch.subtract torch.Tensor.subtract torch.Tensor.sub_ "
-             "torch.Tensor.subtract_",
+    .torch =
+        "torch.sub torch.Tensor.sub torch.subtract torch.Tensor.subtract torch.Tensor.sub_ "
+        "torch.Tensor.subtract_",
     .tags = kElementwise,
     .meta = alpha_meta<meta::kNoBool>,
     .decompose = [](Call& in) -> Arg { return add_scaled(in, "input", "other", true); },
@@ -185,9 +188,10 @@ constinit const Symbol rsub_alpha{
 };
 constinit const Symbol mul{
     .schema = "mul(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.mul torch.Tensor.mul torch.multiply torch.Tensor.multiply "
-             "torch.Tensor.__mul__ torch.Tensor.__rmul__ operator.mul torch.Tensor.__imul__ "
-             "operator.imul torch.Tensor.mul_ torch.Tensor.multiply_",
+    .torch =
+        "torch.mul torch.Tensor.mul torch.multiply torch.Tensor.multiply "
+        "torch.Tensor.__mul__ torch.Tensor.__rmul__ operator.mul torch.Tensor.__imul__ "
+        "operator.imul torch.Tensor.mul_ torch.Tensor.multiply_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -205,10 +209,11 @@ constinit const Symbol mul_number_first{
 };
 constinit const Symbol div{
     .schema = "div(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.div torch.Tensor.div torch.divide torch.Tensor.divide torch.true_divide "
-             "torch.Tensor.true_divide torch.Tensor.__truediv__ torch.Tensor.__div__ "
-             "operator.truediv torch.Tensor.__itruediv__ torch.Tensor.__idiv__ operator.itruediv "
-             "torch.Tensor.div_ torch.Tensor.divide_ torch.Tensor.true_divide_",
+    .torch =
+        "torch.div torch.Tensor.div torch.divide torch.Tensor.divide torch.true_divide "
+        "torch.Tensor.true_divide torch.Tensor.__truediv__ torch.Tensor.__div__ "
+        "operator.truediv torch.Tensor.__itruediv__ torch.Tensor.__idiv__ operator.itruediv "
+        "torch.Tensor.div_ torch.Tensor.divide_ torch.Tensor.true_divide_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
@@ -219,8 +224,9 @@ constinit const Symbol div{
 };
 constinit const Symbol div_mode{
     .schema = "div.mode(Tensor input, Tensor|Scalar other, *, str? rounding_mode) -> Tensor",
-    .torch = "torch.div torch.Tensor.div torch.divide torch.Tensor.divide torch.Tensor.div_ "
-             "torch.Tensor.divide_",
+    .torch =
+        "torch.div torch.Tensor.div torch.divide torch.Tensor.divide torch.Tensor.div_ "
+        "torch.Tensor.divide_",
     .tags = kElementwise,
     .meta = div_mode_meta,
     .decompose = [](Call& in) -> Arg {
@@ -251,9 +257,10 @@ constinit const Symbol div_number_first{
 };
 constinit const Symbol floor_divide{
     .schema = "floor_divide(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.floor_divide torch.Tensor.floor_divide torch.Tensor.__floordiv__ "
-             "operator.floordiv torch.Tensor.__ifloordiv__ operator.ifloordiv "
-             "torch.Tensor.floor_divide_",
+    .torch =
+        "torch.floor_divide torch.Tensor.floor_divide torch.Tensor.__floordiv__ "
+        "operator.floordiv torch.Tensor.__ifloordiv__ operator.ifloordiv "
+        "torch.Tensor.floor_divide_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
     .lane = Lane::kFloorDiv,
@@ -278,8 +285,9 @@ constinit const Symbol rfloordiv{
 };
 constinit const Symbol remainder{
     .schema = "remainder(Tensor input, Tensor|Scalar other) -> Tensor",
-    .torch = "torch.remainder torch.Tensor.remainder torch.Tensor.__mod__ operator.mod "
-             "torch.Tensor.__imod__ operator.imod torch.Tensor.remainder_",
+    .torch =
+        "torch.remainder torch.Tensor.remainder torch.Tensor.__mod__ operator.mod "
+        "torch.Tensor.__imod__ operator.imod torch.Tensor.remainder_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -361,8 +369,9 @@ constinit const Symbol fmin{
 };
 constinit const Symbol atan2{
     .schema = "atan2(Tensor input, Tensor other) -> Tensor",
-    .torch = "torch.atan2 torch.Tensor.atan2 torch.arctan2 torch.Tensor.arctan2 "
-             "torch.Tensor.atan2_ torch.Tensor.arctan2_",
+    .torch =
+        "torch.atan2 torch.Tensor.atan2 torch.arctan2 torch.Tensor.arctan2 "
+        "torch.Tensor.atan2_ torch.Tensor.arctan2_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {

@@ -152,60 +152,69 @@ Arg adaptive_max_meta(Call& in) {
 }  // namespace
 
 constinit const Symbol max_pool1d{
-    .schema = "max_pool1d(Tensor input, int[1] kernel_size, int[1]? stride=None, "
-              "int[1] padding=0, int[1] dilation=1, bool ceil_mode=False, "
-              "bool return_indices=False) -> Tensor",
+    .schema =
+        "max_pool1d(Tensor input, int[1] kernel_size, int[1]? stride=None, "
+        "int[1] padding=0, int[1] dilation=1, bool ceil_mode=False, "
+        "bool return_indices=False) -> Tensor",
     .torch = "torch.nn.functional.max_pool1d torch.max_pool1d",
     .tags = kPure,
     .meta = max_pool_meta<1>,
     .aten = "max_pool1d(input, kernel_size, stride ?? kernel_size, padding, dilation, ceil_mode)",
 };
 constinit const Symbol max_pool2d{
-    .schema = "max_pool2d(Tensor input, int[2] kernel_size, int[2]? stride=None, "
-              "int[2] padding=0, int[2] dilation=1, bool ceil_mode=False, "
-              "bool return_indices=False) -> Tensor",
+    .schema =
+        "max_pool2d(Tensor input, int[2] kernel_size, int[2]? stride=None, "
+        "int[2] padding=0, int[2] dilation=1, bool ceil_mode=False, "
+        "bool return_indices=False) -> Tensor",
     .torch = "torch.nn.functional.max_pool2d torch.max_pool2d",
     .tags = kPure,
     .meta = max_pool_meta<2>,
     .aten = "max_pool2d(input, kernel_size, stride ?? kernel_size, padding, dilation, ceil_mode)",
 };
 constinit const Symbol max_pool3d{
-    .schema = "max_pool3d(Tensor input, int[3] kernel_size, int[3]? stride=None, "
-              "int[3] padding=0, int[3] dilation=1, bool ceil_mode=False, "
-              "bool return_indices=False) -> Tensor",
+    .schema =
+        "max_pool3d(Tensor input, int[3] kernel_size, int[3]? stride=None, "
+        "int[3] padding=0, int[3] dilation=1, bool ceil_mode=False, "
+        "bool return_indices=False) -> Tensor",
     .torch = "torch.nn.functional.max_pool3d torch.max_pool3d",
     .tags = kPure,
     .meta = max_pool_meta<3>,
     .aten = "max_pool3d(input, kernel_size, stride ?? kernel_size, padding, dilation, ceil_mode)",
 };
 constinit const Symbol avg_pool1d{
-    .schema = "avg_pool1d(Tensor input, int[1] kernel_size, int[1]? stride=None, "
-              "int[1] padding=0, bool ceil_mode=False, bool count_include_pad=True) -> Tensor",
+    .schema =
+        "avg_pool1d(Tensor input, int[1] kernel_size, int[1]? stride=None, "
+        "int[1] padding=0, bool ceil_mode=False, bool count_include_pad=True) -> Tensor",
     .torch = "torch.nn.functional.avg_pool1d torch.avg_pool1d",
     .tags = kPure,
     .meta = avg_pool_meta<1>,
-    .aten = "avg_pool1d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
-            "count_include_pad)",
+    .aten =
+        "avg_pool1d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
+        "count_include_pad)",
 };
 constinit const Symbol avg_pool2d{
-    .schema = "avg_pool2d(Tensor input, int[2] kernel_size, int[2]? stride=None, "
-              "int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, "
-              "int? divisor_override=None) -> Tensor",
+    .schema =
+        "avg_pool2d(Tensor input, int[2] kernel_size, int[2]? stride=None, "
+        "int[2] padding=0, bool ceil_mode=False, bool count_include_pad=True, "
+        "int? divisor_override=None) -> Tensor",
     .torch = "torch.nn.functional.avg_pool2d torch._C._nn.avg_pool2d",
     .tags = kPure,
     .meta = avg_pool_meta<2>,
-    .aten = "avg_pool2d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
-            "count_include_pad, divisor_override)",
+    .aten =
+        "avg_pool2d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
+        "count_include_pad, divisor_override)",
 };
 constinit const Symbol avg_pool3d{
-    .schema = "avg_pool3d(Tensor input, int[3] kernel_size, int[3]? stride=None, "
-              "int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, "
-              "int? divisor_override=None) -> Tensor",
+    .schema =
+        "avg_pool3d(Tensor input, int[3] kernel_size, int[3]? stride=None, "
+        "int[3] padding=0, bool ceil_mode=False, bool count_include_pad=True, "
+        "int? divisor_override=None) -> Tensor",
     .torch = "torch.nn.functional.avg_pool3d torch._C._nn.avg_pool3d",
     .tags = kPure,
     .meta = avg_pool_meta<3>,
-    .aten = "avg_pool3d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
-            "count_include_pad, divisor_override)",
+    .aten =
+        "avg_pool3d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
+        "count_include_pad, divisor_override)",
 };
 constinit const Symbol adaptive_avg_pool1d{
     .schema = "adaptive_avg_pool1d(Tensor input, int[1] output_size) -> Tensor",
@@ -227,8 +236,9 @@ constinit const Symbol adaptive_avg_pool3d{
 };
 // aten's gives (values, indices) always.
 constinit const Symbol adaptive_max_pool2d{
-    .schema = "adaptive_max_pool2d(Tensor input, int[2] output_size, bool return_indices=False)"
-              " -> Tensor",
+    .schema =
+        "adaptive_max_pool2d(Tensor input, int[2] output_size, bool return_indices=False)"
+        " -> Tensor",
     .torch = "torch.nn.functional.adaptive_max_pool2d",
     .tags = kPure,
     .meta = adaptive_max_meta,

@@ -62,8 +62,9 @@ Arg float_power_meta(Call& in) {
 
 constinit const Symbol pow{
     .schema = "pow(Tensor input, Tensor|Scalar exponent) -> Tensor",
-    .torch = "torch.pow torch.Tensor.pow torch.Tensor.__pow__ operator.pow torch.Tensor.__ipow__ "
-             "operator.ipow torch.Tensor.pow_",
+    .torch =
+        "torch.pow torch.Tensor.pow torch.Tensor.__pow__ operator.pow torch.Tensor.__ipow__ "
+        "operator.ipow torch.Tensor.pow_",
     .tags = kElementwise,
     .meta = pow_meta,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {

@@ -5,8 +5,9 @@
 namespace fulmen::ops {
 
 constinit const Symbol check_tensor{
-    .schema = "check_tensor(Tensor input, int[]? size=None, int[]? stride=None, dtype? dtype=None, "
-              "*, device? device=None) -> None",
+    .schema =
+        "check_tensor(Tensor input, int[]? size=None, int[]? stride=None, dtype? dtype=None, "
+        "*, device? device=None) -> None",
     .torch = "torch._assert_tensor_metadata",
     .tags = kEffect | kNonDifferentiable,
     .meta = [](Call&) -> Arg { return {}; },

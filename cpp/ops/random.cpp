@@ -5,7 +5,7 @@
 #include "ops/meta.h"
 #include "ops/shape.h"
 
-#define FULMEN_FACTORY                                                                        \
+#define FULMEN_FACTORY                                                                      \
   "any generator=None, dtype? dtype=None, layout? layout=None, device? device=None, bool? " \
   "pin_memory=False, bool? requires_grad=False"
 
@@ -24,7 +24,6 @@ Arg factory_meta(Call& in, DType dtype) {
   require_default_generator(in);
   return in.make(meta::created(in, in.dims("size"), dtype));
 }
-
 
 void require_range(Call& in, int64_t low, int64_t high) {
   if (low >= high) {
@@ -207,7 +206,8 @@ constinit const Symbol randperm{
         [](Call& in) {
           require_default_generator(in);
           if (in.integer("n") < 0) {
-            in.fail(ErrorKind::kRuntime, "randperm", "n must be non-negative, got", in.integer("n"));
+            in.fail(ErrorKind::kRuntime, "randperm", "n must be non-negative, got",
+                    in.integer("n"));
           }
           const Dim shape[] = {Dim(in.integer("n"))};
           return in.make(meta::created(in, shape, DType::kInt64));
@@ -267,22 +267,23 @@ constinit const Symbol normal_tensor_tensor{
         },
 };
 constinit const Symbol normal{
-    .schema = "normal.float_float(float mean, float std, int[] size, *, " FULMEN_FACTORY
-              ") -> Tensor",
+    .schema =
+        "normal.float_float(float mean, float std, int[] size, *, " FULMEN_FACTORY ") -> Tensor",
     .torch = "torch.normal",
     .tags = kFactory,
     .meta =
         [](Call& in) {
           if (in.real("std") < 0) {
-            in.fail(ErrorKind::kRuntime, "normal-std",
-                    "normal expects std >= 0.0, but found std ", in.real("std"));
+            in.fail(ErrorKind::kRuntime, "normal-std", "normal expects std >= 0.0, but found std ",
+                    in.real("std"));
           }
           return float_factory_meta(in);
         },
 };
 constinit const Symbol multinomial{
-    .schema = "multinomial(Tensor input, int num_samples, bool replacement=False, *, any "
-              "generator=None) -> Tensor",
+    .schema =
+        "multinomial(Tensor input, int num_samples, bool replacement=False, *, any "
+        "generator=None) -> Tensor",
     .torch = "torch.multinomial torch.Tensor.multinomial",
     .tags = kLike,
     .meta = multinomial_meta,
@@ -294,8 +295,9 @@ constinit const Symbol uniform{
     .meta = float_filled_meta,
 };
 constinit const Symbol normal_functional{
-    .schema = "normal_functional(Tensor input, float mean=0, float std=1, *, any generator=None) "
-              "-> Tensor",
+    .schema =
+        "normal_functional(Tensor input, float mean=0, float std=1, *, any generator=None) "
+        "-> Tensor",
     .torch = "torch.ops.aten.normal_functional torch.Tensor.normal_",
     .tags = kRandom,
     .meta = float_filled_meta,
@@ -307,8 +309,9 @@ constinit const Symbol exponential{
     .meta = float_filled_meta,
 };
 constinit const Symbol log_normal{
-    .schema = "log_normal(Tensor input, float mean=1, float std=2, *, any generator=None) -> "
-              "Tensor",
+    .schema =
+        "log_normal(Tensor input, float mean=1, float std=2, *, any generator=None) -> "
+        "Tensor",
     .torch = "torch.ops.aten.log_normal torch.Tensor.log_normal_",
     .tags = kRandom,
     .meta = float_filled_meta,
@@ -320,8 +323,9 @@ constinit const Symbol geometric{
     .meta = float_filled_meta,
 };
 constinit const Symbol cauchy{
-    .schema = "cauchy(Tensor input, float median=0, float sigma=1, *, any generator=None) -> "
-              "Tensor",
+    .schema =
+        "cauchy(Tensor input, float median=0, float sigma=1, *, any generator=None) -> "
+        "Tensor",
     .torch = "torch.ops.aten.cauchy torch.Tensor.cauchy_",
     .tags = kRandom,
     .meta = float_filled_meta,

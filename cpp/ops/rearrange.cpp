@@ -97,8 +97,8 @@ Arg roll_meta(Call& in) {
   if (shifts.empty()) in.fail(ErrorKind::kRuntime, "roll", "`shifts` required");
   if (dims.empty() && shifts.size() == 1) return meta::fresh(in, t, t.shape, t.dtype);
   if (shifts.size() != dims.size()) {
-    in.fail(ErrorKind::kRuntime, "roll", "shifts and dimensions must align. shifts: ",
-            shifts.size(), ", dims:", dims.size());
+    in.fail(ErrorKind::kRuntime, "roll",
+            "shifts and dimensions must align. shifts: ", shifts.size(), ", dims:", dims.size());
   }
   if (t.device.type != DeviceType::kCPU) return meta::fresh(in, t, t.shape, t.dtype);
   TensorType out = t;
@@ -136,14 +136,15 @@ Arg rot90_meta(Call& in) {
             "expected total rotation dims == 2, but got dims = ", dims.size());
   }
   if (out.ndim() < 2) {
-    in.fail(ErrorKind::kRuntime, "rot90", "expected total dims >= 2, but got total dims = ",
-            out.ndim());
+    in.fail(ErrorKind::kRuntime, "rot90",
+            "expected total dims >= 2, but got total dims = ", out.ndim());
   }
   const size_t a = meta::wrap_dim(in, dims[0], out.ndim());
   const size_t b = meta::wrap_dim(in, dims[1], out.ndim());
   if (a == b) {
-    in.fail(ErrorKind::kRuntime, "rot90", "expected rotation dims to be different, but got dim0 = ",
-            dims[0], " and dim1 = ", dims[1]);
+    in.fail(ErrorKind::kRuntime, "rot90",
+            "expected rotation dims to be different, but got dim0 = ", dims[0],
+            " and dim1 = ", dims[1]);
   }
   const int64_t k = (in.integer("k") % 4 + 4) % 4;
   out.strides = k ? meta::preserved_strides(out) : contiguous_strides(out.shape);
@@ -309,8 +310,9 @@ constinit const Symbol clone{
     .meta = clone_meta,
 };
 constinit const Symbol contiguous{
-    .schema = "contiguous(Tensor input, *, memory_format memory_format=torch.contiguous_format) -> "
-              "Tensor",
+    .schema =
+        "contiguous(Tensor input, *, memory_format memory_format=torch.contiguous_format) -> "
+        "Tensor",
     .torch = "torch.Tensor.contiguous",
     .tags = kPure,
     .meta = contiguous_meta,
@@ -334,8 +336,9 @@ constinit const Symbol tile{
         },
 };
 constinit const Symbol repeat_interleave{
-    .schema = "repeat_interleave(Tensor input, int repeats, int? dim=None, *, int? "
-              "output_size=None) -> Tensor",
+    .schema =
+        "repeat_interleave(Tensor input, int repeats, int? dim=None, *, int? "
+        "output_size=None) -> Tensor",
     .torch = "torch.repeat_interleave torch.Tensor.repeat_interleave",
     .tags = kPure,
     .meta = repeat_interleave_meta,

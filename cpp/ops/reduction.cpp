@@ -99,16 +99,18 @@ constinit const Symbol sum{
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return spread_grad(in, grad); },
 };
 constinit const Symbol sum_dim{
-    .schema = "sum.dim(Tensor input, int[1]? dim, bool keepdim=False, *, dtype? dtype=None) -> "
-              "Tensor",
+    .schema =
+        "sum.dim(Tensor input, int[1]? dim, bool keepdim=False, *, dtype? dtype=None) -> "
+        "Tensor",
     .torch = "torch.sum torch.Tensor.sum",
     .tags = kPure | kReduction,
     .meta = sum_meta,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return spread_grad(in, grad); },
 };
 constinit const Symbol nansum{
-    .schema = "nansum(Tensor input, int[1]? dim=None, bool keepdim=False, *, dtype? dtype=None) "
-              "-> Tensor",
+    .schema =
+        "nansum(Tensor input, int[1]? dim=None, bool keepdim=False, *, dtype? dtype=None) "
+        "-> Tensor",
     .torch = "torch.nansum torch.Tensor.nansum",
     .tags = kPure | kReduction,
     .meta = nansum_meta,
@@ -127,8 +129,9 @@ constinit const Symbol mean{
     },
 };
 constinit const Symbol mean_dim{
-    .schema = "mean.dim(Tensor input, int[1]? dim, bool keepdim=False, *, dtype? dtype=None) -> "
-              "Tensor",
+    .schema =
+        "mean.dim(Tensor input, int[1]? dim, bool keepdim=False, *, dtype? dtype=None) -> "
+        "Tensor",
     .torch = "torch.mean torch.Tensor.mean",
     .tags = kPure | kReduction,
     .meta = mean_meta,
@@ -141,8 +144,9 @@ constinit const Symbol mean_dim{
     },
 };
 constinit const Symbol nanmean{
-    .schema = "nanmean(Tensor input, int[1]? dim=None, bool keepdim=False, *, dtype? dtype=None) "
-              "-> Tensor",
+    .schema =
+        "nanmean(Tensor input, int[1]? dim=None, bool keepdim=False, *, dtype? dtype=None) "
+        "-> Tensor",
     .torch = "torch.nanmean torch.Tensor.nanmean",
     .tags = kPure | kReduction,
     .meta = nanmean_meta,
@@ -154,8 +158,9 @@ constinit const Symbol prod{
     .meta = sum_meta,
 };
 constinit const Symbol prod_dim{
-    .schema = "prod.dim(Tensor input, int dim, bool keepdim=False, *, dtype? dtype=None) -> "
-              "Tensor",
+    .schema =
+        "prod.dim(Tensor input, int dim, bool keepdim=False, *, dtype? dtype=None) -> "
+        "Tensor",
     .torch = "torch.prod torch.Tensor.prod",
     .tags = kPure | kReduction,
     .meta = sum_meta,
@@ -210,8 +215,9 @@ constinit const Symbol logsumexp{
     },
 };
 constinit const Symbol linalg_vector_norm{
-    .schema = "linalg_vector_norm(Tensor input, Scalar ord=2, int[1]? dim=None, bool "
-              "keepdim=False, *, dtype? dtype=None) -> Tensor",
+    .schema =
+        "linalg_vector_norm(Tensor input, Scalar ord=2, int[1]? dim=None, bool "
+        "keepdim=False, *, dtype? dtype=None) -> Tensor",
     .torch = "torch.linalg.vector_norm",
     .tags = kPure | kReduction,
     .meta = vector_norm_meta,
@@ -244,8 +250,9 @@ constinit const Symbol linalg_vector_norm{
     },
 };
 constinit const Symbol norm{
-    .schema = "norm(Tensor input, any p='fro', int[1]? dim=None, bool keepdim=False, *, dtype? "
-              "dtype=None) -> Tensor",
+    .schema =
+        "norm(Tensor input, any p='fro', int[1]? dim=None, bool keepdim=False, *, dtype? "
+        "dtype=None) -> Tensor",
     .torch = "torch.norm torch.Tensor.norm",
     .tags = kPure | kReduction,
     .decompose = [](Call& in) -> Arg {

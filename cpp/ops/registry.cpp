@@ -31,17 +31,18 @@ bool is_inplace_name(std::string_view torch_name) {
   if (last.starts_with("__i") && last.ends_with("__")) {
     // __iadd__ and its like, but not __invert__, __index__, __int__, __init__.
     static constexpr std::string_view kInplace[] = {
-        "__iadd__", "__isub__", "__imul__", "__itruediv__", "__idiv__", "__ifloordiv__", "__imod__", "__ipow__",
-        "__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__"};
+        "__iadd__",      "__isub__",    "__imul__",   "__itruediv__", "__idiv__",
+        "__ifloordiv__", "__imod__",    "__ipow__",   "__iand__",     "__ior__",
+        "__ixor__",      "__ilshift__", "__irshift__"};
     for (const auto name : kInplace) {
       if (last == name) return true;
     }
     return false;
   }
   if (torch_name.starts_with("operator.i")) {
-    static constexpr std::string_view kInplace[] = {
-        "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow",
-        "iand", "ior", "ixor", "ilshift", "irshift"};
+    static constexpr std::string_view kInplace[] = {"iadd",      "isub", "imul",    "itruediv",
+                                                    "ifloordiv", "imod", "ipow",    "iand",
+                                                    "ior",       "ixor", "ilshift", "irshift"};
     for (const auto name : kInplace) {
       if (last == name) return true;
     }
@@ -162,15 +163,16 @@ const Symbol& Registry::add(const Symbol& row) {
 
 Registry::Registry() : storage_(std::make_shared<Storage>()) {
   for (const auto family :
-       {ops::pointwise_family(), ops::unary_family(), ops::special_family(), ops::power_family(),
-        ops::bitwise_family(), ops::select_family(), ops::activation_family(),
-        ops::comparison_family(), ops::reduction_family(), ops::statistics_family(),
-        ops::ordering_family(), ops::scan_family(), ops::softmax_family(),
-        ops::shape_family(), ops::indexing_family(), ops::matmul_family(), ops::conv_family(),
-        ops::pooling_family(), ops::interpolate_family(), ops::norm_family(), ops::attention_family(),
-        ops::embedding_family(), ops::loss_family(), ops::random_family(),
-        ops::creation_family(), ops::conversion_family(), ops::state_family(), ops::prologue_family(),
-        ops::control_family()}) {
+       {ops::pointwise_family(),   ops::unary_family(),      ops::special_family(),
+        ops::power_family(),       ops::bitwise_family(),    ops::select_family(),
+        ops::activation_family(),  ops::comparison_family(), ops::reduction_family(),
+        ops::statistics_family(),  ops::ordering_family(),   ops::scan_family(),
+        ops::softmax_family(),     ops::shape_family(),      ops::indexing_family(),
+        ops::matmul_family(),      ops::conv_family(),       ops::pooling_family(),
+        ops::interpolate_family(), ops::norm_family(),       ops::attention_family(),
+        ops::embedding_family(),   ops::loss_family(),       ops::random_family(),
+        ops::creation_family(),    ops::conversion_family(), ops::state_family(),
+        ops::prologue_family(),    ops::control_family()}) {
     for (const Symbol* row : family) add(*row);
   }
 }
@@ -187,8 +189,8 @@ std::vector<const Symbol*> Registry::overloads(std::string_view torch_name) cons
   return it == storage_->by_torch_name.end() ? std::vector<const Symbol*>{} : it->second;
 }
 
-const Symbol& Registry::define(std::string_view schema, std::string_view torch_names,
-                               uint32_t tags, std::shared_ptr<SymbolRules> rules) {
+const Symbol& Registry::define(std::string_view schema, std::string_view torch_names, uint32_t tags,
+                               std::shared_ptr<SymbolRules> rules) {
   const std::unique_lock lock(storage_->mutex);
   auto symbol = std::make_unique<Symbol>();
   storage_->texts.push_back(std::make_unique<std::string>(schema));

@@ -24,9 +24,7 @@ Arg cumsum_meta(Call& in) {
   return scanned(in, meta::kAnyDType, in.dtype("dtype").value_or(meta::sum_dtype(own)));
 }
 
-Arg logcumsumexp_meta(Call& in) {
-  return scanned(in, meta::kInexact, in.type("input").dtype);
-}
+Arg logcumsumexp_meta(Call& in) { return scanned(in, meta::kInexact, in.type("input").dtype); }
 
 Arg cummax_meta(Call& in) {
   const Arg values = scanned(in, meta::kReals, in.type("input").dtype);
@@ -88,8 +86,9 @@ constinit const Symbol cummin{
     .meta = cummax_meta,
 };
 constinit const Symbol diff{
-    .schema = "diff(Tensor input, int n=1, int dim=-1, Tensor? prepend=None, Tensor? "
-              "append=None) -> Tensor",
+    .schema =
+        "diff(Tensor input, int n=1, int dim=-1, Tensor? prepend=None, Tensor? "
+        "append=None) -> Tensor",
     .torch = "torch.diff torch.Tensor.diff",
     .tags = kPure,
     .meta = diff_meta,

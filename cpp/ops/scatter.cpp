@@ -1,6 +1,5 @@
-#include "ops/indexing.h"
-
 #include "ops/creation.h"
+#include "ops/indexing.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
 
@@ -78,8 +77,8 @@ Arg index_write_meta(Call& in) {
   const TensorType &t = in.type("input"), &index = in.type("index"), &source = in.type("source");
   const size_t d = meta::wrap_dim(in, in.integer("dim"), t.ndim());
   if (index.ndim() > 1) {
-    in.fail(ErrorKind::kIndex, "index-write", "Index is supposed to be a vector, but got dim: ",
-            index.ndim());
+    in.fail(ErrorKind::kIndex, "index-write",
+            "Index is supposed to be a vector, but got dim: ", index.ndim());
   }
   if (index.dtype != DType::kInt64 &&
       (index.dtype != DType::kInt32 || in.symbol().name() == "index_copy")) {
@@ -214,9 +213,8 @@ Arg put_meta(Call& in) {
 Arg masked_meta(Call& in) {
   const TensorProxy &x = in.tensor("input"), &mask = in.tensor("mask");
   if (mask.type.dtype != DType::kBool) {
-    in.fail(ErrorKind::kRuntime, "mask-dtype",
-            in.symbol().name(), " only supports boolean masks, but got mask with dtype ",
-            name(mask.type.dtype));
+    in.fail(ErrorKind::kRuntime, "mask-dtype", in.symbol().name(),
+            " only supports boolean masks, but got mask with dtype ", name(mask.type.dtype));
   }
   return meta::fresh(in, x.type, meta::broadcast(in, x.type.shape, mask.type.shape), x.type.dtype);
 }
@@ -326,15 +324,17 @@ constinit const Symbol scatter_add{
     .meta = scatter_meta,
 };
 constinit const Symbol scatter_reduce{
-    .schema = "scatter_reduce.two(Tensor input, int dim, Tensor index, Tensor src, str reduce, *, "
-              "bool include_self=True) -> Tensor",
+    .schema =
+        "scatter_reduce.two(Tensor input, int dim, Tensor index, Tensor src, str reduce, *, "
+        "bool include_self=True) -> Tensor",
     .torch = "torch.scatter_reduce torch.Tensor.scatter_reduce torch.Tensor.scatter_reduce_",
     .tags = kPure,
     .meta = scatter_reduce_meta,
 };
 constinit const Symbol index_add{
-    .schema = "index_add(Tensor input, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> "
-              "Tensor",
+    .schema =
+        "index_add(Tensor input, int dim, Tensor index, Tensor source, *, Scalar alpha=1) -> "
+        "Tensor",
     .torch = "torch.index_add torch.Tensor.index_add torch.Tensor.index_add_",
     .tags = kPure,
     .meta = index_write_meta,
@@ -358,8 +358,9 @@ constinit const Symbol index_fill_tensor{
     .meta = index_fill_meta,
 };
 constinit const Symbol index_put{
-    .schema = "index_put(Tensor input, Tensor[]? indices, Tensor values, bool accumulate=False) -> "
-              "Tensor",
+    .schema =
+        "index_put(Tensor input, Tensor[]? indices, Tensor values, bool accumulate=False) -> "
+        "Tensor",
     .torch = "torch.index_put torch.Tensor.index_put torch.index_put_ torch.Tensor.index_put_",
     .tags = kPure,
     .meta = index_put_meta,
@@ -395,22 +396,25 @@ constinit const Symbol select_scatter{
     .meta = select_scatter_meta,
 };
 constinit const Symbol slice_scatter{
-    .schema = "slice_scatter(Tensor input, Tensor src, int dim=0, int? start=None, int? end=None, "
-              "int step=1) -> Tensor",
+    .schema =
+        "slice_scatter(Tensor input, Tensor src, int dim=0, int? start=None, int? end=None, "
+        "int step=1) -> Tensor",
     .torch = "torch.slice_scatter torch.Tensor.slice_scatter",
     .tags = kPure,
     .meta = slice_scatter_meta,
 };
 constinit const Symbol diagonal_scatter{
-    .schema = "diagonal_scatter(Tensor input, Tensor src, int offset=0, int dim1=0, int dim2=1) -> "
-              "Tensor",
+    .schema =
+        "diagonal_scatter(Tensor input, Tensor src, int offset=0, int dim1=0, int dim2=1) -> "
+        "Tensor",
     .torch = "torch.diagonal_scatter torch.Tensor.diagonal_scatter",
     .tags = kPure,
     .meta = diagonal_scatter_meta,
 };
 constinit const Symbol as_strided_scatter{
-    .schema = "as_strided_scatter(Tensor input, Tensor src, int[] size, int[] stride, int? "
-              "storage_offset=None) -> Tensor",
+    .schema =
+        "as_strided_scatter(Tensor input, Tensor src, int[] size, int[] stride, int? "
+        "storage_offset=None) -> Tensor",
     .torch = "torch.as_strided_scatter torch.Tensor.as_strided_scatter",
     .tags = kPure,
     .meta = as_strided_scatter_meta,

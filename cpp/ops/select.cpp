@@ -81,8 +81,9 @@ constinit const Symbol where_method{
 };
 constinit const Symbol clamp{
     .schema = "clamp(Tensor input, Scalar? min=None, Scalar? max=None) -> Tensor",
-    .torch = "torch.clamp torch.Tensor.clamp torch.clip torch.Tensor.clip torch.clamp_ "
-             "torch.Tensor.clamp_ torch.clip_ torch.Tensor.clip_",
+    .torch =
+        "torch.clamp torch.Tensor.clamp torch.clip torch.Tensor.clip torch.clamp_ "
+        "torch.Tensor.clamp_ torch.clip_ torch.Tensor.clip_",
     .tags = kElementwise,
     .meta = clamp_meta,
     .decompose = [](Call& in) -> Arg {
@@ -94,8 +95,9 @@ constinit const Symbol clamp{
 };
 constinit const Symbol clamp_tensor{
     .schema = "clamp.Tensor(Tensor input, Tensor? min=None, Tensor? max=None) -> Tensor",
-    .torch = "torch.clamp torch.Tensor.clamp torch.clip torch.Tensor.clip torch.clamp_ "
-             "torch.Tensor.clamp_ torch.clip_ torch.Tensor.clip_",
+    .torch =
+        "torch.clamp torch.Tensor.clamp torch.clip torch.Tensor.clip torch.clamp_ "
+        "torch.Tensor.clamp_ torch.clip_ torch.Tensor.clip_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {

@@ -67,17 +67,17 @@ Dims expand_strides(const Call& in, const TensorType& t, Dims& shape) {
       if (is_new) {
         in.fail(ErrorKind::kRuntime, "expand",
                 "the expanded size of the tensor (-1) isn't allowed in a leading, non-existing "
-                "dimension ", i);
+                "dimension ",
+                i);
       }
       shape[i] = size;
     }
     if (size == shape[i]) continue;
     if (!is_one(size)) {
       if (!size.is_concrete() || !shape[i].is_concrete()) in.unsupported("symbolic sizes");
-      in.fail(ErrorKind::kRuntime, "expand", "the expanded size of the tensor (",
-              shape[i].value(), ") must match the existing size (", size.value(),
-              ") at non-singleton dimension ", i, "; target sizes: ", shape_text(shape),
-              ", tensor sizes: ", shape_text(t.shape));
+      in.fail(ErrorKind::kRuntime, "expand", "the expanded size of the tensor (", shape[i].value(),
+              ") must match the existing size (", size.value(), ") at non-singleton dimension ", i,
+              "; target sizes: ", shape_text(shape), ", tensor sizes: ", shape_text(t.shape));
     }
     if (shape[i].value_or(0) < 0) {
       in.fail(ErrorKind::kRuntime, "expand", "negative size ", shape[i].value());
@@ -131,8 +131,8 @@ TensorType diagonal_type(const Call& in, const TensorType& t, int64_t offset, in
             ", ", dim2);
   }
   const int64_t rows = t.shape[a].value(), columns = t.shape[b].value();
-  const int64_t size = offset >= 0 ? std::min(rows, columns - offset)
-                                   : std::min(rows + offset, columns);
+  const int64_t size =
+      offset >= 0 ? std::min(rows, columns - offset) : std::min(rows + offset, columns);
   TensorType out = t;
   for (const size_t d : {std::max(a, b), std::min(a, b)}) {
     out.shape.erase(d);

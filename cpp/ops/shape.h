@@ -34,24 +34,27 @@ Dims clone_strides(const TensorType& t);
 namespace fulmen::ops {
 
 // One name per row, in the order in which the overloads of one callable are tried.
-#define FULMEN_VIEW_OPS(X)                                                                \
-  X(view) X(view_dtype) X(view_as) X(reshape) X(reshape_as) X(flatten) X(unflatten)       \
-  X(ravel) X(expand) X(expand_as) X(broadcast_to) X(broadcast_tensors) X(meshgrid)        \
-  X(atleast_1d) X(atleast_2d) X(atleast_3d) X(as_strided) X(view_as_real)                 \
-  X(view_as_complex) X(real) X(imag) X(detach) X(alias)
-#define FULMEN_PERMUTE_OPS(X)                                                             \
-  X(permute) X(transpose) X(t) X(numpy_T) X(matrix_H) X(mT) X(mH) X(adjoint) X(movedim)   \
-  X(squeeze) X(squeeze_dim) X(squeeze_dims) X(unsqueeze)
-#define FULMEN_SLICE_OPS(X)                                                               \
-  X(select) X(narrow) X(slice) X(split) X(split_sizes) X(split_with_sizes) X(chunk)       \
-  X(tensor_split) X(tensor_split_indices) X(hsplit) X(hsplit_indices) X(vsplit)           \
-  X(vsplit_indices) X(dsplit) X(dsplit_indices) X(unbind) X(unfold) X(diagonal)
-#define FULMEN_JOIN_OPS(X)                                                                \
-  X(cat) X(stack) X(hstack) X(vstack) X(dstack) X(column_stack)
-#define FULMEN_REARRANGE_OPS(X)                                                           \
-  X(clone) X(contiguous) X(repeat) X(tile) X(repeat_interleave) X(roll) X(flip) X(fliplr) \
-  X(flipud) X(rot90) X(tril) X(triu) X(diag) X(diag_embed) X(pad) X(constant_pad_nd)      \
-  X(pixel_shuffle) X(pixel_unshuffle)
+#define FULMEN_VIEW_OPS(X)                                                                         \
+  X(view)                                                                                          \
+  X(view_dtype) X(view_as) X(reshape) X(reshape_as) X(flatten) X(unflatten) X(ravel) X(expand)     \
+      X(expand_as) X(broadcast_to) X(broadcast_tensors) X(meshgrid) X(atleast_1d) X(atleast_2d)    \
+          X(atleast_3d) X(as_strided) X(view_as_real) X(view_as_complex) X(real) X(imag) X(detach) \
+              X(alias)
+#define FULMEN_PERMUTE_OPS(X)                                                           \
+  X(permute)                                                                            \
+  X(transpose) X(t) X(numpy_T) X(matrix_H) X(mT) X(mH) X(adjoint) X(movedim) X(squeeze) \
+      X(squeeze_dim) X(squeeze_dims) X(unsqueeze)
+#define FULMEN_SLICE_OPS(X)                                                                     \
+  X(select)                                                                                     \
+  X(narrow) X(slice) X(split) X(split_sizes) X(split_with_sizes) X(chunk) X(tensor_split)       \
+      X(tensor_split_indices) X(hsplit) X(hsplit_indices) X(vsplit) X(vsplit_indices) X(dsplit) \
+          X(dsplit_indices) X(unbind) X(unfold) X(diagonal)
+#define FULMEN_JOIN_OPS(X) X(cat) X(stack) X(hstack) X(vstack) X(dstack) X(column_stack)
+#define FULMEN_REARRANGE_OPS(X)                                                                 \
+  X(clone)                                                                                      \
+  X(contiguous) X(repeat) X(tile) X(repeat_interleave) X(roll) X(flip) X(fliplr) X(flipud)      \
+      X(rot90) X(tril) X(triu) X(diag) X(diag_embed) X(pad) X(constant_pad_nd) X(pixel_shuffle) \
+          X(pixel_unshuffle)
 #define FULMEN_SHAPE_OPS(X) \
   FULMEN_VIEW_OPS(X)        \
   FULMEN_PERMUTE_OPS(X)     \

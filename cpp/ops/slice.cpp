@@ -78,8 +78,7 @@ Arg equal_pieces(Call& in, size_t dim, int64_t split_size) {
     in.fail(ErrorKind::kRuntime, "split",
             "split_size can only be 0 if dimension size is 0, but got dimension size of ", size);
   }
-  const int64_t count =
-      split_size ? std::max<int64_t>((size + split_size - 1) / split_size, 1) : 1;
+  const int64_t count = split_size ? std::max<int64_t>((size + split_size - 1) / split_size, 1) : 1;
   Args out;
   for (int64_t i = 0; i < count; ++i) {
     out.push_back(piece(in, dim, i * split_size, std::min((i + 1) * split_size, size)));
@@ -118,9 +117,8 @@ Arg split_sizes_meta(Call& in) {
     sum += s;
   }
   if (sum != size) {
-    in.fail(ErrorKind::kRuntime, "split",
-            "split_with_sizes expects split_sizes to sum exactly to ", size,
-            " (input tensor's size at dimension ", d, "), but got a sum of ", sum);
+    in.fail(ErrorKind::kRuntime, "split", "split_with_sizes expects split_sizes to sum exactly to ",
+            size, " (input tensor's size at dimension ", d, "), but got a sum of ", sum);
   }
   return pieces_of_sizes(in, d, sizes);
 }
@@ -190,8 +188,8 @@ Arg named_split(Call& in, size_t least, size_t dim) {
   const int64_t size = in.type("input").shape[d].value();
   if (count == 0 || size % count != 0) {
     in.fail(ErrorKind::kRuntime, "split", "attempted to split along dimension ", d,
-            ", but the size of the dimension ", size,
-            " is not divisible by the split_size ", count, "!");
+            ", but the size of the dimension ", size, " is not divisible by the split_size ", count,
+            "!");
   }
   return sections(in, d, count);
 }
@@ -250,8 +248,9 @@ constinit const Symbol narrow{
     .meta = narrow_meta,
 };
 constinit const Symbol slice{
-    .schema = "slice(Tensor input, int dim=0, int? start=None, int? end=None, int step=1) -> "
-              "Tensor",
+    .schema =
+        "slice(Tensor input, int dim=0, int? start=None, int? end=None, int step=1) -> "
+        "Tensor",
     .torch = "torch.ops.aten.slice",
     .tags = kPureView,
     .meta = slice_meta,
@@ -287,8 +286,9 @@ constinit const Symbol tensor_split{
     .meta = tensor_split_meta,
 };
 constinit const Symbol tensor_split_indices{
-    .schema = "tensor_split.indices(Tensor input, int[] indices_or_sections, int dim=0) -> "
-              "Tensor[]",
+    .schema =
+        "tensor_split.indices(Tensor input, int[] indices_or_sections, int dim=0) -> "
+        "Tensor[]",
     .torch = "torch.tensor_split torch.Tensor.tensor_split",
     .tags = kPureView,
     .meta = tensor_split_indices_meta,

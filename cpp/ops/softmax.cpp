@@ -29,8 +29,9 @@ Arg input_grad(Call& in, const Arg& grad) { return converted(grad, in.type("inpu
 }  // namespace
 
 constinit const Symbol softmax{
-    .schema = "softmax(Tensor input, int? dim=None, int _stacklevel=3, dtype? dtype=None) -> "
-              "Tensor",
+    .schema =
+        "softmax(Tensor input, int? dim=None, int _stacklevel=3, dtype? dtype=None) -> "
+        "Tensor",
     .torch = "torch.nn.functional.softmax torch.softmax torch.Tensor.softmax torch.special.softmax",
     .tags = kPure | kReduction,
     .meta = softmax_meta,
@@ -50,10 +51,12 @@ constinit const Symbol softmax{
     .aten = "softmax(input, dim, dtype)",
 };
 constinit const Symbol log_softmax{
-    .schema = "log_softmax(Tensor input, int? dim=None, int _stacklevel=3, dtype? dtype=None) -> "
-              "Tensor",
-    .torch = "torch.nn.functional.log_softmax torch.log_softmax torch.Tensor.log_softmax "
-             "torch.special.log_softmax",
+    .schema =
+        "log_softmax(Tensor input, int? dim=None, int _stacklevel=3, dtype? dtype=None) -> "
+        "Tensor",
+    .torch =
+        "torch.nn.functional.log_softmax torch.log_softmax torch.Tensor.log_softmax "
+        "torch.special.log_softmax",
     .tags = kPure | kReduction,
     .meta = softmax_meta,
     .decompose = [](Call& in) -> Arg {
@@ -71,8 +74,9 @@ constinit const Symbol log_softmax{
     .aten = "log_softmax(input, dim, dtype)",
 };
 constinit const Symbol softmin{
-    .schema = "softmin(Tensor input, int? dim=None, int _stacklevel=3, dtype? dtype=None) -> "
-              "Tensor",
+    .schema =
+        "softmin(Tensor input, int? dim=None, int _stacklevel=3, dtype? dtype=None) -> "
+        "Tensor",
     .torch = "torch.nn.functional.softmin",
     .tags = kPure | kReduction,
     .decompose = [](Call& in) -> Arg {

@@ -57,8 +57,9 @@ constinit const Symbol lgamma{
 };
 constinit const Symbol digamma{
     .schema = "digamma(Tensor input) -> Tensor",
-    .torch = "torch.digamma torch.Tensor.digamma torch.special.digamma torch.special.psi "
-             "torch.Tensor.digamma_",
+    .torch =
+        "torch.digamma torch.Tensor.digamma torch.special.digamma torch.special.psi "
+        "torch.Tensor.digamma_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
     .lane = Lane::kDigamma,
@@ -277,29 +278,33 @@ constinit const Symbol special_legendre_polynomial_p{
     .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_shifted_chebyshev_polynomial_t{
-    .schema = "special_shifted_chebyshev_polynomial_t(Tensor|Scalar input, Tensor|Scalar n) -> "
-              "Tensor",
+    .schema =
+        "special_shifted_chebyshev_polynomial_t(Tensor|Scalar input, Tensor|Scalar n) -> "
+        "Tensor",
     .torch = "torch.special.shifted_chebyshev_polynomial_t",
     .tags = kElementwise | kFloatResult | kNonDifferentiable,
     .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_shifted_chebyshev_polynomial_u{
-    .schema = "special_shifted_chebyshev_polynomial_u(Tensor|Scalar input, Tensor|Scalar n) -> "
-              "Tensor",
+    .schema =
+        "special_shifted_chebyshev_polynomial_u(Tensor|Scalar input, Tensor|Scalar n) -> "
+        "Tensor",
     .torch = "torch.special.shifted_chebyshev_polynomial_u",
     .tags = kElementwise | kFloatResult | kNonDifferentiable,
     .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_shifted_chebyshev_polynomial_v{
-    .schema = "special_shifted_chebyshev_polynomial_v(Tensor|Scalar input, Tensor|Scalar n) -> "
-              "Tensor",
+    .schema =
+        "special_shifted_chebyshev_polynomial_v(Tensor|Scalar input, Tensor|Scalar n) -> "
+        "Tensor",
     .torch = "torch.special.shifted_chebyshev_polynomial_v",
     .tags = kElementwise | kFloatResult | kNonDifferentiable,
     .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
 };
 constinit const Symbol special_shifted_chebyshev_polynomial_w{
-    .schema = "special_shifted_chebyshev_polynomial_w(Tensor|Scalar input, Tensor|Scalar n) -> "
-              "Tensor",
+    .schema =
+        "special_shifted_chebyshev_polynomial_w(Tensor|Scalar input, Tensor|Scalar n) -> "
+        "Tensor",
     .torch = "torch.special.shifted_chebyshev_polynomial_w",
     .tags = kElementwise | kFloatResult | kNonDifferentiable,
     .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,

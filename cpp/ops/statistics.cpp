@@ -80,8 +80,9 @@ constinit const Symbol var{
     },
 };
 constinit const Symbol var_dim{
-    .schema = "var.dim(Tensor input, int[1]? dim, bool unbiased=True, bool keepdim=False) -> "
-              "Tensor",
+    .schema =
+        "var.dim(Tensor input, int[1]? dim, bool unbiased=True, bool keepdim=False) -> "
+        "Tensor",
     .torch = "torch.var torch.Tensor.var",
     .tags = kPure | kReduction,
     .meta = moment_meta,
@@ -91,8 +92,9 @@ constinit const Symbol var_dim{
     },
 };
 constinit const Symbol var_correction{
-    .schema = "var.correction(Tensor input, int[1]? dim=None, *, Scalar? correction=None, bool "
-              "keepdim=False) -> Tensor",
+    .schema =
+        "var.correction(Tensor input, int[1]? dim=None, *, Scalar? correction=None, bool "
+        "keepdim=False) -> Tensor",
     .torch = "torch.var torch.Tensor.var",
     .tags = kPure | kReduction,
     .meta = moment_meta,
@@ -116,8 +118,9 @@ constinit const Symbol standard_deviation{
     },
 };
 constinit const Symbol standard_deviation_dim{
-    .schema = "std.dim(Tensor input, int[1]? dim, bool unbiased=True, bool keepdim=False) -> "
-              "Tensor",
+    .schema =
+        "std.dim(Tensor input, int[1]? dim, bool unbiased=True, bool keepdim=False) -> "
+        "Tensor",
     .torch = "torch.std torch.Tensor.std",
     .tags = kPure | kReduction,
     .meta = moment_meta,
@@ -131,8 +134,9 @@ constinit const Symbol standard_deviation_dim{
     },
 };
 constinit const Symbol standard_deviation_correction{
-    .schema = "std.correction(Tensor input, int[1]? dim=None, *, Scalar? correction=None, bool "
-              "keepdim=False) -> Tensor",
+    .schema =
+        "std.correction(Tensor input, int[1]? dim=None, *, Scalar? correction=None, bool "
+        "keepdim=False) -> Tensor",
     .torch = "torch.std torch.Tensor.std",
     .tags = kPure | kReduction,
     .meta = moment_meta,
@@ -153,16 +157,18 @@ constinit const Symbol var_mean{
     .decompose = [](Call& in) -> Arg { return in.tuple({variance(in), average(in)}); },
 };
 constinit const Symbol var_mean_dim{
-    .schema = "var_mean.dim(Tensor input, int[1]? dim, bool unbiased=True, bool keepdim=False) "
-              "-> (Tensor, Tensor)",
+    .schema =
+        "var_mean.dim(Tensor input, int[1]? dim, bool unbiased=True, bool keepdim=False) "
+        "-> (Tensor, Tensor)",
     .torch = "torch.var_mean",
     .tags = kPure | kReduction,
     .meta = moments_meta,
     .decompose = [](Call& in) -> Arg { return in.tuple({variance(in), average(in)}); },
 };
 constinit const Symbol var_mean_correction{
-    .schema = "var_mean.correction(Tensor input, int[1]? dim=None, *, Scalar? correction=None, "
-              "bool keepdim=False) -> (Tensor, Tensor)",
+    .schema =
+        "var_mean.correction(Tensor input, int[1]? dim=None, *, Scalar? correction=None, "
+        "bool keepdim=False) -> (Tensor, Tensor)",
     .torch = "torch.var_mean",
     .tags = kPure | kReduction,
     .meta = moments_meta,
@@ -179,8 +185,9 @@ constinit const Symbol std_mean{
     },
 };
 constinit const Symbol std_mean_dim{
-    .schema = "std_mean.dim(Tensor input, int[1]? dim, bool unbiased=True, bool keepdim=False) "
-              "-> (Tensor, Tensor)",
+    .schema =
+        "std_mean.dim(Tensor input, int[1]? dim, bool unbiased=True, bool keepdim=False) "
+        "-> (Tensor, Tensor)",
     .torch = "torch.std_mean",
     .tags = kPure | kReduction,
     .meta = moments_meta,
@@ -190,8 +197,9 @@ constinit const Symbol std_mean_dim{
     },
 };
 constinit const Symbol std_mean_correction{
-    .schema = "std_mean.correction(Tensor input, int[1]? dim=None, *, Scalar? correction=None, "
-              "bool keepdim=False) -> (Tensor, Tensor)",
+    .schema =
+        "std_mean.correction(Tensor input, int[1]? dim=None, *, Scalar? correction=None, "
+        "bool keepdim=False) -> (Tensor, Tensor)",
     .torch = "torch.std_mean",
     .tags = kPure | kReduction,
     .meta = moments_meta,

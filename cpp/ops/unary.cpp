@@ -57,8 +57,9 @@ Arg scale_meta(Call& in) {
 
 constinit const Symbol abs{
     .schema = "abs(Tensor input) -> Tensor",
-    .torch = "torch.abs torch.Tensor.abs torch.absolute torch.Tensor.absolute "
-             "torch.Tensor.__abs__ torch.abs_ torch.Tensor.abs_ torch.Tensor.absolute_",
+    .torch =
+        "torch.abs torch.Tensor.abs torch.absolute torch.Tensor.absolute "
+        "torch.Tensor.__abs__ torch.abs_ torch.Tensor.abs_ torch.Tensor.absolute_",
     .tags = kElementwise,
     .meta = abs_meta,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -68,9 +69,10 @@ constinit const Symbol abs{
 };
 constinit const Symbol neg{
     .schema = "neg(Tensor input) -> Tensor",
-    .torch = "torch.neg torch.Tensor.neg torch.negative torch.Tensor.negative "
-             "torch.Tensor.__neg__ operator.neg torch.neg_ torch.Tensor.neg_ torch.negative_ "
-             "torch.Tensor.negative_",
+    .torch =
+        "torch.neg torch.Tensor.neg torch.negative torch.Tensor.negative "
+        "torch.Tensor.__neg__ operator.neg torch.neg_ torch.Tensor.neg_ torch.negative_ "
+        "torch.Tensor.negative_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNoBool, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return first_grad(in, -grad); },
@@ -228,8 +230,9 @@ constinit const Symbol tan{
 };
 constinit const Symbol asin{
     .schema = "asin(Tensor input) -> Tensor",
-    .torch = "torch.asin torch.Tensor.asin torch.arcsin torch.Tensor.arcsin torch.asin_ "
-             "torch.Tensor.asin_ torch.arcsin_ torch.Tensor.arcsin_",
+    .torch =
+        "torch.asin torch.Tensor.asin torch.arcsin torch.Tensor.arcsin torch.asin_ "
+        "torch.Tensor.asin_ torch.arcsin_ torch.Tensor.arcsin_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -239,8 +242,9 @@ constinit const Symbol asin{
 };
 constinit const Symbol acos{
     .schema = "acos(Tensor input) -> Tensor",
-    .torch = "torch.acos torch.Tensor.acos torch.arccos torch.Tensor.arccos torch.acos_ "
-             "torch.Tensor.acos_ torch.arccos_ torch.Tensor.arccos_",
+    .torch =
+        "torch.acos torch.Tensor.acos torch.arccos torch.Tensor.arccos torch.acos_ "
+        "torch.Tensor.acos_ torch.arccos_ torch.Tensor.arccos_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -250,8 +254,9 @@ constinit const Symbol acos{
 };
 constinit const Symbol atan{
     .schema = "atan(Tensor input) -> Tensor",
-    .torch = "torch.atan torch.Tensor.atan torch.arctan torch.Tensor.arctan torch.atan_ "
-             "torch.Tensor.atan_ torch.arctan_ torch.Tensor.arctan_",
+    .torch =
+        "torch.atan torch.Tensor.atan torch.arctan torch.Tensor.arctan torch.atan_ "
+        "torch.Tensor.atan_ torch.arctan_ torch.Tensor.arctan_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -291,8 +296,9 @@ constinit const Symbol tanh{
 };
 constinit const Symbol asinh{
     .schema = "asinh(Tensor input) -> Tensor",
-    .torch = "torch.asinh torch.Tensor.asinh torch.arcsinh torch.Tensor.arcsinh torch.asinh_ "
-             "torch.Tensor.asinh_ torch.arcsinh_ torch.Tensor.arcsinh_",
+    .torch =
+        "torch.asinh torch.Tensor.asinh torch.arcsinh torch.Tensor.arcsinh torch.asinh_ "
+        "torch.Tensor.asinh_ torch.arcsinh_ torch.Tensor.arcsinh_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -302,8 +308,9 @@ constinit const Symbol asinh{
 };
 constinit const Symbol acosh{
     .schema = "acosh(Tensor input) -> Tensor",
-    .torch = "torch.acosh torch.Tensor.acosh torch.arccosh torch.Tensor.arccosh torch.acosh_ "
-             "torch.Tensor.acosh_ torch.arccosh_ torch.Tensor.arccosh_",
+    .torch =
+        "torch.acosh torch.Tensor.acosh torch.arccosh torch.Tensor.arccosh torch.acosh_ "
+        "torch.Tensor.acosh_ torch.arccosh_ torch.Tensor.arccosh_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -313,8 +320,9 @@ constinit const Symbol acosh{
 };
 constinit const Symbol atanh{
     .schema = "atanh(Tensor input) -> Tensor",
-    .torch = "torch.atanh torch.Tensor.atanh torch.arctanh torch.Tensor.arctanh torch.atanh_ "
-             "torch.Tensor.atanh_ torch.arctanh_ torch.Tensor.arctanh_",
+    .torch =
+        "torch.atanh torch.Tensor.atanh torch.arctanh torch.Tensor.arctanh torch.atanh_ "
+        "torch.Tensor.atanh_ torch.arctanh_ torch.Tensor.arctanh_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -330,8 +338,9 @@ constinit const Symbol sinc{
 };
 constinit const Symbol sigmoid{
     .schema = "sigmoid(Tensor input) -> Tensor",
-    .torch = "torch.sigmoid torch.Tensor.sigmoid torch.nn.functional.sigmoid torch.special.expit "
-             "torch.sigmoid_ torch.Tensor.sigmoid_",
+    .torch =
+        "torch.sigmoid torch.Tensor.sigmoid torch.nn.functional.sigmoid torch.special.expit "
+        "torch.sigmoid_ torch.Tensor.sigmoid_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
@@ -390,8 +399,9 @@ constinit const Symbol round_decimals{
 };
 constinit const Symbol trunc{
     .schema = "trunc(Tensor input) -> Tensor",
-    .torch = "torch.trunc torch.Tensor.trunc torch.fix torch.Tensor.fix torch.trunc_ "
-             "torch.Tensor.trunc_ torch.fix_ torch.Tensor.fix_",
+    .torch =
+        "torch.trunc torch.Tensor.trunc torch.fix torch.Tensor.fix torch.trunc_ "
+        "torch.Tensor.trunc_ torch.fix_ torch.Tensor.fix_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg&) -> Args { return first_grad(in, Arg()); },
@@ -468,8 +478,9 @@ constinit const Symbol isreal{
     .meta = [](Call& in) -> Arg { return preserved<meta::kReals>(in, DType::kBool); },
 };
 constinit const Symbol nan_to_num{
-    .schema = "nan_to_num(Tensor input, float? nan=None, float? posinf=None, float? neginf=None) "
-              "-> Tensor",
+    .schema =
+        "nan_to_num(Tensor input, float? nan=None, float? posinf=None, float? neginf=None) "
+        "-> Tensor",
     .torch = "torch.nan_to_num torch.Tensor.nan_to_num torch.nan_to_num_ torch.Tensor.nan_to_num_",
     .tags = kElementwise,
     .meta = [](Call& in) -> Arg { return preserved<meta::kAnyDType>(in); },
@@ -505,8 +516,9 @@ constinit const Symbol angle{
 };
 constinit const Symbol conj_physical{
     .schema = "conj_physical(Tensor input) -> Tensor",
-    .torch = "torch.conj_physical torch.Tensor.conj_physical torch.conj_physical_ "
-             "torch.Tensor.conj_physical_",
+    .torch =
+        "torch.conj_physical torch.Tensor.conj_physical torch.conj_physical_ "
+        "torch.Tensor.conj_physical_",
     .tags = kElementwise,
     .meta = conj_meta,
 };
@@ -538,8 +550,9 @@ constinit const Symbol logical_not{
 };
 constinit const Symbol bitwise_not{
     .schema = "bitwise_not(Tensor input) -> Tensor",
-    .torch = "torch.bitwise_not torch.Tensor.bitwise_not torch.Tensor.__invert__ operator.invert "
-             "torch.Tensor.bitwise_not_",
+    .torch =
+        "torch.bitwise_not torch.Tensor.bitwise_not torch.Tensor.__invert__ operator.invert "
+        "torch.Tensor.bitwise_not_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kIntegers, meta::Result::kCommon>,
     .lane = Lane::kBitNot,

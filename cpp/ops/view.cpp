@@ -269,16 +269,14 @@ constinit const Symbol flatten{
     .schema = "flatten(Tensor input, int start_dim=0, int end_dim=-1) -> Tensor",
     .torch = "torch.flatten torch.Tensor.flatten",
     .tags = kPureView,
-    .meta =
-        [](Call& in) -> Arg {
-          const auto shape = flattened_shape(in);
-          return shape ? reshape_to(in, *shape) : in["input"];
-        },
-    .decompose =
-        [](Call& in) -> Arg {
-          const auto shape = flattened_shape(in);
-          return shape ? reshape(in["input"], in.dims_arg(*shape)) : in["input"];
-        },
+    .meta = [](Call& in) -> Arg {
+      const auto shape = flattened_shape(in);
+      return shape ? reshape_to(in, *shape) : in["input"];
+    },
+    .decompose = [](Call& in) -> Arg {
+      const auto shape = flattened_shape(in);
+      return shape ? reshape(in["input"], in.dims_arg(*shape)) : in["input"];
+    },
 };
 constinit const Symbol unflatten{
     .schema = "unflatten(Tensor input, int dim, int[] sizes) -> Tensor",
@@ -356,8 +354,9 @@ constinit const Symbol atleast_3d{
     .meta = [](Call& in) { return atleast_meta(in, 3); },
 };
 constinit const Symbol as_strided{
-    .schema = "as_strided(Tensor input, int[] size, int[] stride, int? storage_offset=None) -> "
-              "Tensor",
+    .schema =
+        "as_strided(Tensor input, int[] size, int[] stride, int? storage_offset=None) -> "
+        "Tensor",
     .torch = "torch.as_strided torch.Tensor.as_strided",
     .tags = kPureView,
     .meta = as_strided_meta,
@@ -418,10 +417,9 @@ constinit const Symbol real{
     .schema = "real(Tensor input) -> Tensor",
     .torch = "torch.real torch.Tensor.real",
     .tags = kPureView,
-    .meta =
-        [](Call& in) -> Arg {
-          return is_complex(in.type("input").dtype) ? complex_part(in) : in["input"];
-        },
+    .meta = [](Call& in) -> Arg {
+      return is_complex(in.type("input").dtype) ? complex_part(in) : in["input"];
+    },
 };
 constinit const Symbol imag{
     .schema = "imag(Tensor input) -> Tensor",

@@ -11,8 +11,8 @@ inline const TensorProxy* storage_of(const TensorProxy* t) {
   return t;
 }
 
-// Which tensors the caller sees after the program has run. A pass that makes two tensors share storage
-// or identity must ask here first.
+// Which tensors the caller sees after the program has run. A pass that makes two tensors share
+// storage or identity must ask here first.
 class Escapes {
  public:
   explicit Escapes(const Trace& trace);

@@ -31,7 +31,8 @@ class Definitions {
 bool is_number(const Arg& a, double value) {
   switch (a.kind()) {
     case Arg::Kind::kInt: return static_cast<double>(a.integer()) == value && !std::signbit(value);
-    case Arg::Kind::kFloat: return a.real() == value && std::signbit(a.real()) == std::signbit(value);
+    case Arg::Kind::kFloat:
+      return a.real() == value && std::signbit(a.real()) == std::signbit(value);
     default: return false;
   }
 }
@@ -61,7 +62,8 @@ Arg add_zero(const BoundSymbol& b, const Definitions&) {
   const TensorProxy* x = b.args[0].tensor();
   if (!x || is_complex(x->type.dtype)) return {};
   // 0.0 + -0.0 is 0.0, -0.0 + -0.0 is -0.0: the only neutral number of a float.
-  const bool neutral = is_integral(x->type.dtype) ? b.args[1] == Arg(0) : is_number(b.args[1], -0.0);
+  const bool neutral =
+      is_integral(x->type.dtype) ? b.args[1] == Arg(0) : is_number(b.args[1], -0.0);
   return neutral ? b.args[0] : Arg();
 }
 
@@ -106,8 +108,8 @@ Arg permute_of_permute(const BoundSymbol& b, const Definitions& made) {
     dims.push_back(Arg(d));
   }
   if (identity) return inner->args[0];
-  return emit("permute", {inner->args[0],
-                          Builder::current().ctx().make_collection(Arg::Kind::kList, dims)});
+  return emit("permute",
+              {inner->args[0], Builder::current().ctx().make_collection(Arg::Kind::kList, dims)});
 }
 
 // Only where both are views: a reshape that copies decides the strides of what follows.
@@ -122,8 +124,7 @@ Arg view_of_view(const BoundSymbol& b, const Definitions& made) {
     Args size;
     for (const Dim d : out->type.shape) size.push_back(Arg(d));
     try {
-      return emit("view",
-                  {base, Builder::current().ctx().make_collection(Arg::Kind::kList, size)});
+      return emit("view", {base, Builder::current().ctx().make_collection(Arg::Kind::kList, size)});
     } catch (const UserError&) {
       return {};  // the two steps are possible, the one is not
     }
@@ -152,8 +153,8 @@ constexpr char kT[] = "t", kNumpyT[] = "numpy_T", kMatrixT[] = "mT";
 
 struct FoldRow {
   std::string_view symbol;
-  // The tensor to read instead, which may be recorded in the current builder; None: no change. Metadata
-  // and aliasing are checked after.
+  // The tensor to read instead, which may be recorded in the current builder; None: no change.
+  // Metadata and aliasing are checked after.
   Arg (*replacement)(const BoundSymbol& b, const Definitions& made);
 };
 

@@ -15,8 +15,8 @@
 // In a functional trace every value is written once. The inputs that the program changes get their
 // final values at the end, by one `torch.Tensor.copy_(input, value)` each; after the first of these
 // stand only other write-backs and views of written inputs that are results. So whatever reads an
-// input before reads its old value, and no pass may move a bound symbol across the first write-back.
-// A result that is a written input is the result of its write-back.
+// input before reads its old value, and no pass may move a bound symbol across the first
+// write-back. A result that is a written input is the result of its write-back.
 
 namespace fulmen::passes {
 namespace {
@@ -49,11 +49,11 @@ struct View {
   std::vector<Node*> results;  // one per proxy of the output
 };
 
-// A tensor as the program sees it: a storage, or a view of another node. In-place results are the node
-// of the tensor that was written.
+// A tensor as the program sees it: a storage, or a view of another node. In-place results are the
+// node of the tensor that was written.
 struct Node {
   Root* root;
-  Node* base;      // null for a root's own node
+  Node* base;  // null for a root's own node
   View* view;
   const TensorProxy* declared;  // its metadata, which every value has
   const TensorProxy* value;     // what it held at `version` of the root
@@ -62,8 +62,7 @@ struct Node {
 };
 
 bool same_layout(const TensorType& a, const TensorType& b) {
-  return a.dtype == b.dtype && a.device == b.device && a.shape == b.shape &&
-         a.strides == b.strides;
+  return a.dtype == b.dtype && a.device == b.device && a.shape == b.shape && a.strides == b.strides;
 }
 
 bool has_internal_overlap(const TensorType& t) {
@@ -161,7 +160,8 @@ class Functionalizer {
 
   // --- Reading ---
 
-  // The node's current value; null when a write reached its storage in a way that can't be replayed.
+  // The node's current value; null when a write reached its storage in a way that can't be
+  // replayed.
   const TensorProxy* try_read(Node* n) {
     if (n->version == n->root->version) return n->value;
     if (!n->view || !try_read(n->base)) return nullptr;
@@ -171,7 +171,8 @@ class Functionalizer {
 
   const TensorProxy* read(Node* n) {
     const TensorProxy* value = try_read(n);
-    if (!value) give_up(nullptr, "a write through a view of ", n->declared->name, " has no inverse");
+    if (!value)
+      give_up(nullptr, "a write through a view of ", n->declared->name, " has no inverse");
     return value;
   }
 
@@ -369,7 +370,8 @@ class Functionalizer {
   void check_writable(const BoundSymbol& b, Node* n) {
     const Root& root = *n->root;
     if (root.opaque) give_up(&b, "an opaque symbol may share the storage that is written");
-    if (root.input && shared_.get(root.input)) give_up(&b, "inputs share the storage that is written");
+    if (root.input && shared_.get(root.input))
+      give_up(&b, "inputs share the storage that is written");
     if (mixed_grad_modes_) {
       bool grad = false;
       for (const Arg& a : b.args) {
@@ -386,7 +388,8 @@ class Functionalizer {
       // PyTorch refuses most of these; in order, its own check decides.
       if (has_internal_overlap(at->declared->type)) give_up(&b, "an expanded tensor is written");
       if (!at->view) break;
-      if (at->view->bsym->symbol->name() == "unfold") give_up(&b, "overlapping windows are written");
+      if (at->view->bsym->symbol->name() == "unfold")
+        give_up(&b, "overlapping windows are written");
       // Autograd refuses writes to these, and to views of leaves.
       if (builder_.grad_enabled && at->view->results.size() > 1 && any_requires_grad(b)) {
         give_up(&b, "one of several views that gradients depend on is written");
@@ -410,8 +413,8 @@ class Functionalizer {
     return grad;
   }
 
-  // PyTorch refuses arguments that overlap the written tensor in part, or gives a result that depends
-  // on the order of the loop. The tensor itself, and disjoint views, are fine.
+  // PyTorch refuses arguments that overlap the written tensor in part, or gives a result that
+  // depends on the order of the loop. The tensor itself, and disjoint views, are fine.
   void check_overlap(const BoundSymbol& b, std::span<Node* const> written) {
     for (size_t i = 0; i < b.args.size(); ++i) {
       for_each_proxy(b.args[i], [&](const Proxy* p) {
@@ -525,9 +528,7 @@ class Functionalizer {
     return read_arg(trace_.output);
   }
 
-  bool owns(Node* n) {
-    return owner_.get(storage_of(read(n))) == n->root;
-  }
+  bool owns(Node* n) { return owner_.get(storage_of(read(n))) == n->root; }
 
   // A result must not share storage with what was copied into it.
   void own(Node* n) {
@@ -538,7 +539,8 @@ class Functionalizer {
 
   const TensorProxy* clone(Node* n) {
     const TensorProxy* copy = emit("clone", {read(n)}).tensor();
-    if (!same_layout(copy->type, n->declared->type)) give_up(nullptr, "a clone changes the strides");
+    if (!same_layout(copy->type, n->declared->type))
+      give_up(nullptr, "a clone changes the strides");
     owner_.set(copy, n->root);
     return copy;
   }

@@ -6,8 +6,8 @@
 namespace fulmen::passes {
 namespace {
 
-// copy_(self, src): src itself, converted and expanded; a result that leaves the program is cloned by
-// the pass. (aten.copy would clone self first, and has no derivative.)
+// copy_(self, src): src itself, converted and expanded; a result that leaves the program is cloned
+// by the pass. (aten.copy would clone self first, and has no derivative.)
 Arg lower_copy(std::span<const Arg> args, Args& values) {
   const TensorProxy* self = args[0].tensor();
   const TensorProxy* src = args[1].tensor();

@@ -31,7 +31,7 @@ struct PassNote {
 // What the passes of one compilation share.
 struct PassContext {
   PassOptions options;
-  int64_t fuel = -1;  // rewrites that may still be made; negative: any number
+  int64_t fuel = -1;                     // rewrites that may still be made; negative: any number
   std::vector<Trace>* stages = nullptr;  // every changed trace is kept here
   std::vector<PassTiming> timings;
   std::vector<PassNote> notes;

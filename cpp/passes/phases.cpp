@@ -68,8 +68,8 @@ Trace join_phases(const Trace& computation, const Trace& epilogue) {
   const auto values = computation.output.items();
   if (epilogue.inputs.size() != own + values.size()) {
     throw UserError(ErrorKind::kValue, "broken-transform",
-                    cat("the computation returns ", uint64_t{values.size()},
-                        " values; expected ", uint64_t{epilogue.inputs.size() - own}));
+                    cat("the computation returns ", uint64_t{values.size()}, " values; expected ",
+                        uint64_t{epilogue.inputs.size() - own}));
   }
   Substitution map;
   for (size_t i = 0; i < values.size(); ++i) map.bind(Arg(epilogue.inputs[own + i]), values[i]);

@@ -9,8 +9,8 @@
 
 namespace fulmen::passes {
 
-// A user's change of the program. The defaults change nothing; what a hook returns is verified, and a
-// broken trace is the user's error, which names the transform.
+// A user's change of the program. The defaults change nothing; what a hook returns is verified, and
+// a broken trace is the user's error, which names the transform.
 struct Transform {
   virtual ~Transform() = default;
   virtual std::string_view name() const = 0;

@@ -17,7 +17,7 @@ enum class Kind : uint8_t {
   kSelect,
   kNarrow,
   kSlice,
-  kSplit,      // consecutive ranges of `dim`
+  kSplit,  // consecutive ranges of `dim`
   kUnbind,
   kDiagonal,
   kDetach,
@@ -32,25 +32,25 @@ struct Row {
 // Views that are missing here can be read and replayed, but a write through them ends the
 // functionalization when the base is read again.
 constexpr Row kRows[] = {
-    {"view", Kind::kReshape},        {"view_as", Kind::kReshape},
-    {"reshape", Kind::kReshape},     {"reshape_as", Kind::kReshape},
-    {"flatten", Kind::kReshape},     {"unflatten", Kind::kReshape},
-    {"ravel", Kind::kReshape},       {"squeeze", Kind::kReshape},
-    {"unsqueeze", Kind::kReshape},   {"atleast_1d", Kind::kReshape},
-    {"atleast_2d", Kind::kReshape},  {"atleast_3d", Kind::kReshape},
-    {"expand", Kind::kReshape},      {"expand_as", Kind::kReshape},
+    {"view", Kind::kReshape},         {"view_as", Kind::kReshape},
+    {"reshape", Kind::kReshape},      {"reshape_as", Kind::kReshape},
+    {"flatten", Kind::kReshape},      {"unflatten", Kind::kReshape},
+    {"ravel", Kind::kReshape},        {"squeeze", Kind::kReshape},
+    {"unsqueeze", Kind::kReshape},    {"atleast_1d", Kind::kReshape},
+    {"atleast_2d", Kind::kReshape},   {"atleast_3d", Kind::kReshape},
+    {"expand", Kind::kReshape},       {"expand_as", Kind::kReshape},
     {"broadcast_to", Kind::kReshape}, {"alias", Kind::kReshape},
-    {"transpose", Kind::kTranspose}, {"t", Kind::kTranspose},
-    {"numpy_T", Kind::kTranspose},   {"matrix_H", Kind::kTranspose},
-    {"mT", Kind::kTranspose},        {"mH", Kind::kTranspose},
-    {"adjoint", Kind::kTranspose},   {"permute", Kind::kPermute},
-    {"movedim", Kind::kMoveDim},     {"select", Kind::kSelect},
-    {"narrow", Kind::kNarrow},       {"slice", Kind::kSlice},
-    {"split", Kind::kSplit},         {"split_with_sizes", Kind::kSplit},
-    {"chunk", Kind::kSplit},         {"tensor_split", Kind::kSplit},
-    {"hsplit", Kind::kSplit, 1},     {"vsplit", Kind::kSplit, 0},
-    {"dsplit", Kind::kSplit, 2},     {"unbind", Kind::kUnbind},
-    {"diagonal", Kind::kDiagonal},   {"detach", Kind::kDetach},
+    {"transpose", Kind::kTranspose},  {"t", Kind::kTranspose},
+    {"numpy_T", Kind::kTranspose},    {"matrix_H", Kind::kTranspose},
+    {"mT", Kind::kTranspose},         {"mH", Kind::kTranspose},
+    {"adjoint", Kind::kTranspose},    {"permute", Kind::kPermute},
+    {"movedim", Kind::kMoveDim},      {"select", Kind::kSelect},
+    {"narrow", Kind::kNarrow},        {"slice", Kind::kSlice},
+    {"split", Kind::kSplit},          {"split_with_sizes", Kind::kSplit},
+    {"chunk", Kind::kSplit},          {"tensor_split", Kind::kSplit},
+    {"hsplit", Kind::kSplit, 1},      {"vsplit", Kind::kSplit, 0},
+    {"dsplit", Kind::kSplit, 2},      {"unbind", Kind::kUnbind},
+    {"diagonal", Kind::kDiagonal},    {"detach", Kind::kDetach},
 };
 
 const Row* find(const BoundSymbol& view) {
@@ -163,8 +163,8 @@ const TensorProxy* write_through(const BoundSymbol& view, const TensorProxy* res
       if (result->type.shape == type.shape) return value;
       return emit("reshape", {value, dims_arg(type.shape)}).tensor();
     case Kind::kTranspose:
-      if (is_complex(type.dtype) && (row->name == "mH" || row->name == "matrix_H" ||
-                                     row->name == "adjoint")) {
+      if (is_complex(type.dtype) &&
+          (row->name == "mH" || row->name == "matrix_H" || row->name == "adjoint")) {
         return nullptr;  // conjugates as well
       }
       return same_call(view, value).tensor();
@@ -174,18 +174,19 @@ const TensorProxy* write_through(const BoundSymbol& view, const TensorProxy* res
       for (size_t i = 0; i < order.size(); ++i) {
         inverse[wrapped_dim(order[i].integer(), type)] = Arg(static_cast<int64_t>(i));
       }
-      return emit("permute", {value, Builder::current().ctx().make_collection(Arg::Kind::kList,
-                                                                             inverse)})
+      return emit("permute",
+                  {value, Builder::current().ctx().make_collection(Arg::Kind::kList, inverse)})
           .tensor();
     }
     case Kind::kMoveDim:
       return emit("movedim", {value, view.arg("destination"), view.arg("source")}).tensor();
     case Kind::kDiagonal:
-      return emit("diagonal_scatter", {base, value, view.arg("offset"), view.arg("dim1"),
-                                       view.arg("dim2")})
+      return emit("diagonal_scatter",
+                  {base, value, view.arg("offset"), view.arg("dim1"), view.arg("dim2")})
           .tensor();
     case Kind::kDetach:
-      // The write changes the base's data behind autograd's back, which no functional operation does.
+      // The write changes the base's data behind autograd's back, which no functional operation
+      // does.
       return base->type.requires_grad || value->type.requires_grad ? nullptr : value;
     case Kind::kSelect:
     case Kind::kNarrow:

@@ -35,7 +35,8 @@ void for_each_word(std::string_view text, char separator, F&& f) {
 void check(const FlagRow& row, std::string_view value) {
   const auto known = [&](std::string_view word) {
     bool found = false;
-    for_each_word(row.known, ' ', [&](std::string_view k) { found = found || k == word || k == "*"; });
+    for_each_word(row.known, ' ',
+                  [&](std::string_view k) { found = found || k == word || k == "*"; });
     if (!found) refuse(cat(row.env, ": unknown value '", word, "'; known: ", row.known));
   };
   switch (row.kind) {

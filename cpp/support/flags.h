@@ -25,8 +25,9 @@ struct FlagRow {
   std::string_view doc;
 };
 
-// One table defines every setting; flags.def. The environment is read once, on first use; an unknown FULMEN_
-// variable or value throws UserError "unknown-flag" that lists the known ones. Safe from several threads.
+// One table defines every setting; flags.def. The environment is read once, on first use; an
+// unknown FULMEN_ variable or value throws UserError "unknown-flag" that lists the known ones. Safe
+// from several threads.
 std::span<const FlagRow> flags();
 bool flag_bool(Flag flag);
 int64_t flag_int(Flag flag);

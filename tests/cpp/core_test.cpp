@@ -17,7 +17,9 @@ std::string text(const T& v) {
 TEST_CASE("schemas parse with their marks and defaults") {
   Arena arena;
   const Schema s = parse_schema(
-      "f.x(Tensor! a, int[1]? dim, Tensor|Scalar b=1.5, int[]* rest=(), *, str? mode=None) -> Tensor", arena);
+      "f.x(Tensor! a, int[1]? dim, Tensor|Scalar b=1.5, int[]* rest=(), *, str? mode=None) -> "
+      "Tensor",
+      arena);
   CHECK(s.name == "f.x");
   REQUIRE(s.params.size() == 5);
   CHECK(s.params[0].mutated);
@@ -81,9 +83,9 @@ TEST_CASE("dtypes promote as torch.promote_types does") {
 
 TEST_CASE("numbers are weak and 0-d tensors weaker than dimensioned ones in promotion") {
   const auto result_of = [](std::string_view x, std::string_view y) {
-    const Trace t = parse_trace(cat("def f(x, y):\n  # x: ", x, "\n  # y: ", y,
-                                    "\n  t = torch.add(x, y)\n  return t\n"),
-                                registry_resolver());
+    const Trace t = parse_trace(
+        cat("def f(x, y):\n  # x: ", x, "\n  # y: ", y, "\n  t = torch.add(x, y)\n  return t\n"),
+        registry_resolver());
     return text(t.output.tensor()->type);
   };
   CHECK(result_of("f16[2]", "f64[]") == "f16[2]");

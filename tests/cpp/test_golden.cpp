@@ -1,6 +1,6 @@
-// Runs tests/golden/*.case: `title:`, `passes:`, the input trace, `expected:`, and the trace that the
-// passes make of it (with the notes of what they left), cases separated by `====`. FULMEN_BLESS=1
-// writes what came out into the files.
+// Runs tests/golden/*.case: `title:`, `passes:`, the input trace, `expected:`, and the trace that
+// the passes make of it (with the notes of what they left), cases separated by `====`.
+// FULMEN_BLESS=1 writes what came out into the files.
 #include <doctest/doctest.h>
 
 #include <algorithm>

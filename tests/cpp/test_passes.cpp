@@ -46,7 +46,8 @@ TEST_CASE("passes keep their input and stop when the fuel is gone") {
   CHECK(out.functional);
   passes::run_pass(passes::last_pass(), out, ctx);
   CHECK(stages.size() >= 2);
-  CHECK(stages[0].provenance.starts_with("Constructed by Functionalize in-place operations (took "));
+  CHECK(
+      stages[0].provenance.starts_with("Constructed by Functionalize in-place operations (took "));
 
   passes::PassContext dry;
   dry.fuel = 0;

@@ -97,8 +97,9 @@ TEST_CASE_FIXTURE(Fixture, "some results have a dtype of their own") {
   check("all", {tensor(DType::kFloat32, {2})}, "b8[]");
   check("argmax", {tensor(DType::kFloat32, {2})}, "i64[]");
   check("var", {tensor(DType::kComplex64, {2})}, "f32[]");
-  check("where", {tensor(DType::kBool, {2}), tensor(DType::kInt64, {2}),
-        tensor(DType::kFloat16, {2})}, "f16[2]");
+  check("where",
+        {tensor(DType::kBool, {2}), tensor(DType::kInt64, {2}), tensor(DType::kFloat16, {2})},
+        "f16[2]");
   check("float_power", {tensor(DType::kFloat16, {2}), Arg(2)}, "f64[2]");
 }
 
@@ -116,14 +117,15 @@ TEST_CASE_FIXTURE(Fixture, "strides follow the order of the operands") {
   check("exp", {tensor(DType::kFloat32, {2, 3, 4}, {24, 8, 1})}, "f32[2, 3, 4]");
   check("exp", {tensor(DType::kFloat32, {2, 3, 4}, {4, 0, 1})}, "f32[2, 3, 4]");
   check("exp", {tensor(DType::kFloat32, {2, 4, 3}, {1, 12, 4})}, "f32[2, 4, 3]{1, 6, 2}");
-  check("add", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}),
-        tensor(DType::kFloat32, {2, 3, 4})}, "f32[2, 3, 4]{3, 1, 6}");
-  check("add", {tensor(DType::kFloat32, {2, 3, 4}),
-        tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6})}, "f32[2, 3, 4]");
+  check("add", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}), tensor(DType::kFloat32, {2, 3, 4})},
+        "f32[2, 3, 4]{3, 1, 6}");
+  check("add", {tensor(DType::kFloat32, {2, 3, 4}), tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6})},
+        "f32[2, 3, 4]");
   check("add", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}), tensor(DType::kFloat32, {4})},
         "f32[2, 3, 4]{3, 1, 6}");
-  check("add", {tensor(DType::kFloat32, {3, 1, 1}),
-        tensor(DType::kFloat32, {2, 3, 4, 5}, {60, 1, 15, 3})}, "f32[2, 3, 4, 5]{60, 1, 15, 3}");
+  check("add",
+        {tensor(DType::kFloat32, {3, 1, 1}), tensor(DType::kFloat32, {2, 3, 4, 5}, {60, 1, 15, 3})},
+        "f32[2, 3, 4, 5]{60, 1, 15, 3}");
   check("add", {tensor(DType::kFloat32, {2, 3, 4, 5}, {60, 1, 15, 3}), Arg(1)},
         "f32[2, 3, 4, 5]{60, 1, 15, 3}");
   check("relu", {tensor(DType::kFloat32, {2, 3, 4, 5}, {60, 1, 15, 3})},
@@ -131,10 +133,12 @@ TEST_CASE_FIXTURE(Fixture, "strides follow the order of the operands") {
   check("exp", {tensor(DType::kFloat32, {1, 3, 1}, {1, 1, 3})}, "f32[1, 3, 1]");
   check("exp", {tensor(DType::kFloat32, {2, 0, 3}, {1, 2, 2})}, "f32[2, 0, 3]");
   check("add", {tensor(DType::kFloat32, {1, 3, 1}, {1, 1, 3}), Arg(1)}, "f32[1, 3, 1]{1, 1, 3}");
-  check("rsub", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}),
-        tensor(DType::kFloat32, {2, 3, 4})}, "f32[2, 3, 4]");
-  check("add", {tensor(DType::kInt64, {2, 3, 4}, {4, 0, 1}),
-        tensor(DType::kFloat32, {2, 3, 4}, {1, 2, 6})}, "f32[2, 3, 4]");
+  check("rsub", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6}), tensor(DType::kFloat32, {2, 3, 4})},
+        "f32[2, 3, 4]");
+  check(
+      "add",
+      {tensor(DType::kInt64, {2, 3, 4}, {4, 0, 1}), tensor(DType::kFloat32, {2, 3, 4}, {1, 2, 6})},
+      "f32[2, 3, 4]");
   check("log_sigmoid", {tensor(DType::kFloat32, {2, 3, 4}, {3, 1, 6})}, "f32[2, 3, 4]");
   check("hardtanh", {tensor(DType::kFloat32, {1, 3, 1}, {1, 1, 3})}, "f32[1, 3, 1]{1, 1, 3}");
 }

@@ -65,14 +65,14 @@ def f(x, w, n, k, o):
   operator.qux(torch.channels_last, torch.strided, max(s0, 2), {'a': True})  # opaque  @x
   del t0, t1
   return (t5, {'a': None}, group)
-)py"
-);
+)py");
 }
 
 TEST_CASE("hand-written text may be spaced freely and leave out result types") {
   const Trace t = parse(
       "import torch\n\n\n# a remark\ndef  f( x ,y):\n    # x : f32[ 2,3 ]\n  #y: f32[3]{1}   grad\n"
-      "\n  a=torch.add(\n     x,\n  y , )\n    # remark\n  b = torch.nn.functional.gelu( a,approximate = \"tanh\")"
+      "\n  a=torch.add(\n     x,\n  y , )\n    # remark\n  b = torch.nn.functional.gelu( "
+      "a,approximate = \"tanh\")"
       "  # what follows\n  return   a , b\n\n");
   CHECK(t.body.size() == 2);
   verify(t);
@@ -88,8 +88,8 @@ TEST_CASE("malformed text is refused with its line") {
   CHECK(syntax_error("def f(x):\n  return x") ==
         "trace, line 2: no comment tells the type of `x`\n  return x");
   CHECK(syntax_error(head + "  t0 = torch.add(x\n").find("expected ") != std::string::npos);
-  CHECK(syntax_error(head + "  t0 = trch.add(x)\n  return t0").find("line 3: unknown function `trch.add`") !=
-        std::string::npos);
+  CHECK(syntax_error(head + "  t0 = trch.add(x)\n  return t0")
+            .find("line 3: unknown function `trch.add`") != std::string::npos);
   CHECK(syntax_error(head + "  t0 = torch.add(x, x)  # t0: f33[2]\n").find("unknown type `f33`") !=
         std::string::npos);
   CHECK(syntax_error(head + "  t0 = torch.exp()\n").find("fit no overload") != std::string::npos);
@@ -97,7 +97,8 @@ TEST_CASE("malformed text is refused with its line") {
   CHECK(syntax_error(head + "  return 99999999999999999999").find("64 bits") != std::string::npos);
   CHECK(syntax_error(head + "  return (s0 // 0)").find("division by zero") != std::string::npos);
   CHECK(syntax_error(head + "  return x x").find("unexpected text") != std::string::npos);
-  CHECK(syntax_error(head + "  return " + std::string(5000, '[')).find("nested") != std::string::npos);
+  CHECK(syntax_error(head + "  return " + std::string(5000, '[')).find("nested") !=
+        std::string::npos);
   for (size_t n = 0; n < head.size(); ++n) {
     CHECK_THROWS_AS(parse(head.substr(0, n)), UserError);
   }
@@ -110,7 +111,8 @@ TEST_CASE("the verifier rejects broken traces") {
     CHECK_MESSAGE(got.find(what) != std::string::npos, got);
   };
   says(head + "  del x\n  return x", "x is used after its deletion");
-  says(head + "  t0 = torch.exp(x)  # t0: f32[3, 2]\n  return t0", "the symbol's meta gives f32[2, 3]");
+  says(head + "  t0 = torch.exp(x)  # t0: f32[3, 2]\n  return t0",
+       "the symbol's meta gives f32[2, 3]");
   says(head + "  t0 = torch.exp(x)  # t0: f64[2, 3]\n  return t0", "> t0 = torch.exp(x)");
   says(head + "  t0 = torch.exp(x)  # t0: f32[2, 3]{1, 2}\n  return t0", "{1, 2}");
   says(head + "  t0, t1 = torch.exp(x)  # t0: f32[2, 3], t1: f32[2]\n  return t0", "the result is");
@@ -119,15 +121,16 @@ TEST_CASE("the verifier rejects broken traces") {
   Trace t = parse(head + "  t0 = torch.exp(x)\n  t1 = torch.exp(t0)\n  return t1");
   verify(t);
   std::swap(t.body[0], t.body[1]);
-  CHECK_THROWS_WITH_AS(verify(t), doctest::Contains("t0 is used before it is defined"), InternalError);
+  CHECK_THROWS_WITH_AS(verify(t), doctest::Contains("t0 is used before it is defined"),
+                       InternalError);
   t.body[1] = t.body[0];
   CHECK_THROWS_AS(verify(t), InternalError);
 }
 
 TEST_CASE("hash and equality see the program, not its names") {
   const auto text = [](std::string a, std::string b, std::string fn, std::string line) {
-    return "def f(" + a + "):\n  # " + a + ": f32[2]\n  " + b + " = torch." + fn + "(" + a + ")  # " + b +
-           ": f32[2]  m.py:" + line + "\n  return " + b + "\n";
+    return "def f(" + a + "):\n  # " + a + ": f32[2]\n  " + b + " = torch." + fn + "(" + a +
+           ")  # " + b + ": f32[2]  m.py:" + line + "\n  return " + b + "\n";
   };
   const Trace t = parse(text("x", "y", "exp", "1"));
   const Trace same = parse(text("u", "v", "exp", "2"));
@@ -142,9 +145,9 @@ TEST_CASE("hash and equality see the program, not its names") {
 TEST_CASE("the dag keeps data, storage order, and sorts stably") {
   const Trace t = parse(
       "def f(x):\n  # x: f32[2]\n"
-      "  a = torch.exp(x)\n"                                        // reads before the write
+      "  a = torch.exp(x)\n"  // reads before the write
       "  b = torch.Tensor.mul_(x, 2)  # b: f32[2] view of x\n"
-      "  c = torch.exp(x)\n"                                        // and after
+      "  c = torch.exp(x)\n"  // and after
       "  d = torch.tanh(a)\n"
       "  return c, d\n");
   const Dag dag = bsym_list_to_dag(t.body);
@@ -164,10 +167,12 @@ TEST_CASE("the dag keeps data, storage order, and sorts stably") {
 
 TEST_CASE("flags come from one table") {
   CHECK_THROWS_WITH_AS(set_flag("vrify", "1"), doctest::Contains("known: log dump"), UserError);
-  CHECK_THROWS_WITH_AS(set_flag(Flag::kDump, "traces,x"), doctest::Contains("unknown value 'x'"), UserError);
+  CHECK_THROWS_WITH_AS(set_flag(Flag::kDump, "traces,x"), doctest::Contains("unknown value 'x'"),
+                       UserError);
   CHECK_THROWS_AS(set_flag(Flag::kFuel, "many"), UserError);
   const std::string_view bad[] = {"PATH=/", "FULMEN_NOPE=1"};
-  CHECK_THROWS_WITH_AS(set_flags_from(bad), doctest::Contains("FULMEN_NOPE; known: FULMEN_LOG"), UserError);
+  CHECK_THROWS_WITH_AS(set_flags_from(bad), doctest::Contains("FULMEN_NOPE; known: FULMEN_LOG"),
+                       UserError);
   {
     const FlagScope scope(Flag::kPasses, "-cse,-dce");
     CHECK(flag_has(Flag::kPasses, "-dce"));
@@ -179,7 +184,8 @@ TEST_CASE("flags come from one table") {
 TEST_CASE("ten thousand bound symbols print, parse and sort in linear time") {
   std::string text = "import torch\n\ndef f(t0):\n  # t0: f32[2, 3]\n";
   for (int i = 0; i < 10000; ++i) {
-    append(text, cat("  t", i + 1, " = torch.exp(t", i, ")  # t", i + 1, ": f32[2, 3]  m.py:1 in f\n"));
+    append(text,
+           cat("  t", i + 1, " = torch.exp(t", i, ")  # t", i + 1, ": f32[2, 3]  m.py:1 in f\n"));
   }
   append(text, "  return t10000\n");
   const auto now = [] { return std::chrono::steady_clock::now(); };

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from fulmen import _core
 from fulmen.trace import trace_call
 
@@ -67,9 +68,10 @@ def check(
     eager_side, our_side = zip(*everything, strict=True)
     assert storages(list(eager_side)) == storages(list(our_side))
     if grad:
-        leaves, ours = [a for a in expected_args if a.requires_grad], [
-            a for a in got_args if a.requires_grad
-        ]
+        leaves, ours = (
+            [a for a in expected_args if a.requires_grad],
+            [a for a in got_args if a.requires_grad],
+        )
         e = sum(t.sum() * (i + 1) for i, t in enumerate(expected) if t.requires_grad)
         g = sum(t.sum() * (i + 1) for i, t in enumerate(got) if t.requires_grad)
         for a, b in zip(
@@ -136,8 +138,11 @@ def test_copy_into_a_transposed_view() -> None:
 
 
 def test_masked_fill_on_a_select() -> None:
-    check(lambda x, m: (x.select(0, 1).masked_fill_(m, -1.0), x * 2), x34(),
-          torch.tensor([True, False, True, False]))
+    check(
+        lambda x, m: (x.select(0, 1).masked_fill_(m, -1.0), x * 2),
+        x34(),
+        torch.tensor([True, False, True, False]),
+    )
 
 
 def test_expanded_tensor_runs_in_order_and_raises() -> None:
