@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from fulmen import _core
-from fulmen.tracer import _TENSOR_PROPERTIES, call_traced, current_tracer
+from fulmen.errors import Unsupported
+from fulmen.tracer import _TENSOR_PROPERTIES, call_traced, current_tracer, source_suffix
 
 TensorProxy = _core.TensorProxy
 NumberProxy = _core.NumberProxy
@@ -78,7 +79,7 @@ def _torch_function(
     return call_traced(tracer, func, args, kwargs or {})
 
 
-_native_shape = TensorProxy.shape
+_native_shape = TensorProxy.__dict__["shape"]
 
 
 def _shape(self: TensorProxy) -> Any:
@@ -132,8 +133,15 @@ _KEEP = {
     "__subclasshook__", "__repr__", "__str__", "__sizeof__", "__reduce__", "__reduce_ex__",
     "__setstate__", "__getstate__", "__module__", "__weakref__", "__torch_function__",
     "__torch_dispatch__", "__deepcopy__", "__cuda_array_interface__", "__dlpack__",
-    "__dlpack_device__", "__array_priority__", "requires_grad_",
+    "__dlpack_device__", "__array_priority__", "requires_grad", "requires_grad_",
 }  # fmt: skip
+
+
+def _refuse_assignment(name: str) -> Callable[[TensorProxy, Any], None]:
+    def refuse(self: TensorProxy, value: Any) -> None:
+        raise Unsupported(f"assigning to .{name} of a traced tensor{source_suffix()}")
+
+    return refuse
 
 
 def _requires_grad_(self: TensorProxy, requires_grad: bool = True) -> TensorProxy:
@@ -152,6 +160,9 @@ def install() -> None:
     for name, plain in _PLAIN.items():
         setattr(TensorProxy, name, plain)
     for name, getter in _PROPERTIES.items():
-        setattr(TensorProxy, name, property(getter))
+        setattr(TensorProxy, name, property(getter, _refuse_assignment(name)))
+    TensorProxy.requires_grad = property(
+        lambda self: self._requires_grad, lambda self, on: self._set_requires_grad(on)
+    )
     TensorProxy.requires_grad_ = _requires_grad_
     TensorProxy.__torch_function__ = classmethod(_torch_function)

@@ -168,8 +168,11 @@ def call_traced(
     tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """A torch function as `__torch_function__` sees it: getters and metadata included."""
-    if getattr(func, "__name__", "") == "__get__":
+    accessor = getattr(func, "__name__", "")
+    if accessor == "__get__":
         return _get_property(tracer, func, args[0])
+    if accessor in ("__set__", "__delete__"):
+        raise Unsupported(f"assigning to .{func.__self__.__name__} of a traced tensor")
     if func in fallback.METADATA_FUNCTIONS:
         return fallback.call_on_metadata(tracer, func, args, kwargs)
     return tracer.call(func, args, kwargs)

@@ -1,5 +1,6 @@
 #include "bindings/convert.h"
 
+#include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "support/error.h"
 
@@ -26,7 +27,7 @@ Arg sequence_arg(PyObject* o, Arg::Kind kind, TraceContext& ctx, TensorLifter* l
 }  // namespace
 
 PyProxy* proxy_of(nb::handle object) {
-  if (nb::isinstance<PyTensorProxy>(object)) return nb::inst_ptr<PyTensorProxy>(object);
+  if (PyProxy* state = tensor_proxy_state(object.ptr())) return state;
   if (nb::isinstance<PyNumberProxy>(object)) return nb::inst_ptr<PyNumberProxy>(object);
   if (nb::isinstance<PyOtherProxy>(object)) return nb::inst_ptr<PyOtherProxy>(object);
   return nullptr;
@@ -99,7 +100,7 @@ Arg to_arg(nb::handle object, TraceContext& ctx, TensorLifter* lifter) {
 
 nb::object wrap_proxy(const Proxy* p, const std::shared_ptr<TraceContext>& ctx) {
   switch (p->kind) {
-    case ProxyKind::kTensor: return nb::cast(PyTensorProxy{{ctx, p}});
+    case ProxyKind::kTensor: return make_tensor_proxy(p, ctx);
     case ProxyKind::kNumber: return nb::cast(PyNumberProxy{{ctx, p}});
     default: return nb::cast(PyOtherProxy{{ctx, p}});
   }

@@ -17,6 +17,9 @@ namespace fulmen::bridge {
 
 bool is_tensor(PyObject* object);
 
+// An instance of `type`, a subclass of torch.Tensor, around an undefined tensor.
+PyObject* new_undefined_tensor(PyTypeObject* type);
+
 struct TensorInfo {
   TensorType type;
   bool is_leaf = false;
