@@ -84,6 +84,13 @@ class Tracer:
         _state.tracer = self._outer
         self.recorder.exit()
 
+    def restart(self) -> None:
+        """Goes on with a new recorder, on traces of what follows."""
+        self.recorder.exit()
+        self.recorder = _core.Recorder()
+        self.recorder.enter()
+        self.fakes = fallback.FakeTensors()
+
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Records `func(*args, **kwargs)` and returns its result as proxies."""
         special = _SPECIAL.get(func)

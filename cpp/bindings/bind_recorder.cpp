@@ -21,7 +21,8 @@ void bind_recorder(nb::module_& m) {
       .def("exit", &Recorder::exit)
       .def("add_tensor_input", &Recorder::add_tensor_input)
       .def("add_number_input", &Recorder::add_number_input)
-      .def("record", &Recorder::record, nb::arg("callable"), nb::arg("args"), nb::arg("kwargs"))
+      .def("record", nb::overload_cast<nb::handle, nb::tuple, nb::dict>(&Recorder::record),
+           nb::arg("callable"), nb::arg("args"), nb::arg("kwargs"))
       .def("record_symbol",
            [](Recorder& r, const PySymbol& s, nb::tuple args, nb::dict kwargs) {
              return r.record_symbol(*s.symbol, args, kwargs);
@@ -32,10 +33,16 @@ void bind_recorder(nb::module_& m) {
       .def("setitem", &Recorder::setitem, nb::arg("self"), nb::arg("index").none(),
            nb::arg("value"))
       .def("finish", &Recorder::finish, nb::arg("output").none(), nb::arg("name"))
-      .def("set_source", &Recorder::set_source)
+      .def("set_source", [](Recorder& r, const std::string& file, int line,
+                            const std::string& function) { r.set_source(file, line, function); })
       .def("name_tensor", &Recorder::name_tensor)
-      .def("lift", [](Recorder& r, nb::handle tensor) { return r.wrap(r.lift(tensor)); })
-      .def_prop_ro("lifted", &Recorder::lifted)
+      .def("lift", [](Recorder& r, nb::handle tensor) { return r.input_for(tensor); })
+      .def_prop_ro("lifted",
+                   [](const Recorder& r) {
+                     nb::list list;
+                     for (const nb::object& tensor : r.lifted_tensors()) list.append(tensor);
+                     return list;
+                   })
       .def_prop_rw("grad_enabled", &Recorder::grad_enabled, &Recorder::set_grad_enabled)
       .def_prop_ro("num_recorded", &Recorder::num_recorded);
   m.def("has_row", [](nb::handle callable) { return !overloads_of(callable).empty(); });

@@ -1,0 +1,248 @@
+// What trace mode does with calls: operations are recorded, everything else is followed.
+#include "bindings/bind.h"
+#include "bindings/tensor_proxy.h"
+#include "bridge/bridge.h"
+#include "jit/acquisition.h"
+#include "jit/call_rules.h"
+#include "jit/operators.h"
+#include "support/error.h"
+
+namespace fulmen::jit {
+
+namespace nb = nanobind;
+using interp::Answer;
+using interp::Args;
+using interp::Frame;
+using interp::Val;
+
+namespace {
+
+bool has_proxy(PyObject* o, int depth = 2) {
+  if (bindings::tensor_proxy_state(o)) return true;
+  if (depth == 0) return false;
+  if (PyTuple_CheckExact(o) || PyList_CheckExact(o)) {
+    for (Py_ssize_t i = 0; i < Py_SIZE(o); ++i) {
+      if (has_proxy(PyTuple_CheckExact(o) ? PyTuple_GET_ITEM(o, i) : PyList_GET_ITEM(o, i),
+                    depth - 1)) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+bool has_proxy(const Args& args) {
+  for (Py_ssize_t i = 0; i < args.total(); ++i) {
+    if (has_proxy(args.objects[i])) return true;
+  }
+  return false;
+}
+
+// The method by which a call asks for the value of a tensor; null: it does not.
+const char* question(PyObject* callable, const Args& args) {
+  if (args.total() != 1 || !bindings::tensor_proxy_state(args.objects[0])) return nullptr;
+  static const auto* methods = [] {
+    auto* table = new std::unordered_map<PyObject*, const char*>{
+        {reinterpret_cast<PyObject*>(&PyBool_Type), "__bool__"},
+        {reinterpret_cast<PyObject*>(&PyLong_Type), "__int__"},
+        {reinterpret_cast<PyObject*>(&PyFloat_Type), "__float__"}};
+    const nb::object tensor = nb::module_::import_("torch").attr("Tensor");
+    for (const char* name :
+         {"__bool__", "__int__", "__float__", "__index__", "__complex__", "item", "tolist"}) {
+      table->emplace(nb::object(tensor.attr(name)).release().ptr(), name);
+    }
+    return table;
+  }();
+  const auto it = methods->find(callable);
+  return it == methods->end() ? nullptr : it->second;
+}
+
+nb::tuple positional(const Args& args) {
+  nb::object t = nb::steal(PyTuple_New(args.count));
+  for (Py_ssize_t i = 0; i < args.count; ++i)
+    PyTuple_SET_ITEM(t.ptr(), i, Py_NewRef(args.objects[i]));
+  return nb::borrow<nb::tuple>(t);
+}
+
+nb::dict named(const Args& args) {
+  nb::dict d;
+  for (Py_ssize_t i = 0; i < args.named(); ++i) {
+    if (PyDict_SetItem(d.ptr(), PyTuple_GET_ITEM(args.names, i), args.objects[args.count + i]) < 0)
+      throw nb::python_error();
+  }
+  return d;
+}
+
+// An input that an operation writes to is the caller's tensor: its proxy goes on as the new value.
+Answer done(nb::object object, Val* result) {
+  *result = {object.release().ptr(), nullptr};
+  return Answer::kDone;
+}
+
+}  // namespace
+
+void Acquisition::set_source(Frame& frame) {
+  // The innermost frame outside PyTorch is what the user knows.
+  const Frame* f = &frame;
+  const auto file = [](const Frame* at) -> std::string_view {
+    const char* text = PyUnicode_AsUTF8(at->code_object()->co_filename);
+    return text ? text : "";
+  };
+  while (f->caller && file(f).find("/torch/") != std::string_view::npos) f = f->caller;
+  const char* name = PyUnicode_AsUTF8(f->code_object()->co_name);
+  const int line = PyCode_Addr2Line(
+      f->code_object(), static_cast<int>(f->code->insts[f->pc].unit * sizeof(_Py_CODEUNIT)));
+  recorder_->set_source(file(f), line, name ? name : "?");
+}
+
+void Acquisition::note_refusal() {
+  if (refusal_ || !PyErr_Occurred()) return;
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  static PyObject* classes = [] {
+    PyObject* module = PyImport_ImportModule("fulmen.errors");
+    PyObject* a = module ? PyObject_GetAttrString(module, "Unsupported") : nullptr;
+    PyObject* b = module ? PyObject_GetAttrString(module, "DataDependentError") : nullptr;
+    PyObject* both = a && b ? PyTuple_Pack(2, a, b) : nullptr;
+    Py_XDECREF(module);
+    Py_XDECREF(a);
+    Py_XDECREF(b);
+    return both;
+  }();
+  if (value && classes && PyErr_GivenExceptionMatches(value, classes)) refusal_ = Py_NewRef(value);
+  PyErr_Restore(type, value, traceback);
+}
+
+Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& args, Val* result) {
+  static PyObject* call_traced = [] {
+    PyObject* module = PyImport_ImportModule("fulmen.tracer");
+    PyObject* f = module ? PyObject_GetAttrString(module, "call_traced") : nullptr;
+    Py_XDECREF(module);
+    return f;
+  }();
+  if (!call_traced) return Answer::kError;
+  set_source(frame);
+  PyObject* object = PyObject_CallFunctionObjArgs(
+      call_traced, tracer_, callable, positional(args).ptr(), named(args).ptr(), nullptr);
+  if (!object) {
+    note_refusal();
+    return Answer::kError;
+  }
+  *result = {object, known(object)};
+  return to_proxy(result) ? Answer::kDone : Answer::kError;
+}
+
+Answer Acquisition::record(PyObject* callable, Frame& frame, const Args& args, Val* result) {
+  set_source(frame);
+  try {
+    return done(
+        recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names),
+        result);
+  } catch (const Unsupported&) {
+    return call_tracer(callable, frame, args, result);
+  } catch (nb::python_error& e) {
+    e.restore();
+  } catch (...) {
+    bindings::set_python_error(std::current_exception());
+  }
+  return Answer::kError;
+}
+
+Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result) {
+  PyObject* callable = callee.o;
+  CallTarget target = call_target(callable);
+  while (target.rule == CallRule::kSame) {
+    callable = target.replacement;
+    target = call_target(callable);
+  }
+  const Args* use = &args;
+  Args with_self;
+  std::vector<PyObject*> objects;
+  // A builtin that is bound to a proxy: the unbound method and its first argument.
+  if (PyCFunction_Check(callable) && PyCFunction_GET_SELF(callable) &&
+      bindings::tensor_proxy_state(PyCFunction_GET_SELF(callable))) {
+    PyObject* self = PyCFunction_GET_SELF(callable);
+    PyObject* unbound =
+        PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(self)->tp_base),
+                               reinterpret_cast<PyCFunctionObject*>(callable)->m_ml->ml_name);
+    if (!unbound) return Answer::kError;
+    callable = unbound;
+    Py_DECREF(unbound);  // its type keeps it
+    objects.push_back(self);
+    objects.insert(objects.end(), args.objects, args.objects + args.total());
+    with_self = {objects.data(), nullptr, args.count + 1, args.names, false};
+    use = &with_self;
+    target = call_target(callable);
+    if (target.rule == CallRule::kInterpret) target.rule = CallRule::kTorch;
+  }
+  if (const char* how = question(callable, *use)) {
+    PyObject* answer = nullptr;
+    if (!ask(frame, use->objects[0], how, &answer)) return Answer::kError;
+    *result = {answer, nullptr};
+    return Answer::kDone;
+  }
+  switch (target.rule) {
+    case CallRule::kRow: return record(callable, frame, *use, result);
+    case CallRule::kCreate: return call_tracer(callable, frame, *use, result);
+    case CallRule::kTorch:
+      return has_proxy(*use) ? call_tracer(callable, frame, *use, result) : Answer::kNotHandled;
+    case CallRule::kConstant:
+      *result = {Py_NewRef(target.replacement), nullptr};
+      return Answer::kDone;
+    case CallRule::kNative: {
+      if (!before_opaque(frame, callee, args)) return Answer::kError;
+      PyObject* object =
+          PyObject_Vectorcall(callable, args.objects, static_cast<size_t>(args.count), args.names);
+      if (!object) {
+        note_refusal();
+        return Answer::kError;
+      }
+      *result = {object, nullptr};
+      return after_opaque(frame, callee, args, result) ? Answer::kDone : Answer::kError;
+    }
+    case CallRule::kSame:
+    case CallRule::kInterpret: break;
+  }
+  // type(x) of a proxy is what eager shows.
+  if (callable == reinterpret_cast<PyObject*>(&PyType_Type) && args.total() == 1 &&
+      bindings::tensor_proxy_state(args.objects[0])) {
+    PyObject* tensor = recorder_->tensor_of(args.objects[0]);
+    PyTypeObject* type = tensor ? Py_TYPE(tensor) : Py_TYPE(args.objects[0])->tp_base;
+    *result = {Py_NewRef(reinterpret_cast<PyObject*>(type)), nullptr};
+    return Answer::kDone;
+  }
+  return Answer::kNotHandled;
+}
+
+int Acquisition::truth(Frame& frame, Val value) {
+  if (!bindings::tensor_proxy_state(value.o)) return -2;
+  PyObject* answer = nullptr;
+  if (!ask(frame, value.o, "__bool__", &answer)) return -1;
+  const int truth = PyObject_IsTrue(answer);
+  Py_DECREF(answer);
+  return truth;
+}
+
+Answer Acquisition::operate(Frame& frame, int op, Val a, Val b, Val* result) {
+  const bool first = bindings::tensor_proxy_state(a.o);
+  if (!first && !(b.o && bindings::tensor_proxy_state(b.o))) return Answer::kNotHandled;
+  PyObject* method = operator_method(op, !first);
+  if (!method) return Answer::kNotHandled;
+  PyObject* objects[] = {first ? a.o : b.o, first ? b.o : a.o};
+  return record(method, frame, {objects, nullptr, b.o ? 2 : 1, nullptr, false}, result);
+}
+
+PyObject* Acquisition::proxy_of(PyObject* tensor) {
+  try {
+    return recorder_->input_for(tensor).ptr();  // the recorder holds it
+  } catch (nb::python_error& e) {
+    e.restore();
+  } catch (...) {
+    bindings::set_python_error(std::current_exception());
+  }
+  note_refusal();
+  return nullptr;
+}
+
+}  // namespace fulmen::jit
