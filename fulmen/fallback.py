@@ -201,6 +201,8 @@ def _record_opaque(
     out = _run_on_fakes(tracer, func, fake_args, fake_kwargs)
     mutates = any(t._version != v for t, v in zip(leaves, versions, strict=True))
     proxies = _proxies_in(tracer, (args, kwargs))
+    if not proxies and out is not None and not _is_computed(out):
+        return out  # a device, a dtype, a flag: nothing that the program computes
     by_storage = {_storage_id(tracer.fakes.of(p)): p for p in reversed(proxies)}
     out_leaves, structure = pytree.tree_flatten(out)
     identities = {id(tracer.fakes.of(p)): p for p in proxies}
@@ -216,6 +218,11 @@ def _record_opaque(
         recorded = pytree.tree_unflatten(result_leaves, structure)
     tracer.fallbacks.setdefault(name, reason)
     return recorded
+
+
+def _is_computed(tree: Any) -> bool:
+    kinds = (torch.Tensor, torch.SymBool, torch.SymInt, torch.SymFloat)
+    return any(isinstance(leaf, kinds) for leaf in pytree.tree_leaves(tree))
 
 
 def _is_fake(value: Any) -> bool:
