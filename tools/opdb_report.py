@@ -1,8 +1,9 @@
 """Runs PyTorch's operator database through Fulmen and writes docs/opdb.md.
 
-Every entry of `op_db` runs forward in float32 and one more dtype, with its method, in-place, operator
-and out= variants: traced, compiled, run, and compared with eager in values (bit for bit) and in the
-metadata of results. Entries run in worker processes, so that a crash is counted against its entry.
+Every entry of `op_db` runs forward in float32 and one more dtype, with its method, in-place,
+operator and out= variants: traced, compiled, run, and compared with eager in values (bit for bit)
+and in the metadata of results. Entries run in worker processes, so that a crash is counted against
+its entry.
 tests/ops/opdb.py says what each check compares, tests/ops/known_differences.py why one may fail.
 
     python tools/opdb_report.py [--samples N] [--only NAME] [--checks forward,out] [--out PATH]
@@ -57,12 +58,10 @@ class Report:
         lines = [
             "# PyTorch's operator database",
             "",
-            "Made by `tools/opdb_report.py`: every entry of PyTorch's `op_db` on CPU, in float32 and "
-            "one more dtype,",
-            f"at most {samples} samples for each, traced, compiled, run and compared with eager. "
-            "`tests/ops/opdb.py` says what the",
-            "checks compare. A sample that eager refuses, and a check that an entry has no callable "
-            "for, is not counted.",
+            "Made by `tools/opdb_report.py`: every entry of PyTorch's `op_db` on CPU, in float32",
+            f"and one more dtype, at most {samples} samples for each, traced, compiled, run and",
+            "compared with eager. `tests/ops/opdb.py` says what the checks compare. A sample that",
+            "eager refuses, and a check that an entry has no callable for, is not counted.",
             "",
             f"Entries: {len(self.entries)}. Entries that ended the process: {len(self.crashed)}.",
             "",

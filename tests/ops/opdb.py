@@ -6,12 +6,12 @@ What is compared, as `Check`s of one sample:
                 outputs and of the results; the arguments afterwards
     method, inplace, operator
                 the same for the entry's other callables
-    out         out= tensors of the result's shape, contiguous and not
+    out         out= tensors of the result's shape: contiguous, strided, of a wider dtype
     grad        forward again with inputs that require grad
     text        the printed trace parses to an equal one and runs on plain PyTorch
 
-Run as a program it is a worker: it prints one JSON line for each check and one before each entry, so
-that its reader knows where it ended when the process did.
+Run as a program it is a worker: it prints one JSON line for each check and one before each entry,
+so that its reader knows where it ended when the process did.
 """
 
 from __future__ import annotations
@@ -128,21 +128,27 @@ def _run_out(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs: Any) -
         result.skip = f"eager raises {type(e).__name__}"
         yield result
         return
-    for strided in (False, True):
-
-        def out_of(t: torch.Tensor, strided: bool = strided) -> torch.Tensor:
-            if not strided:
-                return torch.full_like(t, 3, memory_format=torch.contiguous_format)
-            shape = (*t.shape, 2)
-            return torch.full(shape, 3, dtype=t.dtype).select(-1, 1)
-
-        leaves, _ = pytree.tree_flatten(expected)
-        if not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
-            return
+    if not all(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(expected)):
+        return
+    for out_of in (_contiguous, _strided, _wider) if number == 0 else (_contiguous, _strided):
         outs = pytree.tree_map(out_of, tuple(expected) if isinstance(expected, tuple) else expected)
         result = Result("out", str(dtype), number)
         _compare(result, op.name, op.op, args, {**kwargs, "out": outs})
         yield result
+
+
+def _contiguous(t: torch.Tensor) -> torch.Tensor:
+    return torch.full_like(t, 3, memory_format=torch.contiguous_format)
+
+
+def _strided(t: torch.Tensor) -> torch.Tensor:
+    return torch.full((*t.shape, 2), 3, dtype=t.dtype).select(-1, 1)
+
+
+def _wider(t: torch.Tensor) -> torch.Tensor:
+    if t.dtype.is_floating_point or t.dtype.is_complex:
+        return torch.full_like(t, 3, dtype=torch.promote_types(t.dtype, torch.float64))
+    return torch.full_like(t, 3, dtype=torch.float32)
 
 
 def _compare(result: Result, name: str, fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
@@ -174,7 +180,8 @@ def _compare(result: Result, name: str, fn: Callable[..., Any], args: Any, kwarg
     result.meta = not problem
     values = name in UNINITIALIZED or _equal(got, expected)
     if not values:
-        problem = problem or "values differ"
+        rounding = _equal(got, expected, ulps=16)
+        problem = problem or ("values differ by rounding" if rounding else "values differ")
     if _meta_problem("argument", (our_args, our_kwargs), (eager_args, eager_kwargs)):
         result.meta = False
         problem = problem or "an argument's metadata differ after the call"
@@ -279,7 +286,8 @@ def _flat(metadata: tuple[Any, ...]) -> list[Any]:
     return [(dtype, grad, len(shape)), *shape, *strides]
 
 
-def _equal(got: Any, expected: Any) -> bool:
+def _equal(got: Any, expected: Any, ulps: int = 0) -> bool:
+    """Bit for bit, or up to so many times the dtype's precision of the largest value."""
     a, b = pytree.tree_leaves(got), pytree.tree_leaves(expected)
     if len(a) != len(b):
         return False
@@ -291,7 +299,9 @@ def _equal(got: Any, expected: Any) -> bool:
                 return False
             if x.layout != torch.strided:
                 x, y = x.to_dense(), y.to_dense()
-            if not torch.allclose(x, y, rtol=0, atol=0, equal_nan=True):
+            inexact = ulps and y.numel() and (y.dtype.is_floating_point or y.dtype.is_complex)
+            atol = ulps * torch.finfo(y.dtype).eps * y.abs().nan_to_num(0).max() if inexact else 0
+            if not torch.allclose(x, y, rtol=0, atol=float(atol), equal_nan=True):
                 return False
         elif x is not y and x != y and not (x != x and y != y):
             return False
