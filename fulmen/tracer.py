@@ -19,7 +19,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from fulmen import _core, fallback
+from fulmen import _core, fallback, inlining
 from fulmen.errors import DataDependentError, Unsupported, UserRuntimeError
 
 _state = threading.local()
@@ -74,6 +74,7 @@ class Tracer:
         self.fallbacks: dict[str, str] = {}
         self.fakes = fallback.FakeTensors()
         self._outer: Tracer | None = None
+        self._inlining = 0  # depth of PyTorch's own Python functions
 
     def __enter__(self) -> Tracer:
         self.recorder.enter()
@@ -97,8 +98,30 @@ class Tracer:
         try:
             result = self.recorder.record(func, args, kwargs)
         except Unsupported as e:
-            result = fallback.record_opaque(self, func, args, kwargs, str(e))
+            done, result = self._try_inline(func, args, kwargs)
+            if not done:
+                result = fallback.record_opaque(self, func, args, kwargs, str(e))
         return _with_field_names(func, result)
+
+    def _try_inline(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bool, Any]:
+        """(True, the result) of a function of PyTorch's that is Python over functions with rows."""
+        twin = inlining.inlined(func)
+        if twin is None:
+            return False, None
+        start, fallbacks = self.recorder.num_recorded, dict(self.fallbacks)
+        self._inlining += 1
+        try:
+            with TraceMode(self):
+                return True, twin(*args, **kwargs)
+        except (Unsupported, DataDependentError):
+            if not self.recorder.try_truncate(start):
+                raise
+            self.fallbacks = fallbacks
+            return False, None
+        finally:
+            self._inlining -= 1
 
     def _call_out(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -137,6 +160,8 @@ class Tracer:
 
     def set_source_from_stack(self) -> None:
         """Sets the source line to the innermost frame outside torch and Fulmen."""
+        if self._inlining:
+            return
         frame = _user_frame()
         if frame is not None:
             code = frame.f_code
