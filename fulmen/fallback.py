@@ -15,7 +15,7 @@ from torch.overrides import _get_overloaded_args as _overloaded  # noqa: F401 - 
 from torch.overrides import resolve_name
 from torch.utils import _pytree as pytree
 
-from fulmen import _core
+from fulmen import _core, fake_rules
 from fulmen.errors import DataDependentError, Unsupported, UserRuntimeError
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ class FakeTensors:
                     fake = _non_leaf(fake, proxy)
             self._fakes[proxy.proxy_id] = fake
         return fake
+
+    def forget(self) -> None:
+        """Makes them anew from the proxies' metadata."""
+        self._fakes.clear()
 
     def remember(self, proxy: _core.TensorProxy, fake: torch.Tensor) -> None:
         self._fakes[proxy.proxy_id] = fake
@@ -198,9 +202,15 @@ def _record_opaque(
     fake_args, fake_kwargs = pytree.tree_map(lambda v: _to_fake(tracer, v), (args, kwargs))
     leaves = [t for t in pytree.tree_leaves((fake_args, fake_kwargs)) if _is_fake(t)]
     versions = [t._version for t in leaves]
+    layouts = [(t.shape, t.stride()) for t in leaves]
     out = _run_on_fakes(tracer, func, fake_args, fake_kwargs)
+    if any((t.shape, t.stride()) != was for t, was in zip(leaves, layouts, strict=True)):
+        tracer.fakes.forget()
+        raise Unsupported(f"{name} changes the shape of a tensor that it writes")
     mutates = any(t._version != v for t, v in zip(leaves, versions, strict=True))
     proxies = _proxies_in(tracer, (args, kwargs))
+    if not proxies and out is not None and not _is_computed(out):
+        return out  # a device, a dtype, a flag: nothing that the program computes
     by_storage = {_storage_id(tracer.fakes.of(p)): p for p in reversed(proxies)}
     out_leaves, structure = pytree.tree_flatten(out)
     identities = {id(tracer.fakes.of(p)): p for p in proxies}
@@ -211,11 +221,16 @@ def _record_opaque(
         for i, (proxy, fake) in enumerate(zip(result_leaves, out_leaves, strict=True)):
             if id(fake) in identities:
                 result_leaves[i] = identities[id(fake)]
-            elif isinstance(proxy, _core.TensorProxy):
+            elif isinstance(proxy, _core.TensorProxy) and hasattr(fake, "fake_mode"):
                 tracer.fakes.remember(proxy, fake)
         recorded = pytree.tree_unflatten(result_leaves, structure)
     tracer.fallbacks.setdefault(name, reason)
     return recorded
+
+
+def _is_computed(tree: Any) -> bool:
+    kinds = (torch.Tensor, torch.SymBool, torch.SymInt, torch.SymFloat)
+    return any(isinstance(leaf, kinds) for leaf in pytree.tree_leaves(tree))
 
 
 def _is_fake(value: Any) -> bool:
@@ -232,6 +247,14 @@ def _proxies_in(tracer: Tracer, tree: Any) -> list[Any]:
     return found
 
 
+# What fake tensors raise for a function that reads values.
+_VALUE_DEPENDENT = {
+    "DataDependentOutputException",
+    "DynamicOutputShapeException",
+    "GuardOnDataDependentSymNode",
+}
+
+
 def _run_on_fakes(
     tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -244,7 +267,10 @@ def _run_on_fakes(
             return func(*args, **kwargs)
     except Exception as e:
         kind = type(e).__name__
-        if kind in ("DataDependentOutputException", "GuardOnDataDependentSymNode"):
+        if kind in _VALUE_DEPENDENT or "its data is not allocated yet" in str(e):
+            rule = fake_rules.rule_for(func)
+            if rule is not None:
+                return rule(tracer.fakes.mode, *args, **kwargs)
             raise DataDependentError(
                 f"{torch_name(func)}: its result depends on the values of a traced tensor",
                 "data-dependent",

@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
-from fulmen import _core, fallback
-from fulmen.errors import DataDependentError, Unsupported
+from fulmen import _core, fallback, inlining
+from fulmen.errors import DataDependentError, Unsupported, UserRuntimeError
 
 _state = threading.local()
 
@@ -73,6 +74,7 @@ class Tracer:
         self.fallbacks: dict[str, str] = {}
         self.fakes = fallback.FakeTensors()
         self._outer: Tracer | None = None
+        self._inlining = 0  # depth of PyTorch's own Python functions
 
     def __enter__(self) -> Tracer:
         self.recorder.enter()
@@ -101,9 +103,32 @@ class Tracer:
         if args and func in _REFLECTED and not isinstance(args[0], _core.TensorProxy):
             func, args = _REFLECTED[func], (args[1], args[0])
         try:
-            return self.recorder.record(func, args, kwargs)
+            result = self.recorder.record(func, args, kwargs)
         except Unsupported as e:
-            return fallback.record_opaque(self, func, args, kwargs, str(e))
+            done, result = self._try_inline(func, args, kwargs)
+            if not done:
+                result = fallback.record_opaque(self, func, args, kwargs, str(e))
+        return _with_field_names(func, result)
+
+    def _try_inline(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bool, Any]:
+        """(True, the result) of a function of PyTorch's that is Python over functions with rows."""
+        twin = inlining.inlined(func)
+        if twin is None:
+            return False, None
+        start, fallbacks = self.recorder.num_recorded, dict(self.fallbacks)
+        self._inlining += 1
+        try:
+            with TraceMode(self):
+                return True, twin(*args, **kwargs)
+        except (Unsupported, DataDependentError):
+            if not self.recorder.try_truncate(start):
+                raise
+            self.fallbacks = fallbacks
+            return False, None
+        finally:
+            self._inlining -= 1
 
     def _call_out(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -111,21 +136,39 @@ class Tracer:
         """`out=`: the functional call, then a copy into `out`."""
         out = kwargs["out"]
         rest = {k: v for k, v in kwargs.items() if k != "out"}
-        result = self.call(func, args, rest)
         outs = out if isinstance(out, (tuple, list)) else (out,)
+        tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if self.recorder.grad_enabled and any(t.requires_grad for t in tensors):
+            raise UserRuntimeError(
+                f"{func.__name__}(): functions with out=... arguments don't support automatic "
+                f"differentiation, but one of the arguments requires grad{source_suffix()}",
+                "out-requires-grad",
+            )
+        if func in _RANDOM and not all(o.is_contiguous() for o in outs):
+            # Eager draws in another order where the tensor is not contiguous.
+            return fallback.record_opaque(self, func, args, kwargs, "random numbers into out=")
+        if "dtype" not in rest and (
+            len(tensors) == len(outs) or func.__name__ in _ACCUMULATE_IN_OUT_DTYPE
+        ):
+            rest["dtype"] = outs[0].dtype
+        result = self.call(func, args, rest)
         results = result if isinstance(result, (tuple, list)) else (result,)
         for o, r in zip(outs, results, strict=True):
             if tuple(o.shape) != tuple(r.shape):
                 raise Unsupported("an out= tensor of another shape, which would be resized")
             if not torch.can_cast(r.dtype, o.dtype):
-                raise _core_error(
+                raise UserRuntimeError(
                     f"result type {r.dtype} can't be cast to the desired output type {o.dtype}"
+                    f"{source_suffix()}",
+                    "out-dtype",
                 )
             self.call(torch.Tensor.copy_, (o, r), {})
-        return out
+        return None if func in _RETURN_NOTHING_WITH_OUT else out
 
     def set_source_from_stack(self) -> None:
         """Sets the source line to the innermost frame outside torch and Fulmen."""
+        if self._inlining:
+            return
         frame = _user_frame()
         if frame is not None:
             code = frame.f_code
@@ -148,9 +191,23 @@ def source_suffix() -> str:
     return f"  [{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}]"
 
 
-def _core_error(message: str) -> Exception:
-    from_errors = sys.modules["fulmen.errors"]
-    return from_errors.UserRuntimeError(message, "out-dtype")
+def _with_field_names(func: Callable[..., Any], result: Any) -> Any:
+    """`torch.max(x, 0).values`: a tuple as PyTorch's own named tuple, where it has one."""
+    if type(result) is not tuple:
+        return result
+    named = getattr(torch.return_types, getattr(func, "__name__", ""), None)
+    return named(result) if named is not None and named.n_fields == len(result) else result
+
+
+_RANDOM = {
+    torch.bernoulli, torch.multinomial, torch.normal, torch.rand, torch.randint, torch.randn,
+    torch.randperm,
+}  # fmt: skip
+
+_RETURN_NOTHING_WITH_OUT = {torch.split_copy, torch.split_with_sizes_copy, torch.unbind_copy}
+
+# Reductions that, without a dtype, compute in that of out=.
+_ACCUMULATE_IN_OUT_DTYPE = {"sum", "nansum", "prod", "mean", "cumsum", "cumprod"}
 
 
 class TraceMode(TorchFunctionMode):

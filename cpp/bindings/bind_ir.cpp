@@ -7,6 +7,8 @@
 #include "bindings/bind.h"
 #include "bindings/convert.h"
 #include "ir/builder.h"
+#include "ir/hash.h"
+#include "ir/parser.h"
 #include "ir/printer.h"
 #include "ops/registry.h"
 
@@ -117,10 +119,20 @@ void bind_ir(nb::module_& m) {
       .def(
           "python", [](const Trace& t) { return to_python(t); },
           "The trace as a Python program that runs on plain PyTorch.")
+      .def(
+          "equals",
+          [](const Trace& a, const Trace& b, bool names) {
+            return equal(a, b, names ? CompareNames::kYes : CompareNames::kNo);
+          },
+          nb::arg("other"), nb::kw_only(), nb::arg("names") = false,
+          "Whether both compute the same in the same way; with names, by the same names.")
       .def("__str__", [](const Trace& t) { return to_python(t); })
       .def("__repr__", [](const Trace& t) { return to_python(t); })
       .def("__len__", [](const Trace& t) { return t.body.size(); });
 
+  m.def(
+      "parse_trace", [](const std::string& text) { return parse_trace(text, registry_resolver()); },
+      nb::arg("text"), "Reads a printed trace. Raises UserValueError for malformed text.");
   m.def(
       "symbols",
       [] {

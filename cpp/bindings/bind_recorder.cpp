@@ -44,6 +44,7 @@ void bind_recorder(nb::module_& m) {
                      return list;
                    })
       .def_prop_rw("grad_enabled", &Recorder::grad_enabled, &Recorder::set_grad_enabled)
+      .def("try_truncate", &Recorder::try_truncate)
       .def_prop_ro("num_recorded", &Recorder::num_recorded);
   m.def("has_row", [](nb::handle callable) { return !overloads_of(callable).empty(); });
 }

@@ -295,6 +295,15 @@ std::vector<std::vector<const Proxy*>> group_by_storage(
 
 }  // namespace
 
+bool Recorder::try_truncate(size_t n) {
+  auto& body = builder().body();
+  for (size_t i = n; i < body.size(); ++i) {
+    if (body[i]->symbol->has(kInplace | kEffect)) return false;
+  }
+  body.resize(n);
+  return true;
+}
+
 Trace Recorder::finish(nb::handle output, const std::string& name) {
   Trace trace;
   trace.ctx = ctx_;

@@ -67,6 +67,9 @@ class Recorder final : public TensorLifter {
   void name_tensor(nb::handle tensor, const std::string& name);
   nb::object wrap(const Proxy* p) { return wrap_proxy(p, ctx_); }
   const TraceContext* context() const { return ctx_.get(); }
+  // Forgets what was recorded after the first n calls; false if a write is among it, after which
+  // proxies stand for the written tensor.
+  bool try_truncate(size_t n);
   size_t num_recorded() const { return builder_ ? builder_->body().size() : 0; }
 
  private:
