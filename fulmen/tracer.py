@@ -108,7 +108,7 @@ class Tracer:
             done, result = self._try_inline(func, args, kwargs)
             if not done:
                 result = fallback.record_opaque(self, func, args, kwargs, str(e))
-        return _with_field_names(func, result)
+        return with_field_names(func, result)
 
     def _try_inline(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -191,7 +191,7 @@ def source_suffix() -> str:
     return f"  [{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}]"
 
 
-def _with_field_names(func: Callable[..., Any], result: Any) -> Any:
+def with_field_names(func: Callable[..., Any], result: Any) -> Any:
     """`torch.max(x, 0).values`: a tuple as PyTorch's own named tuple, where it has one."""
     if type(result) is not tuple:
         return result

@@ -89,7 +89,7 @@ class Acquisition final : public interp::Hooks {
   // Tensors.
   bool to_proxy(interp::Val* value);
   PyObject* proxy_of(PyObject* tensor);
-  interp::Answer record(PyObject* callable, interp::Frame&, const interp::Args&,
+  interp::Answer record(PyObject* callable, PyObject* callee, interp::Frame&, const interp::Args&,
                         interp::Val* result);
   interp::Answer call_tracer(PyObject* callable, interp::Frame&, const interp::Args&,
                              interp::Val* result);

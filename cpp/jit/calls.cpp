@@ -1,4 +1,7 @@
 // What trace mode does with calls: operations are recorded, everything else is followed.
+#include <cstring>
+#include <unordered_map>
+
 #include "bindings/bind.h"
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
@@ -73,7 +76,24 @@ nb::dict named(const Args& args) {
   return d;
 }
 
-// An input that an operation writes to is the caller's tensor: its proxy goes on as the new value.
+PyObject* python_function(const char* module, const char* name) {
+  PyObject* m = PyImport_ImportModule(module);
+  PyObject* f = m ? PyObject_GetAttrString(m, name) : nullptr;
+  Py_XDECREF(m);
+  return f;
+}
+
+// Function.apply of a class derived from torch.autograd.Function.
+bool is_autograd_apply(PyObject* callable) {
+  if (!PyCFunction_Check(callable) || !PyCFunction_GET_SELF(callable)) return false;
+  const PyMethodDef* def = reinterpret_cast<PyCFunctionObject*>(callable)->m_ml;
+  if (std::strcmp(def->ml_name, "apply") != 0) return false;
+  static auto* base =
+      reinterpret_cast<PyTypeObject*>(python_function("torch._C", "_FunctionBase"));
+  PyObject* self = PyCFunction_GET_SELF(callable);
+  return base && PyType_Check(self) && PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(self), base);
+}
+
 Answer done(nb::object object, Val* result) {
   *result = {object.release().ptr(), nullptr};
   return Answer::kDone;
@@ -100,16 +120,9 @@ void Acquisition::note_refusal() {
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   PyErr_NormalizeException(&type, &value, &traceback);
-  static PyObject* classes = [] {
-    PyObject* module = PyImport_ImportModule("fulmen.errors");
-    PyObject* a = module ? PyObject_GetAttrString(module, "Unsupported") : nullptr;
-    PyObject* b = module ? PyObject_GetAttrString(module, "DataDependentError") : nullptr;
-    PyObject* both = a && b ? PyTuple_Pack(2, a, b) : nullptr;
-    Py_XDECREF(module);
-    Py_XDECREF(a);
-    Py_XDECREF(b);
-    return both;
-  }();
+  static PyObject* classes =
+      Py_BuildValue("(NN)", python_function("fulmen.errors", "Unsupported"),
+                    python_function("fulmen.errors", "DataDependentError"));
   if (value && classes && PyErr_GivenExceptionMatches(value, classes)) refusal_ = Py_NewRef(value);
   PyErr_Restore(type, value, traceback);
 }
@@ -133,13 +146,16 @@ Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& ar
   return to_proxy(result) ? Answer::kDone : Answer::kError;
 }
 
-Answer Acquisition::record(PyObject* callable, Frame& frame, const Args& args, Val* result) {
+Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, const Args& args,
+                           Val* result) {
   set_source(frame);
   try {
     return done(
         recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names),
         result);
   } catch (const Unsupported&) {
+    // PyTorch's own Python code is followed where no row takes the call.
+    if (callable == callee && PyFunction_Check(callable)) return Answer::kNotHandled;
     return call_tracer(callable, frame, args, result);
   } catch (nb::python_error& e) {
     e.restore();
@@ -183,7 +199,7 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
     return Answer::kDone;
   }
   switch (target.rule) {
-    case CallRule::kRow: return record(callable, frame, *use, result);
+    case CallRule::kRow: return record(callable, callee.o, frame, *use, result);
     case CallRule::kCreate: return call_tracer(callable, frame, *use, result);
     case CallRule::kTorch:
       return has_proxy(*use) ? call_tracer(callable, frame, *use, result) : Answer::kNotHandled;
@@ -204,6 +220,7 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
     case CallRule::kSame:
     case CallRule::kInterpret: break;
   }
+  if (is_autograd_apply(callable) && has_proxy(args)) return call_tracer(callable, frame, args, result);
   // type(x) of a proxy is what eager shows.
   if (callable == reinterpret_cast<PyObject*>(&PyType_Type) && args.total() == 1 &&
       bindings::tensor_proxy_state(args.objects[0])) {
@@ -230,7 +247,7 @@ Answer Acquisition::operate(Frame& frame, int op, Val a, Val b, Val* result) {
   PyObject* method = operator_method(op, !first);
   if (!method) return Answer::kNotHandled;
   PyObject* objects[] = {first ? a.o : b.o, first ? b.o : a.o};
-  return record(method, frame, {objects, nullptr, b.o ? 2 : 1, nullptr, false}, result);
+  return record(method, nullptr, frame, {objects, nullptr, b.o ? 2 : 1, nullptr, false}, result);
 }
 
 PyObject* Acquisition::proxy_of(PyObject* tensor) {
