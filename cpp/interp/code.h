@@ -18,20 +18,11 @@ struct ExceptionRow {
   bool push_unit;  // the handler wants the offset of the instruction that raised
 };
 
-// What a LOAD_GLOBAL or LOAD_ATTR saw last. See Note [Inline caches] in attribute.cpp.
-struct InlineCache {
-  PyTypeObject* type = nullptr;  // compared only together with `version`
-  uint32_t version = 0;
-  uint32_t kind = 0;
-  PyObject* value = nullptr;  // borrowed: alive as long as `version` is current
-};
-
 struct Code {
   PyCodeObject* object = nullptr;  // borrowed: this lives in its extra slot
   std::vector<Inst> insts;
   std::vector<ExceptionRow> exceptions;
   std::vector<int32_t> index_of_unit;
-  std::vector<InlineCache> caches;  // one an instruction
 #ifdef FULMEN_INTERP_CHECKS
   std::vector<int32_t> depth_at;  // value stack depth before each instruction; -1: not reached
 #endif

@@ -5,7 +5,7 @@
 namespace fulmen::interp {
 
 enum class Op : uint16_t {
-#define OP(name, pops, pushes) name,
+#define OP(name, pops, pushes) k##name,
 #include "interp/ops.def"
 #undef OP
 };

@@ -7,8 +7,22 @@
 namespace fulmen::interp {
 
 enum class Src : uint8_t {
-  kFn, kArg, kKwarg, kGlobal, kBuiltin, kAttr, kType, kItem, kKey, kLen, kCell, kDefault, kParam,
-  kBuffer, kSubmodule, kSlot,
+  kFn,
+  kArg,
+  kKwarg,
+  kGlobal,
+  kBuiltin,
+  kAttr,
+  kType,
+  kItem,
+  kKey,
+  kLen,
+  kCell,
+  kDefault,
+  kParam,
+  kBuffer,
+  kSubmodule,
+  kSlot,
 };
 
 // A node of the tree of everything that was reached from the inputs; hash-consed on (parent, kind,

@@ -44,8 +44,8 @@ bool is_incomplete(const NativeFrame* frame) {
 
 // A frame object that outlives its frame takes the contents over, as CPython's does.
 void hand_over(FrameObjectHead* object, NativeFrame* frame) {
-  const size_t size = reinterpret_cast<char*>(&frame->slots[frame->stack_top]) -
-                      reinterpret_cast<char*>(frame);
+  const size_t size =
+      reinterpret_cast<char*>(&frame->slots[frame->stack_top]) - reinterpret_cast<char*>(frame);
   auto* kept = reinterpret_cast<NativeFrame*>(object->data);
   std::memcpy(static_cast<void*>(kept), frame, size);
   object->frame = kept;
@@ -118,11 +118,10 @@ PyObject* probe(PyObject*, PyObject* expected) {
   PyObject* builtins = PyFrame_GetBuiltins(object);
   PyCodeObject* code = PyFrame_GetCode(object);
   const auto unit = frame->position - code_units(frame->code);
-  const bool same = head->frame == frame && frame->frame_object == object &&
-                    frame->code == code && frame->globals == globals &&
-                    frame->builtins == builtins && frame->slots[0] == expected &&
-                    PyFrame_GetLasti(object) == unit * 2 && frame->owner == kOwnedByThread &&
-                    PyFunction_Check(frame->function) &&
+  const bool same = head->frame == frame && frame->frame_object == object && frame->code == code &&
+                    frame->globals == globals && frame->builtins == builtins &&
+                    frame->slots[0] == expected && PyFrame_GetLasti(object) == unit * 2 &&
+                    frame->owner == kOwnedByThread && PyFunction_Check(frame->function) &&
                     reinterpret_cast<PyFunctionObject*>(frame->function)->func_code ==
                         reinterpret_cast<PyObject*>(code);
   Py_DECREF(globals);
@@ -140,16 +139,15 @@ bool check_layout() {
   Ref method = Ref::steal(PyCFunction_New(&probe_method, nullptr));
   if (!globals || !method) return false;
   if (PyDict_SetItemString(globals.get(), "probe", method.get()) < 0) return false;
-  Ref done = Ref::steal(PyRun_String(
-      "def frame(x):\n  y = x\n  return probe(y)\n"
-      "def generator():\n  yield 1\n"
-      "same = frame(object())\n",
-      Py_file_input, globals.get(), globals.get()));
+  Ref done =
+      Ref::steal(PyRun_String("def frame(x):\n  y = x\n  return probe(y)\n"
+                              "def generator():\n  yield 1\n"
+                              "same = frame(object())\n",
+                              Py_file_input, globals.get(), globals.get()));
   if (!done) return false;
   bool same = PyDict_GetItemString(globals.get(), "same") == Py_True;
   if (same) {
-    Ref gen = Ref::steal(
-        PyObject_CallNoArgs(PyDict_GetItemString(globals.get(), "generator")));
+    Ref gen = Ref::steal(PyObject_CallNoArgs(PyDict_GetItemString(globals.get(), "generator")));
     if (!gen) return false;
     const NativeFrame* frame = generator_frame(gen.get());
     same = reinterpret_cast<PyGenObject*>(gen.get())->gi_frame_state == kGenCreated &&

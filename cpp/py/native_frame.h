@@ -8,13 +8,19 @@
 // resumed by either side. The layouts are those of the supported versions; check_layout() compares
 // them with the running Python before anything relies on them.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "py/version.h"
 
 namespace fulmen::py {
 
-enum FrameOwner : char { kOwnedByThread = 0, kOwnedByGenerator = 1, kOwnedByFrameObject = 2, kOwnedByCStack = 3 };
+enum FrameOwner : char {
+  kOwnedByThread = 0,
+  kOwnedByGenerator = 1,
+  kOwnedByFrameObject = 2,
+  kOwnedByCStack = 3
+};
 
 enum GeneratorState : int8_t {
 #if FULMEN_PY_313
@@ -35,8 +41,8 @@ struct NativeFrame {
   PyObject* function;  // strong
   PyObject* globals;
   PyObject* builtins;
-  PyObject* locals;    // strong or null
-  PyCodeObject* code;  // strong
+  PyObject* locals;             // strong or null
+  PyCodeObject* code;           // strong
   PyFrameObject* frame_object;  // strong or null
   NativeFrame* previous;
   _Py_CODEUNIT* position;
@@ -49,7 +55,7 @@ struct NativeFrame {
   PyObject* function;  // strong
   PyObject* globals;
   PyObject* builtins;
-  PyObject* locals;  // strong or null
+  PyObject* locals;             // strong or null
   PyFrameObject* frame_object;  // strong or null
   _Py_CODEUNIT* position;
   int stack_top;

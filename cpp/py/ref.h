@@ -36,7 +36,7 @@ class Ref {
 // Somebody else's reference, which outlives this one.
 class BorrowedRef {
  public:
-  BorrowedRef(PyObject* object) : object_(object) {}  // NOLINT: implicit on purpose
+  BorrowedRef(PyObject* object) : object_(object) {}   // NOLINT: implicit on purpose
   BorrowedRef(const Ref& ref) : object_(ref.get()) {}  // NOLINT
   PyObject* get() const { return object_; }
   explicit operator bool() const { return object_ != nullptr; }
