@@ -54,6 +54,24 @@ _FALSE = (
     "torch._C._get_tracing_state",
     "torch._C._is_tracing",
 )
+# They change the process while the program is only followed.
+_REFUSED = (
+    "torch._C._InferenceMode",
+    "torch.set_autocast_enabled",
+    "torch.set_autocast_dtype",
+    "torch.set_autocast_cache_enabled",
+    "torch.manual_seed",
+    "torch.seed",
+    "torch.set_default_dtype",
+    "torch.set_default_device",
+    "torch.set_num_threads",
+    "torch.set_rng_state",
+    "torch.use_deterministic_algorithms",
+    "torch.set_float32_matmul_precision",
+    "torch.set_flush_denormal",
+    "torch._C._set_default_dtype",
+    "torch.random.set_rng_state",
+)
 # They read the process, not the program.
 _NATIVE = (
     "warnings.warn",
@@ -80,6 +98,9 @@ def install() -> None:
         _core.add_call_rule(callable_, "constant", False)
     for callable_ in (*_named(*_NATIVE), *_logging_functions()):
         _core.add_call_rule(callable_, "native")
+    for callable_ in _named(*_REFUSED):
+        _core.add_call_rule(callable_, "refuse")
+    _core.add_call_rule(torch.nn.Module.__getattr__, "module")
     for wrapper, method in proxy.METHODS.items():
         _core.add_call_rule(wrapper, "same", method)
     for getter in proxy.getters():

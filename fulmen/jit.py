@@ -93,11 +93,13 @@ class Jitted:
             return function(*args, **kwargs)
         if acquired is None:
             return self.fn(*args, **kwargs)
+        if isinstance(acquired, _Done):
+            return acquired.result
         return acquired.run(args, kwargs)
 
     def _compile(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], reasons: list[str], ran: Any
-    ) -> _core.Acquired | None:
+    ) -> _core.Acquired | _Done | None:
         """Adds a program for these arguments; None if eager PyTorch must run the call.
 
         Args:
@@ -113,8 +115,8 @@ class Jitted:
                 raise
             self._leave_to_eager(str(e))
             return None
-        except UserError:
-            raise
+        except UserError as refusal:
+            return self._refused(refusal, args, kwargs)
         except Exception as e:
             # The user's own exception: eager raises it, with everything that happens before.
             self._leave_to_eager(f"it raised {type(e).__name__}")
@@ -130,6 +132,19 @@ class Jitted:
         self.compiled.append(compiled)
         self.acquired.append(acquired)
         return acquired
+
+    def _refused(self, refusal: UserError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that PyTorch refuses fails as in eager, with everything that happens before it.
+
+        Raises:
+            refusal: when eager PyTorch raises.
+        """
+        try:
+            result = self.fn(*args, **kwargs)
+        except Exception as e:
+            raise refusal from e
+        self._leave_to_eager(str(refusal))
+        return _Done(result)
 
     def _compile_segment(self, trace: _core.Trace) -> _core.Program:
         """The program of a part of a call; the same one for equal parts of two calls."""
@@ -154,6 +169,13 @@ class Jitted:
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""
         return list(self.compiled[-1].stages) if self.compiled else []
+
+
+class _Done:
+    """The result of a call that eager PyTorch has run already."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
 
 
 class _JittedModule:

@@ -51,6 +51,7 @@ class Recorder final : public TensorLifter {
   Trace finish_rewrite(const Trace& original, const std::string& provenance);
 
   void set_source(std::string_view file, int line, std::string_view function);
+  std::string where() const { return source_suffix(builder().source); }
   bool grad_enabled() const { return builder().grad_enabled; }
   void set_grad_enabled(bool enabled) { builder().grad_enabled = enabled; }
 

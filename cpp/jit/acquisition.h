@@ -67,7 +67,9 @@ class Acquisition final : public interp::Hooks {
  private:
   struct Store {
     interp::Write kind;
-    bool contents;     // the whole contents of a container: `old` is a copy
+    bool contents;  // the whole contents of a container: `old` is a copy
+    bool appended;  // items after the first `length` of a list
+    Py_ssize_t length;
     PyObject* target;  // owned, as key and old
     PyObject* key;
     PyObject* old;  // null: there was nothing
@@ -84,6 +86,7 @@ class Acquisition final : public interp::Hooks {
                        int* slot);
   int dict_slot(PyObject* globals);
   void look_inside(PyObject* container, interp::Prov* p, int depth);
+  void look_inside_parts(PyObject* callable, int slot);
   bool is_written(PyObject* target, PyObject* key) const;
 
   // Tensors.
@@ -93,6 +96,8 @@ class Acquisition final : public interp::Hooks {
                         interp::Val* result);
   interp::Answer call_tracer(PyObject* callable, interp::Frame&, const interp::Args&,
                              interp::Val* result);
+  interp::Answer module_attribute(const interp::Args&, interp::Val* result);
+  bool store_natively(interp::Frame&, PyObject* callee, const interp::Args&);
   void set_source(interp::Frame&);
   // Note [Asking for a value]
   // A program that asks for the value of a tensor (a condition, .item()) is cut there: what was
@@ -107,6 +112,8 @@ class Acquisition final : public interp::Hooks {
   // The end.
   int known_node(PyObject* object);
   bool make_writes();
+  // The dictionary before the stores to single keys of it. New reference.
+  PyObject* original_dict(PyObject* dict) const;
   void undo();
 
   bindings::Recorder* recorder_ = nullptr;
@@ -120,6 +127,8 @@ class Acquisition final : public interp::Hooks {
   std::vector<Store> stores_;
   std::unordered_map<PyObject*, std::unordered_set<PyObject*>> written_;  // target → keys
   std::unordered_set<PyObject*> rewritten_;                               // containers
+  // Lists that were only appended to, and how long they were: what is in them was not read.
+  std::unordered_map<PyObject*, Py_ssize_t> appended_;
   std::unordered_set<PyObject*> looked_inside_;
   std::vector<PyObject*> outputs_;  // proxies that the program returns; owned
   PyObject* refusal_ = nullptr;

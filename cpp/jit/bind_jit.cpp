@@ -6,7 +6,8 @@
 
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
-#include "interp/interpret.h"
+#include "interp/interpreter.h"
+#include "interp/protocol.h"
 #include "jit/acquisition.h"
 #include "jit/call_rules.h"
 #include "jit/function.h"
@@ -99,7 +100,9 @@ Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object trac
   interp::Val result;
   const interp::Args call{objects.data(), provs.data(), static_cast<Py_ssize_t>(flat.count),
                           flat.names.is_valid() ? flat.names.ptr() : nullptr, false};
-  const bool good = interp::interpret(&acquisition, {fn.ptr(), root}, call, &result);
+  if (!interp::init()) throw nb::python_error();
+  interp::Session session(&acquisition);
+  const bool good = interp::call(session.frame(), {fn.ptr(), root}, call, &result);
   const nb::object value = nb::steal(good ? result.o : nullptr);
   if (PyObject* refusal = acquisition.refusal()) {
     PyErr_Clear();

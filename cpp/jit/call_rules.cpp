@@ -57,7 +57,8 @@ bool add_call_rule(PyObject* callable, const char* rule, PyObject* replacement) 
       {"interpret", CallRule::kInterpret}, {"row", CallRule::kRow},
       {"torch", CallRule::kTorch},         {"create", CallRule::kCreate},
       {"same", CallRule::kSame},           {"constant", CallRule::kConstant},
-      {"native", CallRule::kNative}};
+      {"native", CallRule::kNative},       {"module", CallRule::kModule},
+      {"refuse", CallRule::kRefuse}};
   for (const auto& [name, value] : kNames) {
     if (name != rule) continue;
     Py_INCREF(callable);

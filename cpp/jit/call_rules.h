@@ -15,6 +15,8 @@ enum class CallRule : uint8_t {
   kSame,       // another callable's rule: `replacement`
   kConstant,   // returns `replacement` without a call
   kNative,     // called by CPython, not followed
+  kModule,     // torch.nn.Module.__getattr__
+  kRefuse,     // changes state of the process that a trace can't express
 };
 
 struct CallTarget {

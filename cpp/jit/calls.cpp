@@ -1,4 +1,5 @@
 // What trace mode does with calls: operations are recorded, everything else is followed.
+#include <cctype>
 #include <cstring>
 #include <unordered_map>
 
@@ -10,12 +11,15 @@
 #include "jit/operators.h"
 #include "support/error.h"
 
+extern "C" PyAPI_FUNC(PyObject*) _PyType_Lookup(PyTypeObject*, PyObject*);
+
 namespace fulmen::jit {
 
 namespace nb = nanobind;
 using interp::Answer;
 using interp::Args;
 using interp::Frame;
+using interp::Prov;
 using interp::Val;
 
 namespace {
@@ -76,6 +80,29 @@ nb::dict named(const Args& args) {
   return d;
 }
 
+// `fn._modules['0'].weight` → `0_weight`, and so on: a name in Python.
+std::string identifier(std::string_view path) {
+  std::string name;
+  for (size_t i = 0; i < path.size(); ++i) {
+    for (const std::string_view dull : {"fn.", "_modules", "_parameters", "_buffers"}) {
+      if (path.substr(i).starts_with(dull)) {
+        i += dull.size();
+        break;
+      }
+    }
+    if (i >= path.size()) break;
+    const char c = path[i];
+    if (std::isalnum(static_cast<unsigned char>(c))) {
+      name += c;
+    } else if (!name.empty() && name.back() != '_') {
+      name += '_';
+    }
+  }
+  while (!name.empty() && name.back() == '_') name.pop_back();
+  if (name.empty()) return "tensor";
+  return std::isdigit(static_cast<unsigned char>(name[0])) ? "p" + name : name;
+}
+
 PyObject* python_function(const char* module, const char* name) {
   PyObject* m = PyImport_ImportModule(module);
   PyObject* f = m ? PyObject_GetAttrString(m, name) : nullptr;
@@ -88,10 +115,10 @@ bool is_autograd_apply(PyObject* callable) {
   if (!PyCFunction_Check(callable) || !PyCFunction_GET_SELF(callable)) return false;
   const PyMethodDef* def = reinterpret_cast<PyCFunctionObject*>(callable)->m_ml;
   if (std::strcmp(def->ml_name, "apply") != 0) return false;
-  static auto* base =
-      reinterpret_cast<PyTypeObject*>(python_function("torch._C", "_FunctionBase"));
+  static auto* base = reinterpret_cast<PyTypeObject*>(python_function("torch._C", "_FunctionBase"));
   PyObject* self = PyCFunction_GET_SELF(callable);
-  return base && PyType_Check(self) && PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(self), base);
+  return base && PyType_Check(self) &&
+         PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(self), base);
 }
 
 Answer done(nb::object object, Val* result) {
@@ -102,16 +129,18 @@ Answer done(nb::object object, Val* result) {
 }  // namespace
 
 void Acquisition::set_source(Frame& frame) {
-  // The innermost frame outside PyTorch is what the user knows.
-  const Frame* f = &frame;
+  // The innermost frame outside PyTorch is what the user knows. The outermost has no code.
   const auto file = [](const Frame* at) -> std::string_view {
     const char* text = PyUnicode_AsUTF8(at->code_object()->co_filename);
     return text ? text : "";
   };
-  while (f->caller && file(f).find("/torch/") != std::string_view::npos) f = f->caller;
+  const Frame* f = &frame;
+  while (f && f->code && file(f).find("/torch/") != std::string_view::npos) f = f->caller;
+  if (!f || !f->code) f = &frame;
+  if (!f->code) return;
   const char* name = PyUnicode_AsUTF8(f->code_object()->co_name);
-  const int line = PyCode_Addr2Line(
-      f->code_object(), static_cast<int>(f->code->insts[f->pc].unit * sizeof(_Py_CODEUNIT)));
+  const auto offset = f->code->insts[f->pc].unit * sizeof(_Py_CODEUNIT);
+  const int line = PyCode_Addr2Line(f->code_object(), static_cast<int>(offset));
   recorder_->set_source(file(f), line, name ? name : "?");
 }
 
@@ -120,24 +149,20 @@ void Acquisition::note_refusal() {
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   PyErr_NormalizeException(&type, &value, &traceback);
-  static PyObject* classes =
-      Py_BuildValue("(NN)", python_function("fulmen.errors", "Unsupported"),
-                    python_function("fulmen.errors", "DataDependentError"));
+  static PyObject* classes = Py_BuildValue("(NN)", python_function("fulmen.errors", "Unsupported"),
+                                           python_function("fulmen.errors", "DataDependentError"));
   if (value && classes && PyErr_GivenExceptionMatches(value, classes)) refusal_ = Py_NewRef(value);
   PyErr_Restore(type, value, traceback);
 }
 
 Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& args, Val* result) {
-  static PyObject* call_traced = [] {
-    PyObject* module = PyImport_ImportModule("fulmen.tracer");
-    PyObject* f = module ? PyObject_GetAttrString(module, "call_traced") : nullptr;
-    Py_XDECREF(module);
-    return f;
-  }();
-  if (!call_traced) return Answer::kError;
+  static PyObject* call_traced = python_function("fulmen.tracer", "call_traced");
+  static PyObject* record_call = python_function("fulmen.fallback", "record_call");
+  if (!call_traced || !record_call) return Answer::kError;
   set_source(frame);
-  PyObject* object = PyObject_CallFunctionObjArgs(
-      call_traced, tracer_, callable, positional(args).ptr(), named(args).ptr(), nullptr);
+  PyObject* object =
+      PyObject_CallFunctionObjArgs(is_autograd_apply(callable) ? record_call : call_traced, tracer_,
+                                   callable, positional(args).ptr(), named(args).ptr(), nullptr);
   if (!object) {
     note_refusal();
     return Answer::kError;
@@ -150,9 +175,13 @@ Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, c
                            Val* result) {
   set_source(frame);
   try {
-    return done(
-        recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names),
-        result);
+    nb::object object =
+        recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names);
+    if (PyTuple_CheckExact(object.ptr())) {  // max() and its like name their results
+      static PyObject* name_fields = python_function("fulmen.tracer", "with_field_names");
+      object = nb::handle(name_fields)(nb::handle(callable), object);
+    }
+    return done(std::move(object), result);
   } catch (const Unsupported&) {
     // PyTorch's own Python code is followed where no row takes the call.
     if (callable == callee && PyFunction_Check(callable)) return Answer::kNotHandled;
@@ -217,23 +246,53 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
       *result = {object, nullptr};
       return after_opaque(frame, callee, args, result) ? Answer::kDone : Answer::kError;
     }
+    case CallRule::kModule: {
+      const Answer answer = module_attribute(*use, result);
+      if (answer != Answer::kNotHandled) return answer;
+      break;
+    }
+    case CallRule::kRefuse: {
+      set_source(frame);
+      PyObject* name = PyObject_Repr(callable);
+      bindings::set_python_error(std::make_exception_ptr(
+          Unsupported(cat("a trace can't express ", name ? PyUnicode_AsUTF8(name) : "a call",
+                          recorder_->where()))));
+      Py_XDECREF(name);
+      note_refusal();
+      return Answer::kError;
+    }
     case CallRule::kSame:
     case CallRule::kInterpret: break;
   }
-  if (is_autograd_apply(callable) && has_proxy(args)) return call_tracer(callable, frame, args, result);
+  PyTypeObject* type = Py_TYPE(callable);
+  if (type->tp_flags & Py_TPFLAGS_HEAPTYPE && source(callee)) {
+    static PyObject* const dunder_call = PyUnicode_InternFromString("__call__");
+    entry_->guards.require_lookup(type, dunder_call, _PyType_Lookup(type, dunder_call));
+  }
+  if (is_autograd_apply(callable) && has_proxy(args))
+    return call_tracer(callable, frame, args, result);
   // type(x) of a proxy is what eager shows.
   if (callable == reinterpret_cast<PyObject*>(&PyType_Type) && args.total() == 1 &&
       bindings::tensor_proxy_state(args.objects[0])) {
     PyObject* tensor = recorder_->tensor_of(args.objects[0]);
-    PyTypeObject* type = tensor ? Py_TYPE(tensor) : Py_TYPE(args.objects[0])->tp_base;
-    *result = {Py_NewRef(reinterpret_cast<PyObject*>(type)), nullptr};
+    PyTypeObject* shown = tensor ? Py_TYPE(tensor) : Py_TYPE(args.objects[0])->tp_base;
+    *result = {Py_NewRef(reinterpret_cast<PyObject*>(shown)), nullptr};
     return Answer::kDone;
   }
   return Answer::kNotHandled;
 }
 
 int Acquisition::truth(Frame& frame, Val value) {
-  if (!bindings::tensor_proxy_state(value.o)) return -2;
+  if (!bindings::tensor_proxy_state(value.o)) {
+    // Whether a container is empty, not what is in it.
+    const Py_ssize_t n = container_length(value.o);
+    Prov* p = n >= 0 ? source(value) : nullptr;
+    if (p && !rewritten_.contains(value.o)) {
+      if (appended_.contains(value.o)) look_inside(value.o, p, 1);
+      entry_->guards.require(static_cast<int>(p->id), n ? Check::kNotEmpty : Check::kLength);
+    }
+    return -2;
+  }
   PyObject* answer = nullptr;
   if (!ask(frame, value.o, "__bool__", &answer)) return -1;
   const int truth = PyObject_IsTrue(answer);
@@ -243,7 +302,12 @@ int Acquisition::truth(Frame& frame, Val value) {
 
 Answer Acquisition::operate(Frame& frame, int op, Val a, Val b, Val* result) {
   const bool first = bindings::tensor_proxy_state(a.o);
-  if (!first && !(b.o && bindings::tensor_proxy_state(b.o))) return Answer::kNotHandled;
+  if (!first && !(b.o && bindings::tensor_proxy_state(b.o))) {
+    if (Prov* p = source(a)) look_inside(a.o, p, 1);
+    if (Prov* p = b.o ? source(b) : nullptr) look_inside(b.o, p, 1);
+    if (is_inplace_operator(op)) mutate(frame, a, nullptr);
+    return Answer::kNotHandled;
+  }
   PyObject* method = operator_method(op, !first);
   if (!method) return Answer::kNotHandled;
   PyObject* objects[] = {first ? a.o : b.o, first ? b.o : a.o};
@@ -252,6 +316,10 @@ Answer Acquisition::operate(Frame& frame, int op, Val a, Val b, Val* result) {
 
 PyObject* Acquisition::proxy_of(PyObject* tensor) {
   try {
+    if (const Prov* p = known(tensor)) {
+      recorder_->name_tensor(
+          tensor, identifier(entry_->guards.path(static_cast<int>(p->id), entry_->argument_names)));
+    }
     return recorder_->input_for(tensor).ptr();  // the recorder holds it
   } catch (nb::python_error& e) {
     e.restore();

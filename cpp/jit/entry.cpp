@@ -48,6 +48,10 @@ bool apply(const Write& w, PyObject* target, PyObject* value) {
       if (PyODict_Check(target)) return PyODict_DelItem(target, w.key) == 0;
       return PyDict_DelItem(target, w.key) == 0;
     case Write::Kind::kContents: return set_contents(target, value);
+    case Write::Kind::kExtend: {
+      const Py_ssize_t n = PyList_GET_SIZE(target);
+      return PyList_SetSlice(target, n, n, value) == 0;
+    }
     case Write::Kind::kSetCell:
     case Write::Kind::kDeleteCell: return PyCell_Set(target, value) == 0;
   }
@@ -140,7 +144,9 @@ PyObject* Call::finish(const Entry& entry) {
       if (o) values_.owned.push_back(Py_NewRef(o));
     }
   }
-  Recipe::Run run(entry.recipe, outputs_, {values_.slots.data(), values_.slots.size()});
+  // The recipe counts from the last segment's outputs.
+  const size_t first = outputs_.size() - entry.segments.back().num_outputs;
+  Recipe::Run run(entry.recipe, std::span<PyObject* const>(outputs_).subspan(first), {values_.slots.data(), values_.slots.size()});
   // All objects are made before the first is stored: a failure leaves everything as it was.
   PyObject* result = run.make(entry.result);
   std::vector<std::pair<PyObject*, PyObject*>> ready;

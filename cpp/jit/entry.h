@@ -21,6 +21,7 @@ struct Write {
     kSetItem,  // of a dict
     kDeleteItem,
     kContents,  // all items of a list, dict or set
+    kExtend,    // items at the end of a list
     kSetCell,
     kDeleteCell,
   };

@@ -53,14 +53,6 @@ bool has_keys(PyObject* dict, PyObject* keys) {
   return true;
 }
 
-Py_ssize_t length(PyObject* o) {
-  if (PyList_Check(o)) return PyList_GET_SIZE(o);
-  if (PyTuple_Check(o)) return PyTuple_GET_SIZE(o);
-  if (PyDict_Check(o)) return PyDict_GET_SIZE(o);
-  if (PyAnySet_Check(o)) return PySet_GET_SIZE(o);
-  return -1;
-}
-
 PyObject* defaults_of(PyObject* f) { return reinterpret_cast<PyFunctionObject*>(f)->func_defaults; }
 PyObject* kwdefaults_of(PyObject* f) {
   return reinterpret_cast<PyFunctionObject*>(f)->func_kwdefaults;
@@ -83,6 +75,14 @@ std::string plain(PyObject* name) {
 }
 
 }  // namespace
+
+Py_ssize_t container_length(PyObject* o) {
+  if (PyList_Check(o)) return PyList_GET_SIZE(o);
+  if (PyTuple_Check(o)) return PyTuple_GET_SIZE(o);
+  if (PyDict_Check(o)) return PyDict_GET_SIZE(o);
+  if (PyAnySet_Check(o)) return PySet_GET_SIZE(o);
+  return -1;
+}
 
 GuardProgram::~GuardProgram() {
   if (!Py_IsInitialized()) return;
@@ -216,7 +216,8 @@ bool GuardProgram::holds(const GuardInstruction& g, PyObject* o, const Values& v
       return PyLong_AsLongLongAndOverflow(o, &overflow) == g.aux && !overflow;
     }
     case Check::kValue: return same_value(o, g.expect);
-    case Check::kLength: return length(o) == g.aux;
+    case Check::kLength: return container_length(o) == g.aux;
+    case Check::kNotEmpty: return container_length(o) > 0;
     case Check::kKeys: return has_keys(o, g.expect);
     case Check::kAbsent:
       return PyDict_Check(o) && !_PyDict_GetItem_KnownHash(o, g.key, g.hash) && !PyErr_Occurred();
@@ -403,6 +404,7 @@ std::string GuardProgram::text(const GuardInstruction& g,
     case Check::kNotSame: return cat(x, " is not ", path(static_cast<int>(g.aux), names));
     case Check::kInt: return cat(x, " == ", g.aux);
     case Check::kValue: return cat(x, " == ", repr(g.expect));
+    case Check::kNotEmpty: return cat("len(", x, ") > 0");
     case Check::kLength: return cat("len(", x, ") == ", g.aux);
     case Check::kKeys: return cat("tuple(", x, ") == ", repr(g.expect));
     case Check::kAbsent: return cat(repr(g.key), " not in ", x);

@@ -35,6 +35,7 @@ enum class Check : uint8_t {
   kInt,       // an int of value `aux`
   kValue,     // of the type of `expect`, and equal to it
   kLength,    // a list, tuple, dict or set of `aux` items
+  kNotEmpty,  // a list, tuple, dict or set of at least one item
   kKeys,      // a dict whose keys, in order, are the tuple `expect`
   kAbsent,    // a dict without `key` (or no __dict__ at all)
   kVersion,   // the lookups that were made on the type find what they found (table `aux`)
@@ -51,6 +52,9 @@ struct GuardInstruction {
   PyObject* expect;
   int64_t aux;
 };
+
+// The number of items of a list, tuple, dict or set; -1 for another object.
+Py_ssize_t container_length(PyObject* object);
 
 // What a program read of Python's objects, as a flat list of instructions. check() runs those that
 // start from arguments; the others stand for objects that the program holds, and as long as no
@@ -95,6 +99,8 @@ class GuardProgram {
   // False if a guard fails: `failed` is its text, when given. Never leaves a Python error set.
   bool check(PyObject* const* args, size_t n, Values& values, std::string* failed);
 
+  // How a program finds what the slot holds: `fn.layers[0].weight`.
+  std::string path(int slot, const std::vector<std::string>& argument_names) const;
   // The program as the body of a Python function, one statement a guard.
   std::string python(const std::vector<std::string>& argument_names) const;
 
@@ -128,7 +134,6 @@ class GuardProgram {
   bool lookups_hold(Lookups& table);
   bool unchanged();
   void take_snapshot(PyObject* const* values);
-  std::string path(int slot, const std::vector<std::string>& argument_names) const;
   std::string text(const GuardInstruction& g, const std::vector<std::string>& names) const;
 
   std::vector<GuardInstruction> code_;

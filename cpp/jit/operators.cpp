@@ -4,7 +4,6 @@
 #include <unordered_map>
 
 #include "interp/inst.h"
-#include "interp/operator_codes.h"
 #include "support/cat.h"
 
 namespace fulmen::jit {
@@ -13,6 +12,7 @@ namespace {
 constexpr const char* kBinary[] = {"add", "and", "floordiv", "lshift", "matmul",  "mul", "mod",
                                    "or",  "pow", "rshift",   "sub",    "truediv", "xor"};
 constexpr int kNumBinary = 13;
+constexpr int kCompareBase = 100;  // as Hooks::operate numbers comparisons
 constexpr const char* kCompare[] = {"lt", "le", "eq", "ne", "gt", "ge"};
 constexpr const char* kSwapped[] = {"gt", "ge", "eq", "ne", "lt", "le"};
 
@@ -33,9 +33,9 @@ std::string dunder(const char* prefix, const char* name) { return cat("__", pref
 
 const char* unary_name(interp::Op op) {
   switch (op) {
-    case interp::Op::UNARY_NEGATIVE: return "neg";
-    case interp::Op::UNARY_POSITIVE: return "pos";
-    case interp::Op::UNARY_INVERT: return "invert";
+    case interp::Op::kUNARY_NEGATIVE: return "neg";
+    case interp::Op::kUNARY_POSITIVE: return "pos";
+    case interp::Op::kUNARY_INVERT: return "invert";
     default: return nullptr;
   }
 }
@@ -47,13 +47,15 @@ PyObject* operator_method(int op, bool reflected) {
     const char* name = unary_name(static_cast<interp::Op>(-op));
     return name ? tensor_method(dunder("", name)) : nullptr;
   }
-  if (op >= interp::kCompareBase)
-    return tensor_method(dunder("", (reflected ? kSwapped : kCompare)[op - interp::kCompareBase]));
+  if (op >= kCompareBase)
+    return tensor_method(dunder("", (reflected ? kSwapped : kCompare)[op - kCompareBase]));
   const char* name = kBinary[op % kNumBinary];
   if (op >= kNumBinary && !reflected) {
     if (PyObject* method = tensor_method(dunder("i", name))) return method;
   }
   return tensor_method(dunder(reflected ? "r" : "", name));
 }
+
+bool is_inplace_operator(int op) { return op >= kNumBinary && op < 2 * kNumBinary; }
 
 }  // namespace fulmen::jit

@@ -8,4 +8,7 @@ namespace fulmen::jit {
 // tensor is the second operand. Null (no error set) where there is none. Borrowed.
 PyObject* operator_method(int op, bool reflected);
 
+// `a += b` and its like.
+bool is_inplace_operator(int op);
+
 }  // namespace fulmen::jit

@@ -74,6 +74,7 @@ Prov* Acquisition::constant(PyObject* object, const std::string& label) {
   kept_.push_back(Py_NewRef(object));
   known_.emplace(object, p);
   if (PyFunction_Check(object)) entry_->guards.require_function(object);
+  if (PyMethod_Check(object)) look_inside_parts(object, static_cast<int>(p->id));
   return p;
 }
 
@@ -143,6 +144,7 @@ Prov* Acquisition::track(int slot, PyObject* value) {
     kept_.push_back(Py_NewRef(value));
     known_.emplace(value, p);
   }
+  if (PyMethod_Check(value)) look_inside_parts(value, slot);
   return p;
 }
 
@@ -202,7 +204,7 @@ bool Acquisition::place(Read kind, Val from, PyObject* key, PyObject* value, int
       // Builtins are taken to stay what they are; that no global of the name hides them is not.
       return false;
     case Read::kCell: {
-      Prov* p = source(from);
+      Prov* p = known(from.o);  // a cell that the call made has the provenance of what is in it
       if (!p) return false;
       *slot = g.fetch(Fetch::kCell, static_cast<int>(p->id), nullptr);
       return true;
@@ -285,9 +287,8 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
   }
   if (!value->p && from.o && !bindings::tensor_proxy_state(from.o)) {
     int slot = -1;
-    if (key && is_written(from.o, key)) {
-      value->p = known(value->o);
-    } else if (rewritten_.contains(from.o)) {
+    if (appended_.contains(from.o)) look_inside(from.o, known(from.o), 1);
+    if (is_written(from.o, kind == Read::kCell ? from.o : key)) {
       value->p = known(value->o);
     } else if (place(kind, from, key, value->o, &slot)) {
       value->p = track(slot, value->o);
@@ -331,15 +332,22 @@ void Acquisition::look_inside(PyObject* o, Prov* p, int depth) {
   GuardProgram& g = entry_->guards;
   const int slot = static_cast<int>(p->id);
   if (PyList_Check(o) || PyTuple_Check(o)) {
-    const Py_ssize_t n = Py_SIZE(o);
+    const auto appended = appended_.find(o);
+    const Py_ssize_t n = appended == appended_.end() ? Py_SIZE(o) : appended->second;
+    if (appended != appended_.end()) {  // from here on its contents count
+      appended_.erase(appended);
+      rewritten_.insert(o);
+    }
     g.require(slot, Check::kLength, nullptr, n);
     for (Py_ssize_t i = 0; i < n; ++i) {
       PyObject* item = PyList_Check(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i);
       look_inside(item, track(g.fetch(Fetch::kSequenceItem, slot, nullptr, i), item), depth - 1);
     }
   } else if (PyDict_Check(o)) {
-    PyObject* keys = PyDict_Keys(o);
+    PyObject* original = original_dict(o);
+    PyObject* keys = original ? PyDict_Keys(original) : nullptr;
     PyObject* names = keys ? PyList_AsTuple(keys) : nullptr;
+    Py_XDECREF(original);
     Py_XDECREF(keys);
     if (!names) {
       PyErr_Clear();
@@ -361,12 +369,22 @@ void Acquisition::look_inside(PyObject* o, Prov* p, int depth) {
   }
 }
 
+// What a callable made of others holds: it is called without being read.
+void Acquisition::look_inside_parts(PyObject* callable, int slot) {
+  static PyObject* const self = PyUnicode_InternFromString("__self__");
+  static PyObject* const func = PyUnicode_InternFromString("__func__");
+  GuardProgram& g = entry_->guards;
+  track(g.fetch(Fetch::kAttr, slot, func), PyMethod_GET_FUNCTION(callable));
+  track(g.fetch(Fetch::kAttr, slot, self), PyMethod_GET_SELF(callable));
+}
+
 bool Acquisition::contents(interp::Frame&, Val container) {
   if (Prov* p = source(container)) look_inside(container.o, p, 1);
   return true;
 }
 
-bool Acquisition::before_opaque(interp::Frame&, Val callee, const interp::Args& args) {
+bool Acquisition::before_opaque(interp::Frame& frame, Val callee, const interp::Args& args) {
+  if (store_natively(frame, callee.o, args)) return true;
   if (PyCFunction_Check(callee.o)) {
     PyObject* self = PyCFunction_GET_SELF(callee.o);
     if (Prov* p = self ? known(self) : nullptr) look_inside(self, p, kOpaqueDepth);

@@ -100,6 +100,85 @@ void restore(interp::Write kind, PyObject* target, PyObject* key, PyObject* old)
 
 }  // namespace
 
+// Methods of C that change what the interpreter also changes: containers and attributes. True if
+// nothing else of the arguments is looked at.
+bool Acquisition::store_natively(interp::Frame& frame, PyObject* callee, const interp::Args& args) {
+  PyObject* container = nullptr;
+  const char* name = nullptr;
+  Py_ssize_t first = 0;  // index of the first argument after the container
+  if (Py_IS_TYPE(callee, &PyMethodDescr_Type) && args.count > 0) {
+    name = reinterpret_cast<PyMethodDescrObject*>(callee)->d_method->ml_name;
+    container = args.objects[0];
+    first = 1;
+  } else if (Py_IS_TYPE(callee, &PyWrapperDescr_Type) && args.count > 0) {
+    name = reinterpret_cast<PyWrapperDescrObject*>(callee)->d_base->name;
+    container = args.objects[0];
+    first = 1;
+  } else if (PyCFunction_Check(callee) && PyCFunction_GET_SELF(callee)) {
+    name = reinterpret_cast<PyCFunctionObject*>(callee)->m_ml->ml_name;
+    container = PyCFunction_GET_SELF(callee);
+  } else if (Py_IS_TYPE(callee, &_PyMethodWrapper_Type)) {
+    PyObject* self = PyObject_GetAttrString(callee, "__self__");
+    PyObject* text = PyObject_GetAttrString(callee, "__name__");
+    name = text ? PyUnicode_AsUTF8(text) : nullptr;
+    container = self;
+    Py_XDECREF(self);  // the wrapper holds it
+    Py_XDECREF(text);
+  }
+  if (!name || !container) return false;
+  const std::string_view method = name;
+  if (method == "__setattr__" || method == "__delattr__") {
+    const bool set = method == "__setattr__";
+    if (args.count - first == (set ? 2 : 1)) {
+      write(frame, interp::Write::kAttr, {container, nullptr}, args.objects[first],
+            set ? args.at(first + 1) : Val{});
+    }
+    return true;
+  }
+  if (container_length(container) < 0 || PyTuple_Check(container)) return false;
+  Prov* p = known(container);
+  if (!p) return false;
+  if (method == "append" && PyList_CheckExact(container) && !looked_inside_.contains(container) &&
+      !rewritten_.contains(container)) {
+    if (appended_.emplace(container, PyList_GET_SIZE(container)).second) {
+      stores_.push_back({interp::Write::kItem, false, true, PyList_GET_SIZE(container),
+                         Py_NewRef(container), nullptr, nullptr});
+    }
+    return true;
+  }
+  if (PyDict_Check(container) && method == "__setitem__" && args.count - first == 2) {
+    write(frame, interp::Write::kItem, {container, p}, args.objects[first], args.at(first + 1));
+    return true;
+  }
+  static const std::unordered_set<std::string_view> kChanging = {"append",
+                                                                 "extend",
+                                                                 "insert",
+                                                                 "remove",
+                                                                 "pop",
+                                                                 "clear",
+                                                                 "sort",
+                                                                 "reverse",
+                                                                 "update",
+                                                                 "setdefault",
+                                                                 "popitem",
+                                                                 "add",
+                                                                 "discard",
+                                                                 "intersection_update",
+                                                                 "difference_update",
+                                                                 "symmetric_difference_update",
+                                                                 "move_to_end",
+                                                                 "__setitem__",
+                                                                 "__delitem__",
+                                                                 "__iadd__",
+                                                                 "__imul__",
+                                                                 "__ior__",
+                                                                 "__iand__",
+                                                                 "__isub__",
+                                                                 "__ixor__"};
+  if (kChanging.contains(method)) mutate(frame, {container, p}, callee);
+  return false;
+}
+
 bool Acquisition::write(interp::Frame& frame, interp::Write kind, Val target, PyObject* key,
                         Val value) {
   if (!source(target)) {
@@ -115,8 +194,16 @@ bool Acquisition::write(interp::Frame& frame, interp::Write kind, Val target, Py
   if (!written_[target.o].insert(id).second || rewritten_.contains(target.o)) return true;
   kept_.push_back(Py_NewRef(id));
   PyObject* old = current_value(kind, target.o, key);
-  stores_.push_back({kind, false, Py_NewRef(target.o), Py_XNewRef(key), Py_XNewRef(old)});
+  stores_.push_back({kind, false, false, 0, Py_NewRef(target.o), Py_XNewRef(key), Py_XNewRef(old)});
   return true;
+}
+
+PyObject* Acquisition::original_dict(PyObject* dict) const {
+  PyObject* copy = PyDict_Copy(dict);
+  for (auto s = stores_.rbegin(); copy && s != stores_.rend(); ++s) {
+    if (s->target == dict && !s->contents) restore(s->kind, copy, s->key, s->old);
+  }
+  return copy;
 }
 
 bool Acquisition::mutate(interp::Frame&, Val container, PyObject*) {
@@ -127,9 +214,12 @@ bool Acquisition::mutate(interp::Frame&, Val container, PyObject*) {
     PyErr_Clear();
     return true;  // neither list, dict nor set
   }
+  const auto appended = appended_.find(container.o);
+  if (appended != appended_.end())
+    PyList_SetSlice(copy, appended->second, PyList_GET_SIZE(copy), nullptr);
   look_inside(container.o, p, 1);
   rewritten_.insert(container.o);
-  stores_.push_back({interp::Write::kItem, true, Py_NewRef(container.o), nullptr, copy});
+  stores_.push_back({interp::Write::kItem, true, false, 0, Py_NewRef(container.o), nullptr, copy});
   return true;
 }
 
@@ -161,7 +251,15 @@ bool Acquisition::make_writes() {
     Prov* target = known(s.target);
     if (!target) continue;
     const int target_node = recipe.slot(static_cast<int>(target->id));
-    if (s.contents) {
+    if (s.appended && !rewritten_.contains(s.target)) {
+      PyObject* added = PyList_GetSlice(s.target, s.length, PyList_GET_SIZE(s.target));
+      const int value = added ? recipe.add(added, known_object) : -1;
+      Py_XDECREF(added);
+      if (value < 0) return false;
+      entry_->writes.push_back({Write::Kind::kExtend, target_node, nullptr, value});
+      continue;
+    }
+    if (s.contents || s.appended) {
       PyObject* now = copy_contents(s.target);
       if (!now) return false;
       const int value = recipe.add(now, known_object);
@@ -202,7 +300,9 @@ void Acquisition::undo() {
   while (!stores_.empty()) {
     const Store s = stores_.back();
     stores_.pop_back();
-    if (s.contents) {
+    if (s.appended) {
+      PyList_SetSlice(s.target, s.length, PyList_GET_SIZE(s.target), nullptr);
+    } else if (s.contents) {
       restore_contents(s.target, s.old);
     } else {
       restore(s.kind, s.target, s.key, s.old);
