@@ -109,7 +109,10 @@ class Jitted:
         start = time.perf_counter()
         tracer = Tracer()
         try:
-            acquired = _core.acquire(self.fn, args, kwargs, tracer, self._compile_segment, ran)
+            if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+                raise Unsupported("called inside torch.autocast")
+            compile_segment = None if self.fullgraph else self._compile_segment
+            acquired = _core.acquire(self.fn, args, kwargs, tracer, compile_segment, ran)
         except (Unsupported, DataDependentError) as e:
             if self.fullgraph:
                 raise

@@ -295,6 +295,16 @@ def _new_tensor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     return fallback.record_opaque(tracer, torch.tensor, args, kwargs, "data of a Python sequence")
 
 
+def value_needed(method: str, where: str) -> DataDependentError:
+    """The error for a program that asks for the value of a tensor where it must be one trace."""
+    return DataDependentError(
+        f"{method}(): the program needs the value of a tensor, which is not known while it is "
+        f"traced; keep the computation in tensors (torch.where, torch.cond), or compile without "
+        f"fullgraph=True{where}",
+        "data-dependent",
+    )
+
+
 def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
     def refuse(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del tracer, args, kwargs

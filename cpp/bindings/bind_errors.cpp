@@ -48,6 +48,14 @@ void set_python_error(const std::exception_ptr& error) {
   }
 }
 
+void set_python_error_of_any(const std::exception_ptr& error) {
+  try {
+    set_python_error(error);
+  } catch (const std::exception& e) {
+    raise("InternalError", e.what(), "internal");
+  }
+}
+
 void bind_errors(nanobind::module_&) {
   nanobind::register_exception_translator(
       [](const std::exception_ptr& p, void*) { set_python_error(p); });

@@ -25,7 +25,7 @@ namespace fulmen::jit {
 class Acquisition final : public interp::Hooks {
  public:
   // `tracer`: the fulmen.tracer.Tracer that records; it is entered. `compile`: Trace → Program, for
-  // the parts of a call that asks for the value of a tensor. `ran`: outputs of parts that this call
+  // the parts of a call that asks for the value of a tensor (None: such calls are refused). `ran`: outputs of parts that this call
   // has already run, a tuple.
   Acquisition(PyObject* tracer, PyObject* compile, PyObject* ran);
   ~Acquisition() override;
@@ -106,6 +106,7 @@ class Acquisition final : public interp::Hooks {
   // on with the entry that saw the same answers; one that has not been seen is followed anew, with
   // the segments that ran taken as they are.
   bool ask(interp::Frame&, PyObject* proxy, const char* how, PyObject** answer);
+  interp::Answer settle(interp::Frame&, interp::Val* result);
   void add_segment_inputs(Segment& segment);
   void note_refusal();
 

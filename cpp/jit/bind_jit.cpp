@@ -156,7 +156,8 @@ void bind_jit(nb::module_& m) {
       .def_prop_ro("num_writes", [](const Acquired& a) { return a.entry->writes.size(); })
       .def("run", run);
   m.def("acquire", acquire, nb::arg("fn"), nb::arg("args"), nb::arg("kwargs"), nb::arg("tracer"),
-        nb::arg("compile"), nb::arg("ran").none(), "Follows one call of `fn` without running it.");
+        nb::arg("compile").none(), nb::arg("ran").none(),
+        "Follows one call of `fn` without running it.");
   m.def("install", install, nb::arg("function"), nb::arg("acquired"), nb::arg("program"));
   m.def(
       "add_call_rule",

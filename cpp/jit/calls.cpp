@@ -121,9 +121,21 @@ bool is_autograd_apply(PyObject* callable) {
          PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(self), base);
 }
 
-Answer done(nb::object object, Val* result) {
-  *result = {object.release().ptr(), nullptr};
-  return Answer::kDone;
+// A tensor in the result of an operation whose size only the run decides; null if there is none.
+PyObject* unknown_size(PyObject* result) {
+  if (const bindings::PyProxy* state = bindings::tensor_proxy_state(result)) {
+    for (const Dim d : as_tensor(state->p)->type.shape) {
+      if (!d.is_concrete()) return result;
+    }
+    return nullptr;
+  }
+  if (!PyTuple_Check(result) && !PyList_Check(result)) return nullptr;
+  for (Py_ssize_t i = 0; i < Py_SIZE(result); ++i) {
+    PyObject* item =
+        PyTuple_Check(result) ? PyTuple_GET_ITEM(result, i) : PyList_GET_ITEM(result, i);
+    if (PyObject* found = unknown_size(item)) return found;
+  }
+  return nullptr;
 }
 
 }  // namespace
@@ -168,7 +180,18 @@ Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& ar
     return Answer::kError;
   }
   *result = {object, known(object)};
-  return to_proxy(result) ? Answer::kDone : Answer::kError;
+  return to_proxy(result) ? settle(frame, result) : Answer::kError;
+}
+
+// The rest of the program goes on with real sizes: see Note [Asking for a value].
+Answer Acquisition::settle(Frame& frame, Val* result) {
+  PyObject* tensor = compile_ == Py_None ? nullptr : unknown_size(result->o);
+  if (!tensor) return Answer::kDone;
+  PyObject* answer = nullptr;
+  const bool good = ask(frame, tensor, "size", &answer);
+  Py_XDECREF(answer);
+  if (!good) Py_CLEAR(result->o);
+  return good ? Answer::kDone : Answer::kError;
 }
 
 Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, const Args& args,
@@ -181,7 +204,8 @@ Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, c
       static PyObject* name_fields = python_function("fulmen.tracer", "with_field_names");
       object = nb::handle(name_fields)(nb::handle(callable), object);
     }
-    return done(std::move(object), result);
+    *result = {object.release().ptr(), nullptr};
+    return settle(frame, result);
   } catch (const Unsupported&) {
     // PyTorch's own Python code is followed where no row takes the call.
     if (callable == callee && PyFunction_Check(callable)) return Answer::kNotHandled;
@@ -189,7 +213,7 @@ Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, c
   } catch (nb::python_error& e) {
     e.restore();
   } catch (...) {
-    bindings::set_python_error(std::current_exception());
+    bindings::set_python_error_of_any(std::current_exception());
   }
   return Answer::kError;
 }
@@ -324,7 +348,7 @@ PyObject* Acquisition::proxy_of(PyObject* tensor) {
   } catch (nb::python_error& e) {
     e.restore();
   } catch (...) {
-    bindings::set_python_error(std::current_exception());
+    bindings::set_python_error_of_any(std::current_exception());
   }
   note_refusal();
   return nullptr;

@@ -1,5 +1,6 @@
 #include "jit/entry.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "support/cat.h"
@@ -108,6 +109,10 @@ bool Call::run(const Entry& entry) {
       inputs.push_back(i >= 0 ? values_.slots[static_cast<size_t>(i)]
                               : outputs_[static_cast<size_t>(~i)]);
     }
+    if (ran_ > 0 && !s.check->accepts(inputs.data(), inputs.size(), nullptr)) {
+      rejected_.push_back(&entry);
+      return false;
+    }
     PyObject* results = bridge::call_program(*s.program, inputs.data(), inputs.size());
     if (!results) return false;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(results); ++i)
@@ -120,6 +125,7 @@ bool Call::run(const Entry& entry) {
     observed_.push_back(seen);
     if (same_observation(seen, s.observed)) continue;
     ++ran_;
+    rejected_.push_back(&entry);
     return false;
   }
   return true;
@@ -127,6 +133,7 @@ bool Call::run(const Entry& entry) {
 
 bool Call::continues(const Entry& entry) const {
   if (entry.segments.size() <= ran_) return false;
+  if (std::find(rejected_.begin(), rejected_.end(), &entry) != rejected_.end()) return false;
   for (size_t i = 0; i < ran_; ++i) {
     const Segment& s = entry.segments[i];
     if (s.program.get() != programs_[i] || !s.observed ||
@@ -146,7 +153,8 @@ PyObject* Call::finish(const Entry& entry) {
   }
   // The recipe counts from the last segment's outputs.
   const size_t first = outputs_.size() - entry.segments.back().num_outputs;
-  Recipe::Run run(entry.recipe, std::span<PyObject* const>(outputs_).subspan(first), {values_.slots.data(), values_.slots.size()});
+  Recipe::Run run(entry.recipe, std::span<PyObject* const>(outputs_).subspan(first),
+                  {values_.slots.data(), values_.slots.size()});
   // All objects are made before the first is stored: a failure leaves everything as it was.
   PyObject* result = run.make(entry.result);
   std::vector<std::pair<PyObject*, PyObject*>> ready;

@@ -79,7 +79,7 @@ class Call {
   // Whether the entry's guards hold.
   bool accepts(Entry& entry, std::string* failed);
   // Runs segments from the first that has not run. True when all have; false with no error set when
-  // a tensor had another value than `entry` was traced for; false with an error set otherwise.
+  // a tensor was not what `entry` was traced for; false with an error set otherwise.
   bool run(const Entry& entry);
   // The result, after the epilogue. New reference.
   PyObject* finish(const Entry& entry);
@@ -97,6 +97,7 @@ class Call {
   std::vector<PyObject*> outputs_;   // owned
   std::vector<PyObject*> observed_;  // owned
   std::vector<const exec::Program*> programs_;
+  std::vector<const Entry*> rejected_;  // entries that this call has left midway
   size_t ran_ = 0;
 };
 

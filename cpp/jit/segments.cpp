@@ -1,4 +1,6 @@
 // Programs in parts: see Note [Asking for a value].
+#include <nanobind/stl/string.h>
+
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
 #include "bindings/tensor_proxy.h"
@@ -56,6 +58,13 @@ void Acquisition::add_segment_inputs(Segment& segment) {
 bool Acquisition::ask(interp::Frame& frame, PyObject* proxy, const char* how, PyObject** answer) {
   set_source(frame);
   try {
+    if (compile_ == Py_None) {
+      nb::object error =
+          nb::module_::import_("fulmen.tracer").attr("value_needed")(how, recorder_->where());
+      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+      note_refusal();
+      return false;
+    }
     // What the rest of the program can still see; the tensor in question comes last.
     const std::vector<nb::object> live = bindings::live_tensor_proxies(recorder_->context());
     std::vector<nb::object> outputs;
@@ -117,7 +126,7 @@ bool Acquisition::ask(interp::Frame& frame, PyObject* proxy, const char* how, Py
   } catch (nb::python_error& e) {
     e.restore();
   } catch (...) {
-    bindings::set_python_error(std::current_exception());
+    bindings::set_python_error_of_any(std::current_exception());
   }
   note_refusal();
   return false;
