@@ -137,8 +137,8 @@ class Tracer:
                 f"differentiation, but one of the arguments requires grad{source_suffix()}",
                 "out-requires-grad",
             )
-        if func in _RANDOM and not all(o.is_contiguous() for o in outs):
-            # Eager draws in another order where the tensor is not contiguous.
+        if func in _RANDOM:
+            # What is drawn, and in which order, depends on the dtype and strides of `out`.
             return fallback.record_opaque(self, func, args, kwargs, "random numbers into out=")
         if "dtype" not in rest and (
             len(tensors) == len(outs) or func.__name__ in _ACCUMULATE_IN_OUT_DTYPE

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -133,8 +134,18 @@ def _run_out(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs: Any) -
     for out_of in (_contiguous, _strided, _wider) if number == 0 else (_contiguous, _strided):
         outs = pytree.tree_map(out_of, tuple(expected) if isinstance(expected, tuple) else expected)
         result = Result("out", str(dtype), number)
-        _compare(result, op.name, op.op, args, {**kwargs, "out": outs})
+        got = _compare(result, op.name, op.op, args, {**kwargs, "out": outs})
+        if result.reason.startswith("values differ"):
+            fresh = pytree.tree_map(
+                lambda e, o: e.to(o.dtype), expected, _as_structure(got, expected)
+            )
+            if _equal(got, fresh):
+                result.reason += " from eager's with out=, and equal eager's without"
         yield result
+
+
+def _as_structure(tree: Any, like: Any) -> Any:
+    return pytree.tree_unflatten(pytree.tree_leaves(tree), pytree.tree_structure(like))
 
 
 def _contiguous(t: torch.Tensor) -> torch.Tensor:
@@ -151,18 +162,20 @@ def _wider(t: torch.Tensor) -> torch.Tensor:
     return torch.full_like(t, 3, dtype=torch.float32)
 
 
-def _compare(result: Result, name: str, fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    """Fills in `result` from one call of `fn` by eager PyTorch and by Fulmen, on copies."""
+def _compare(result: Result, name: str, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Fills in `result` from one call of `fn` by eager PyTorch and by Fulmen, on copies. Returns
+    what Fulmen gave, or None.
+    """
     eager_args, eager_kwargs = _copy((args, kwargs))
     try:
         torch.manual_seed(0)
         expected = fn(*eager_args, **eager_kwargs)
     except Exception as e:
         result.skip = f"eager raises {type(e).__name__}"
-        return
+        return None
     if expected is NotImplemented:
         result.skip = "eager returns NotImplemented"
-        return
+        return None
     our_args, our_kwargs = _copy((args, kwargs))
     try:
         trace, tracer, inputs = trace_call(fn, our_args, our_kwargs)
@@ -174,7 +187,7 @@ def _compare(result: Result, name: str, fn: Callable[..., Any], args: Any, kwarg
         got = dispatch(*inputs)
     except Exception as e:
         result.reason = f"{type(e).__name__}: {e}".split("\n")[0][:200]
-        return
+        return None
     problem = _meta_problem("trace", trace.output, expected)
     problem = problem or _meta_problem("result", got, expected)
     result.meta = not problem
@@ -192,6 +205,7 @@ def _compare(result: Result, name: str, fn: Callable[..., Any], args: Any, kwarg
         problem = problem or "an argument's values differ after the call"
     result.values = values
     result.reason = problem
+    return got
 
 
 def _run_text(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs: Any) -> Result:
@@ -320,6 +334,7 @@ def run_in_worker(
             capture_output=True,
             text=True,
             check=False,
+            env={**os.environ, "FULMEN_VERIFY": "1"},
         )
         name, last = "", -1
         for line in done.stdout.splitlines():
