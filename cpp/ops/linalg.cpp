@@ -18,9 +18,6 @@ const TensorType& matrices(const Call& in, std::string_view param) {
       a.dtype != DType::kComplex128) {
     in.unsupported("dtype ", name(a.dtype));
   }
-  for (const Dim d : a.shape) {
-    if (d.value() == 0) in.unsupported("an empty matrix");
-  }
   return a;
 }
 
@@ -255,7 +252,10 @@ constinit const Symbol cholesky{
     .schema = "cholesky(Tensor A, bool upper=False) -> Tensor",
     .torch = "torch.cholesky torch.Tensor.cholesky",
     .tags = kPure,
-    .meta = factor_meta,
+    .meta = [](Call& in) -> Arg {
+      const TensorType& a = square_matrices(in, "A");
+      return is_zero(numel(a)) ? meta::fresh(in, a, a.shape, a.dtype) : columns_like(in, a);
+    },
 };
 constinit const Symbol cholesky_solve{
     .schema = "cholesky_solve(Tensor input, Tensor input2, bool upper=False) -> Tensor",
@@ -318,6 +318,29 @@ constinit const Symbol linalg_lu_factor{
     .torch = "torch.linalg.lu_factor",
     .tags = kPure,
     .meta = lu_factor_meta,
+};
+constinit const Symbol linalg_lu_factor_ex{
+    .schema =
+        "linalg_lu_factor_ex(Tensor A, *, bool pivot=True, bool check_errors=False) -> (Tensor, "
+        "Tensor, Tensor)",
+    .torch = "torch.linalg.lu_factor_ex",
+    .tags = kPure,
+    .meta = [](Call& in) -> Arg {
+      const Arg factor = lu_factor_meta(in);
+      const TensorType& a = in.type("A");
+      return in.tuple({factor.items()[0], factor.items()[1], batch_result(in, a, DType::kInt32)});
+    },
+};
+constinit const Symbol linalg_matrix_power{
+    .schema = "linalg_matrix_power(Tensor A, int n) -> Tensor",
+    .torch = "torch.linalg.matrix_power torch.matrix_power torch.Tensor.matrix_power",
+    .tags = kPure | kMatmul,
+    .meta = [](Call& in) -> Arg {
+      const TensorType& a = square_matrices(in, "A");
+      const int64_t n = in.integer("n");
+      if (n < 2) in.unsupported("a power below 2");
+      return meta::fresh(in, a, a.shape, a.dtype);
+    },
 };
 constinit const Symbol linalg_solve{
     .schema = "linalg_solve(Tensor A, Tensor B, *, bool left=True) -> Tensor",

@@ -85,6 +85,7 @@ Arg standardized(const Arg& x, const Arg& dims, double eps) {
 }
 
 Arg layer_norm_decompose(Call& in) {
+  if (is_zero(numel(in.type("input")))) in.unsupported("an empty input");
   const Opmath math(in.type("input").dtype);
   Arg y = standardized(math.up(in["input"]), trailing_dims(in), in.real("eps"));
   if (in.has("weight")) y = y * math.up(in["weight"]);
