@@ -133,6 +133,7 @@ SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("hardtanh_", lambda x: F.hardtanh(x.clone(), inplace=True), (f(9),)),
     ("adaptive_max_pool2d", lambda x: F.adaptive_max_pool2d(x, (2, 3)), (f(1, 2, 7, 8),)),
     ("instance_norm", F.instance_norm, (f(2, 3, 4),)),
+    ("cdist", torch.cdist, (f(2, 4, 3), f(2, 5, 3))),
     ("index", lambda x, y: x[y, 1:], (f(5, 3), i(4))),
     ("index_add", lambda x, y, z: torch.index_add(x, 0, y, z), (f(5, 3), i(4), f(4, 3))),
     ("index_add_", lambda x, y, z: x.clone().index_add_(0, y, z), (f(5, 3), i(4), f(4, 3))),
