@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._prims_common import suggest_memory_format
 from torch.utils import _pytree as pytree
 
 from fulmen.errors import DataDependentError
@@ -20,6 +21,15 @@ Rule = Callable[..., Any]
 
 def rule_for(func: Callable[..., Any]) -> Rule | None:
     return _RULES.get(func)
+
+
+def corrected(mode: Any, func: Callable[..., Any], out: Any, args: tuple[Any, ...]) -> Any:
+    """The result of running `func` on fake tensors, where its strides are not those of the call."""
+    if func in _IN_THE_FORMAT_OF_THE_INPUT:
+        with mode, torch.no_grad():
+            format = suggest_memory_format(args[0])
+            return out.contiguous(memory_format=format).requires_grad_(out.requires_grad)
+    return out
 
 
 def _unknown_size(mode: Any) -> Any:
@@ -93,6 +103,8 @@ def _lstsq(mode: Any, A: torch.Tensor, B: torch.Tensor, *args: Any, **kwargs: An
 def _ones(t: torch.Tensor) -> torch.Tensor:
     return t.fill_(1)
 
+
+_IN_THE_FORMAT_OF_THE_INPUT = {torch._C._nn.max_unpool2d}
 
 _RULES: dict[Callable[..., Any], Rule] = {
     **{

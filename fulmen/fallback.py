@@ -284,7 +284,8 @@ def _run_on_fakes(
     state = torch.random.get_rng_state()
     try:
         with tracer.fakes.mode, torch.set_grad_enabled(tracer.recorder.grad_enabled):
-            return func(*args, **kwargs)
+            out = func(*args, **kwargs)
+        return fake_rules.corrected(tracer.fakes.mode, func, out, args)
     except Exception as e:
         kind = type(e).__name__
         if kind in _VALUE_DEPENDENT or "its data is not allocated yet" in str(e):

@@ -74,7 +74,7 @@ class Tracer:
         self.fallbacks: dict[str, str] = {}
         self.fakes = fallback.FakeTensors()
         self._outer: Tracer | None = None
-        self._inlining = 0  # depth of PyTorch's own Python functions
+        self._inlining: list[Callable[..., Any]] = []  # PyTorch's own Python functions
 
     def __enter__(self) -> Tracer:
         self.recorder.enter()
@@ -102,6 +102,12 @@ class Tracer:
             return self._call_out(func, args, kwargs)
         if args and func in _REFLECTED and not isinstance(args[0], _core.TensorProxy):
             func, args = _REFLECTED[func], (args[1], args[0])
+        return self.record(func, args, kwargs)
+
+    def record(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Records a call that needs no special treatment: by a row, by its body, or as opaque."""
         try:
             result = self.recorder.record(func, args, kwargs)
         except Unsupported as e:
@@ -115,10 +121,10 @@ class Tracer:
     ) -> tuple[bool, Any]:
         """(True, the result) of a function of PyTorch's that is Python over functions with rows."""
         twin = inlining.inlined(func)
-        if twin is None:
+        if twin is None or func in self._inlining:
             return False, None
         start, fallbacks = self.recorder.num_recorded, dict(self.fallbacks)
-        self._inlining += 1
+        self._inlining.append(func)
         try:
             with TraceMode(self):
                 return True, twin(*args, **kwargs)
@@ -128,7 +134,7 @@ class Tracer:
             self.fallbacks = fallbacks
             return False, None
         finally:
-            self._inlining -= 1
+            self._inlining.pop()
 
     def _call_out(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -144,8 +150,8 @@ class Tracer:
                 f"differentiation, but one of the arguments requires grad{source_suffix()}",
                 "out-requires-grad",
             )
-        if func in _RANDOM and not all(o.is_contiguous() for o in outs):
-            # Eager draws in another order where the tensor is not contiguous.
+        if func in _RANDOM:
+            # What is drawn, and in which order, depends on the dtype and strides of `out`.
             return fallback.record_opaque(self, func, args, kwargs, "random numbers into out=")
         if "dtype" not in rest and (
             len(tensors) == len(outs) or func.__name__ in _ACCUMULATE_IN_OUT_DTYPE
@@ -305,6 +311,13 @@ def value_needed(method: str, where: str) -> DataDependentError:
     )
 
 
+def _bernoulli_(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """With its default spelled out, which the functional torch.bernoulli does not have."""
+    if len(args) == 1 and "p" not in kwargs:
+        args = (*args, 0.5)
+    return tracer.record(torch.Tensor.bernoulli_, args, kwargs)
+
+
 def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
     def refuse(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del tracer, args, kwargs
@@ -323,6 +336,7 @@ _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = 
     operator.setitem: _setitem,
     torch.Tensor.__setitem__: _setitem,
     torch.tensor: _new_tensor,
+    torch.Tensor.bernoulli_: _bernoulli_,
     # It counts uses of PyTorch's own features, and returns nothing.
     torch._C._log_api_usage_once: lambda tracer, args, kwargs: None,
     torch.Tensor.__bool__: _data_dependent(

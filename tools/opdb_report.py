@@ -22,7 +22,7 @@ import opdb
 from known_differences import reason_of
 from torch.testing._internal.common_methods_invocations import op_db
 
-CHUNK = 12
+CHUNK = 100
 
 
 class Report:

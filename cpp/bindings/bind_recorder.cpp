@@ -29,8 +29,8 @@ void bind_recorder(nb::module_& m) {
            })
       .def("record_opaque", &Recorder::record_opaque, nb::arg("name"), nb::arg("args"),
            nb::arg("kwargs"), nb::arg("spec").none(), nb::arg("mutates"))
-      .def("getitem", &Recorder::getitem, nb::arg("self"), nb::arg("index").none())
-      .def("setitem", &Recorder::setitem, nb::arg("self"), nb::arg("index").none(),
+      .def("getitem", &Recorder::getitem, nb::arg("tensor"), nb::arg("index").none())
+      .def("setitem", &Recorder::setitem, nb::arg("tensor"), nb::arg("index").none(),
            nb::arg("value"))
       .def("finish", &Recorder::finish, nb::arg("output").none(), nb::arg("name"))
       .def("set_source", [](Recorder& r, const std::string& file, int line,

@@ -37,6 +37,21 @@ NumberType number_type(nb::handle type) {
   throw nb::type_error("not a number type");
 }
 
+// PyTorch's own argument parser takes NumPy's names too; its functions in Python do not.
+Kwargs with_torch_names(const Schema& schema, const Kwargs& kwargs) {
+  static constexpr std::pair<std::string_view, std::string_view> kNames[] = {
+      {"axis", "dim"}, {"keepdims", "keepdim"}, {"x", "input"},
+      {"a", "input"},  {"x1", "input"},         {"x2", "other"}};
+  Kwargs renamed = kwargs;
+  for (Kwarg& kwarg : renamed) {
+    if (schema.index(kwarg.name) >= 0) continue;
+    for (const auto& [numpy, torch] : kNames) {
+      if (kwarg.name == numpy && schema.index(torch) >= 0) kwarg.name = torch;
+    }
+  }
+  return renamed;
+}
+
 }  // namespace
 
 const std::vector<const Symbol*>& overloads_of(nb::handle callable) {
@@ -172,11 +187,15 @@ nb::object Recorder::record(nb::handle callable, PyObject* const* args, size_t c
                      to_arg(args[count + static_cast<size_t>(i)], *ctx_, this)});
   }
   std::string reasons;
+  const bool native = !PyFunction_Check(callable.ptr());
   for (const Symbol* symbol : overloads) {
     std::string why;
     std::optional<Arg> output;
     try {
-      output = try_record(*symbol, converted, named, &why);
+      output =
+          native && named.size() > 0
+              ? try_record(*symbol, converted, with_torch_names(symbol->info->schema, named), &why)
+              : try_record(*symbol, converted, named, &why);
     } catch (const Unsupported& e) {
       why = e.what();
     }

@@ -9,6 +9,8 @@ What is compared, as `Check`s of one sample:
     out         out= tensors of the result's shape: contiguous, strided, of a wider dtype
     grad        forward again with inputs that require grad
     text        the printed trace parses to an equal one and runs on plain PyTorch
+    decomposed  the trace with every row replaced by its decomposition, as far as it goes: as close
+                to float64 as eager is
 
 Run as a program it is a worker: it prints one JSON line for each check and one before each entry,
 so that its reader knows where it ended when the process did.
@@ -19,6 +21,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -43,7 +46,7 @@ UNINITIALIZED = {
     "resize_", "resize_as_",
 }  # fmt: skip
 
-CHECKS = ("forward", "method", "inplace", "operator", "out", "grad", "text")
+CHECKS = ("forward", "method", "inplace", "operator", "out", "grad", "text", "decomposed")
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Result:
     reason: str = ""
     skip: str = ""
     opaque: list[str] = field(default_factory=list)
+    symbols: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -94,7 +98,7 @@ def _run_sample(
 
     def run(check: str, fn: Callable[..., Any], args: Any, kwargs: Any) -> Result:
         result = Result(check, str(dtype), number)
-        _compare(result, op.name, fn, args, kwargs)
+        compare(result, op.name, fn, args, kwargs)
         return result
 
     if "forward" in checks:
@@ -116,6 +120,8 @@ def _run_sample(
             yield run("grad", op.op, grad_args, grad_sample.kwargs)
     if "text" in checks and number == 0:
         yield _run_text(op, dtype, number, args, kwargs)
+    if "decomposed" in checks:
+        yield _run_decomposed(op, dtype, number, args, kwargs)
 
 
 def _run_out(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs: Any) -> Iterator[Result]:
@@ -133,8 +139,18 @@ def _run_out(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs: Any) -
     for out_of in (_contiguous, _strided, _wider) if number == 0 else (_contiguous, _strided):
         outs = pytree.tree_map(out_of, tuple(expected) if isinstance(expected, tuple) else expected)
         result = Result("out", str(dtype), number)
-        _compare(result, op.name, op.op, args, {**kwargs, "out": outs})
+        got = compare(result, op.name, op.op, args, {**kwargs, "out": outs})
+        if result.reason.startswith("values differ"):
+            fresh = pytree.tree_map(
+                lambda e, o: e.to(o.dtype), expected, _as_structure(got, expected)
+            )
+            if _equal(got, fresh):
+                result.reason += " from eager's with out=, and equal eager's without"
         yield result
+
+
+def _as_structure(tree: Any, like: Any) -> Any:
+    return pytree.tree_unflatten(pytree.tree_leaves(tree), pytree.tree_structure(like))
 
 
 def _contiguous(t: torch.Tensor) -> torch.Tensor:
@@ -151,30 +167,34 @@ def _wider(t: torch.Tensor) -> torch.Tensor:
     return torch.full_like(t, 3, dtype=torch.float32)
 
 
-def _compare(result: Result, name: str, fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
-    """Fills in `result` from one call of `fn` by eager PyTorch and by Fulmen, on copies."""
+def compare(result: Result, name: str, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Fills in `result` from one call of `fn` by eager PyTorch and by Fulmen, on copies. Returns
+    what Fulmen gave, or None.
+    """
     eager_args, eager_kwargs = _copy((args, kwargs))
     try:
         torch.manual_seed(0)
         expected = fn(*eager_args, **eager_kwargs)
     except Exception as e:
         result.skip = f"eager raises {type(e).__name__}"
-        return
+        return None
     if expected is NotImplemented:
         result.skip = "eager returns NotImplemented"
-        return
+        return None
     our_args, our_kwargs = _copy((args, kwargs))
     try:
         trace, tracer, inputs = trace_call(fn, our_args, our_kwargs)
         result.opaque = sorted(tracer.fallbacks)
         compiled = compile_trace(trace)
+        stages = [trace, *compiled.stages]
+        result.symbols = sorted({b.symbol.name for t in stages for b in t.bound_symbols})
         dispatch = _core.Dispatch(lambda *a: None)
         dispatch.add(compiled.program, (None,) * len(inputs), ())
         torch.manual_seed(0)
         got = dispatch(*inputs)
     except Exception as e:
         result.reason = f"{type(e).__name__}: {e}".split("\n")[0][:200]
-        return
+        return None
     problem = _meta_problem("trace", trace.output, expected)
     problem = problem or _meta_problem("result", got, expected)
     result.meta = not problem
@@ -192,6 +212,7 @@ def _compare(result: Result, name: str, fn: Callable[..., Any], args: Any, kwarg
         problem = problem or "an argument's values differ after the call"
     result.values = values
     result.reason = problem
+    return got
 
 
 def _run_text(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs: Any) -> Result:
@@ -225,6 +246,86 @@ def _run_text(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs: Any) 
     result.values = op.name in UNINITIALIZED or _equal(got, expected)
     result.reason = "" if result.values else "text: values differ"
     return result
+
+
+def decompose(trace: Any) -> Any:
+    """The trace with each bound symbol replaced by its decomposition, down to prims."""
+    while True:
+        recorder = _core.Recorder.for_trace(trace)
+        recorder.enter()
+        changed = False
+        for bsym in trace.bound_symbols:
+            inner = bsym.subsymbols
+            changed = changed or bool(inner)
+            for b in inner or [bsym]:
+                recorder.append(b)
+        trace = recorder.finish_rewrite(trace, "Decomposition") if changed else trace
+        recorder.exit()
+        if not changed:
+            return trace
+
+
+def _run_decomposed(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs: Any) -> Result:
+    result = Result("decomposed", str(dtype), number)
+    try:
+        trace, _, inputs = trace_call(op.op, *_copy((args, kwargs)))
+    except Exception as e:
+        result.skip = f"no trace: {type(e).__name__}"
+        return result
+    if not any(b.subsymbols for b in trace.bound_symbols):
+        result.skip = "nothing to decompose"
+        return result
+    try:
+        torch.manual_seed(0)
+        expected = op.op(*_copy(args), **_copy(kwargs))
+        double_args, double_kwargs = pytree.tree_map(_double, _copy((args, kwargs)))
+        torch.manual_seed(0)
+        exact = op.op(*double_args, **double_kwargs)
+        compiled = compile_trace(decompose(trace))
+        dispatch = _core.Dispatch(lambda *a: None)
+        dispatch.add(compiled.program, (None,) * len(inputs), ())
+        torch.manual_seed(0)
+        got = dispatch(*inputs)
+    except Exception as e:
+        result.reason = f"decomposed: {type(e).__name__}: {e}".split("\n")[0][:200]
+        return result
+    result.reason = _meta_problem("decomposed", got, expected)
+    result.meta = not result.reason
+    result.values = all(
+        _as_close(g, e, x)
+        for g, e, x in zip(*map(pytree.tree_leaves, (got, expected, exact)), strict=True)
+    )
+    result.reason = result.reason or ("" if result.values else "decomposed: values differ")
+    return result
+
+
+def _double(value: Any) -> Any:
+    if isinstance(value, torch.dtype):
+        return {torch.float32: torch.float64, torch.complex64: torch.complex128}.get(value, value)
+    if isinstance(value, torch.Tensor) and (value.dtype.is_floating_point or value.is_complex()):
+        return value.to(torch.promote_types(value.dtype, torch.float64))
+    return value
+
+
+def _as_close(got: Any, eager: Any, exact: Any) -> bool:
+    """Whether `got` is as close to `exact` as `eager` is, up to a few roundings."""
+    if not isinstance(eager, torch.Tensor):
+        return bool(got == eager)
+    if not eager.is_floating_point() and not eager.is_complex():
+        return torch.equal(got, eager)
+    if got.shape != eager.shape or got.shape != exact.shape:
+        return False
+    finite = exact.isfinite() & eager.isfinite()
+    if not torch.equal(got.isfinite() & finite, finite):
+        return False
+    if not finite.any():
+        return True
+    dtype, precision = eager.dtype, torch.finfo(eager.dtype).eps
+    got, eager, exact = got[finite].to(exact.dtype), eager[finite].to(exact.dtype), exact[finite]
+    # Where eager is float64 itself, its own error is not known.
+    roundings = 8 if exact.dtype != dtype else 256
+    bound = 2 * (eager - exact).abs().max() + roundings * precision * exact.abs().max()
+    return bool((got - exact).abs().max() <= bound)
 
 
 def _copy(tree: Any) -> Any:
@@ -320,6 +421,7 @@ def run_in_worker(
             capture_output=True,
             text=True,
             check=False,
+            env={**os.environ, "FULMEN_VERIFY": "1"},
         )
         name, last = "", -1
         for line in done.stdout.splitlines():
