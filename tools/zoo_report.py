@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import collections
-import concurrent.futures
 import json
+import multiprocessing
+import multiprocessing.connection
 import os
-import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,13 @@ def find_rows() -> dict[str, Any]:
 
 
 def run_row(name: str, front_end: str) -> dict[str, Any]:
-    """What a worker prints: measurements of a first call, then the verdict of the check."""
+    """Measurements of a first call, then the verdict of the check."""
     import torch
 
-    row = find_rows()[name]
     import fulmen
-    from zoo_check import PassThrough, check_calls
 
-    torch.set_num_threads(1)
+    row = find_rows()[name]
+    from zoo_check import PassThrough, check_calls
 
     def compile_model(model: torch.nn.Module) -> tuple[Any, Any]:
         if front_end == "eager":
@@ -108,20 +108,42 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}"[:200]
 
 
-def run_process(name: str, front_end: str, limit: float) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--worker", name, "--front-end", front_end]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit, env=environment, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"result": f"no result in {limit:.0f} s"}
-    lines = done.stdout.splitlines()
-    if done.returncode == 0 and lines:
-        return json.loads(lines[-1])
-    tail = (done.stderr.strip().splitlines() or [""])[-1]
-    return {"result": f"the process ended with {done.returncode}: {tail}"[:200]}
+def _child(pipe: Any, name: str, front_end: str) -> None:
+    pipe.send(run_row(name, front_end))
+    pipe.close()
+
+
+def run_rows(
+    names: list[str], front_end: str, jobs: int, limit: float
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each result as it comes. Processes are forked: only this one imports PyTorch."""
+    context = multiprocessing.get_context("fork")
+    waiting = list(reversed(names))
+    running: dict[Any, tuple[str, Any, float]] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            name = waiting.pop()
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_child, args=(theirs, name, front_end))
+            process.start()
+            theirs.close()
+            running[ours] = (name, process, time.monotonic() + limit)
+        ready = multiprocessing.connection.wait(list(running), timeout=1)
+        for pipe, (name, process, deadline) in list(running.items()):
+            if pipe in ready:
+                try:
+                    result = pipe.recv()
+                except EOFError:
+                    process.join()
+                    result = {"result": f"the process ended with {process.exitcode}"}
+            elif time.monotonic() > deadline:
+                process.kill()
+                result = {"result": f"no result in {limit:.0f} s"}
+            else:
+                continue
+            process.join()
+            del running[pipe]
+            yield name, result
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -153,30 +175,29 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--front-end", choices=["jit", "eager"], default="jit")
     parser.add_argument("--out", type=Path, help="write the table here as well")
     parser.add_argument("--json", type=Path, help="everything, with tracebacks")
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = parse_arguments()
-    if arguments.worker:
-        print(json.dumps(run_row(arguments.worker, arguments.front_end)))
-        return 0
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     rows = [
         row
         for name, row in find_rows().items()
         if (not arguments.only or any(part in name for part in arguments.only))
         and (not arguments.group or row.group in arguments.group)
     ]
-    results = []
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = [
-            pool.submit(run_process, row.name, arguments.front_end, arguments.limit) for row in rows
-        ]
-        for row, run in zip(rows, runs, strict=True):
-            result = {"name": row.name, "group": row.group, **run.result()}
-            results.append(result)
-            print(f"{row.name:28} {result['result']}", file=sys.stderr, flush=True)
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    found: dict[str, dict[str, Any]] = {}
+    names = [row.name for row in rows]
+    for name, result in run_rows(names, arguments.front_end, arguments.jobs, arguments.limit):
+        found[name] = result
+        print(f"{name:28} {result['result']}", file=sys.stderr, flush=True)
+    results = [{"name": row.name, "group": row.group, **found[row.name]} for row in rows]
     text = f"{summary(results)}\n\n{table(results)}\n"
     print(text)
     if arguments.out:

@@ -25,7 +25,8 @@ def check_calls(
     """Makes the same calls of an eager and of a compiled model.
 
     The result, the arguments, the random state and what the modules hold afterwards must be
-    eager's, bit by bit; a program is compiled exactly where the call says so, and nothing is split off.
+    eager's, bit by bit. A program is compiled exactly where the call says so, and nothing is split
+    off.
     """
     plain, model = build(), build()
     compiled, stats = compile_model(model)
@@ -41,9 +42,11 @@ def check_calls(
             assert torch.equal(got_random, expected_random), f"{call.label}: random numbers drawn"
             misses += call.compiles
             now = stats()
-            assert now.splits == {}, call.label
-            assert now.cache_misses == misses, f"{call.label}: recompiled: {now.recompiles}"
-            assert now.calls == number + 1, call.label
+            assert now.splits == {}, f"{call.label}: split off: {now.splits}"
+            assert now.cache_misses == misses, (
+                f"{call.label}: {now.cache_misses} programs, not {misses}: {now.recompiles}"
+            )
+            assert now.calls == number + 1, f"{call.label}: {now.calls} calls counted"
             if call.unlike:
                 assert not _equal_trees(expected, results[call.unlike]), (
                     f"{call.label}: eager's result does not depend on the inputs"
