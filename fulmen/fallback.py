@@ -137,6 +137,7 @@ def torch_name(func: Callable[..., Any]) -> str | None:
         candidates.append(f"{module}.{qualified}")
     if qualified and inspect.isbuiltin(func):
         candidates.append(f"torch.{func.__name__}")
+        candidates.append(f"torch._C._VariableFunctions.{func.__name__}")
     for candidate in candidates:
         try:
             found = _core.resolve_torch_name(candidate)
