@@ -134,7 +134,7 @@ def _user_line(error: BaseException) -> str:
 
 
 def _lift_limits() -> None:
-    """Raises Dynamo's limits, for the whole process: past them it would run eager without a word."""
+    """Raises Dynamo's limits for the whole process: past them it would silently run eager."""
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, _RECOMPILE_LIMIT)
     config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, _RECOMPILE_LIMIT)
@@ -166,6 +166,8 @@ class _JittedModule:
     """
 
     __slots__ = ("_fulmen", "_fulmen_module")
+    _fulmen: _Compiled
+    _fulmen_module: torch.nn.Module
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._fulmen(*args, **kwargs)
@@ -208,7 +210,8 @@ def _jit_module(
     if not again:
         for transform in transforms:
             transform.transform_module(module)
-    jitted = object.__new__(_jitted_class(type(module)))
+    cls: type = type(module)
+    jitted: Any = object.__new__(_jitted_class(cls))
     object.__setattr__(jitted, "__dict__", module.__dict__)
     object.__setattr__(jitted, "_fulmen_module", module)
     object.__setattr__(jitted, "_fulmen", _Compiled(module, transforms, fullgraph))

@@ -1,8 +1,8 @@
 """Runs PyTorch's operator database through Fulmen and writes docs/opdb.md.
 
-Every entry of `op_db` runs forward in float32 and one more dtype: traced, compiled, run, and compared
-with eager in values (bit for bit) and in the metadata of the trace's outputs. Entries run in worker
-processes, so that a crash is counted against its entry.
+Every entry of `op_db` runs forward in float32 and one more dtype: traced, compiled, run, and
+compared with eager in values (bit for bit) and in the metadata of the trace's outputs. Entries run
+in worker processes, so that a crash is counted against its entry.
 
     python tools/opdb_report.py [--samples N] [--only NAME] [--out docs/opdb.md]
 """
