@@ -134,7 +134,7 @@ class Parser {
     return false;
   }
 
-  // `# x: f32[2] leaf`, `# functional`, or a remark.
+  // `# x: f32[2] leaf`, `# functional`, `# shared storage: x, y`, or a remark.
   void input_comment() {
     if (inputs_checked_) {
       in_.rest_of_line();
@@ -144,6 +144,8 @@ class Parser {
     const std::string_view name = in_.try_identifier();
     if (name == "functional" && in_.peek() == '\0') {
       trace_.functional = true;
+    } else if (name == "shared" && in_.take_word("storage") && in_.take(':')) {
+      alias_group();
     } else if (!name.empty() && in_.take(':')) {
       const auto it = std::find(parameters_.begin(), parameters_.end(), name);
       if (it != parameters_.end()) {
@@ -154,6 +156,18 @@ class Parser {
       }
     }
     in_.rest_of_line();
+  }
+
+  void alias_group() {
+    std::vector<const Proxy*>& group = trace_.alias_groups.emplace_back();
+    do {
+      const size_t start = in_.position();
+      const std::string_view name = in_.identifier();
+      const auto it = names().find(name);
+      if (it == names().end()) in_.fail_at(start, cat("`", name, "` is not defined above"));
+      group.push_back(it->second);
+    } while (in_.take(','));
+    if (in_.peek() != '\0') in_.fail("unexpected text after the names");
   }
 
   void end_of_statement() {
