@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch  # noqa: F401 - first: its libraries are what the core links to
 
-from fulmen import _core, dynamo, errors, proxy
+from fulmen import dynamo, errors, proxy
 from fulmen._core import BoundSymbol, NumberProxy, Symbol, TensorProxy, Trace
 from fulmen.errors import InternalError, UserError
 from fulmen.jit import jit, last_prologue, last_traces, stats

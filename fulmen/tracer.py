@@ -242,7 +242,7 @@ def call_traced(
     if accessor == "__get__":
         return _get_property(tracer, func, args[0])
     if accessor in ("__set__", "__delete__"):
-        raise Unsupported(f"assigning to .{func.__self__.__name__} of a traced tensor")
+        raise Unsupported(f"assigning to .{_property_name(func)} of a traced tensor")
     if func in fallback.METADATA_FUNCTIONS:
         return fallback.call_on_metadata(tracer, func, args, kwargs)
     return tracer.call(func, args, kwargs)
@@ -260,8 +260,12 @@ _TENSOR_PROPERTIES = {
 }
 
 
+def _property_name(accessor: Any) -> str:
+    return accessor.__self__.__name__
+
+
 def _get_property(tracer: Tracer, func: Any, tensor: Any) -> Any:
-    name = func.__self__.__name__
+    name = _property_name(func)
     if not isinstance(tensor, _core.TensorProxy):
         if name not in _TENSOR_PROPERTIES:
             return func(tensor)
