@@ -188,7 +188,7 @@ bool load_super_attr(Frame& frame, Val super, PyObject* name, Val* result) {
     for (i++; i < n; i++) {
       PyObject* base = PyTuple_GET_ITEM(mro, i);
       PyObject* dict =
-          PyType_Check(base) ? reinterpret_cast<PyTypeObject*>(base)->tp_dict : nullptr;
+          PyType_Check(base) ? py::type_dict(reinterpret_cast<PyTypeObject*>(base)) : nullptr;
       PyObject* value = dict ? PyDict_GetItemWithError(dict, name) : nullptr;
       if (!value) {
         if (PyErr_Occurred()) return false;
