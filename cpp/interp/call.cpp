@@ -16,11 +16,8 @@ namespace names = py::names;
 
 bool enter_python_call(PyThreadState* thread) {
 #if FULMEN_PY_311
-  if (--thread->recursion_remaining < 0) {
-    if (_Py_CheckRecursiveCall(thread, "") == 0) return true;
-    ++thread->recursion_remaining;
-    return false;
-  }
+  // A failing check takes its count back itself.
+  if (--thread->recursion_remaining < 0 && _Py_CheckRecursiveCall(thread, "")) return false;
 #else
   if (thread->py_recursion_remaining-- <= 0) {
     ++thread->py_recursion_remaining;
