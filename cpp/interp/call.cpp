@@ -199,12 +199,13 @@ __attribute__((noinline)) bool run_function(Frame& caller, Val function, Code* c
   return ok;
 }
 
-bool stack_is_short(Context* context) {
-  const char here = 0;
-  return &here < context->stack_limit;
-}
-
 }  // namespace
+
+bool must_run_natively(Context* context) {
+  const char here = 0;
+  return &here < context->stack_limit || context->thread->c_tracefunc ||
+         context->thread->c_profilefunc;
+}
 
 bool call_function(Frame& frame, Val function, const Args& args, bool steal, Val* result) {
   auto* fn = reinterpret_cast<PyFunctionObject*>(function.o);
@@ -212,7 +213,7 @@ bool call_function(Frame& frame, Val function, const Args& args, bool steal, Val
   if (!code) return false;
   // Making a generator runs nothing of its body, and CPython's own objects are what we resume.
   if (code->makes_generator) return call_opaque(frame, function, args, result);
-  if (code->refusal || stack_is_short(frame.context)) {
+  if (code->refusal || must_run_natively(frame.context)) {
     frame.context->counters.refused++;
     return call_opaque(frame, function, args, result);
   }
@@ -255,6 +256,11 @@ bool call_opaque(Frame& frame, Val callee, const Args& args, Val* result) {
   result->p = nullptr;
   result->o = PyObject_Vectorcall(callee.o, args.objects, count, args.names);
   if (!result->o) return false;
+  // A signal that arrived meanwhile, or that the call sent, is handled before the next line.
+  if (PyErr_CheckSignals() < 0) {
+    drop(result);
+    return false;
+  }
   if (frame.hooks && !frame.hooks->after_opaque(frame, callee, args, result)) {
     drop(result);
     return false;
@@ -360,9 +366,25 @@ bool call_with(Frame& frame, Val callee, std::initializer_list<Val> args, Val* r
               result);
 }
 
+namespace {
+
+// A call of it would be call_opaque()'s.
+bool is_opaque(PyObject* callee) {
+  PyTypeObject* type = Py_TYPE(callee);
+  return type != &PyFunction_Type && type != &PyMethod_Type && !PyType_Check(callee) &&
+         type->tp_call != python_slots.all.tp_call && !has_lookaside(callee);
+}
+
+}  // namespace
+
 bool call_unpacked(Frame& frame, Val callee, Val args, Val kwargs, Val* result) {
   const Py_ssize_t positional = PyTuple_GET_SIZE(args.o);
   const Py_ssize_t named = kwargs.o ? PyDict_GET_SIZE(kwargs.o) : 0;
+  if (!frame.hooks && is_opaque(callee.o)) {  // with the very tuple, which the callee may keep
+    frame.context->counters.opaque++;
+    *result = {PyObject_Call(callee.o, args.o, kwargs.o), nullptr};
+    return result->o != nullptr;
+  }
   const size_t bytes = sizeof(PyObject*) * (positional + named + 1);
   const bool on_heap = bytes > 1 << 16;
   auto** objects = static_cast<PyObject**>(on_heap ? PyMem_Malloc(bytes) : alloca(bytes));

@@ -91,6 +91,13 @@ Sent resume(Frame& caller, PyObject* object, Val argument, bool raised, Val* res
   Code* code = decoded(native->code);
   if (!code) return Sent::kError;
 
+  if (!raised && must_run_natively(caller.context)) {
+    caller.context->counters.refused++;
+    const PySendResult sent =
+        PyIter_Send(object, argument.o ? argument.o : Py_None, &result->o);
+    return sent == PYGEN_NEXT ? Sent::kNext : sent == PYGEN_RETURN ? Sent::kReturn : Sent::kError;
+  }
+
   py::Ref keep = py::Ref::borrow(object);
   const int slots = native->code->co_nlocalsplus;
   const int unit = py::resume_unit(native);

@@ -60,6 +60,8 @@ bool init_lookasides() {
          init_iteration_lookasides() && init_container_lookasides() && init_functools_lookasides();
 }
 
+bool has_lookaside(PyObject* callee) { return table().count(callee_key(callee)) != 0; }
+
 int call_lookaside(Frame& frame, Val callee, const Args& args, Val* result) {
   const auto found = table().find(callee_key(callee.o));
   if (found == table().end()) return 0;

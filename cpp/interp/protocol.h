@@ -24,6 +24,9 @@ bool call_function(Frame& frame, Val function, const Args& args, bool steal, Val
 bool run_code(Frame& frame, PyFunctionObject* function, PyObject* locals, Val* result);
 // As call(), for arguments that are on the value stack and that the call may consume.
 bool call_stealing(Frame& frame, Val callee, const Args& args, Val* result);
+// The C stack is nearly used up (CPython needs none for Python calls), or a trace or profile
+// function wants to see every step.
+bool must_run_natively(Context* context);
 // With Python's depth limit counted, as CPython does for a frame of Python code.
 bool enter_python_call(PyThreadState* thread);
 void leave_python_call(PyThreadState* thread);
@@ -150,5 +153,6 @@ Exit run(Frame& frame, bool raised, Val* result);
 // lookaside.cpp
 // 1: handled. 0: there is none for this callee. -1.
 int call_lookaside(Frame& frame, Val callee, const Args& args, Val* result);
+bool has_lookaside(PyObject* callee);
 
 }  // namespace fulmen::interp
