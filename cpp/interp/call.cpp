@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "interp/intercept.h"
 #include "interp/protocol.h"
 #include "interp/slots.h"
 #include "py/names.h"
@@ -37,6 +38,9 @@ void leave_python_call(PyThreadState* thread) {
 }
 
 namespace {
+
+// What every function has unless C code set another.
+vectorcallfunc plain_vectorcall = nullptr;
 
 enum class Bound : uint8_t { kYes, kMismatch, kError };
 
@@ -201,20 +205,32 @@ __attribute__((noinline)) bool run_function(Frame& caller, Val function, Code* c
 
 }  // namespace
 
-bool must_run_natively(Context* context) {
+bool stack_is_short(Context* context) {
   const char here = 0;
-  return &here < context->stack_limit || context->thread->c_tracefunc ||
+  return &here < context->stack_limit;
+}
+
+bool must_run_natively(Context* context) {
+  return stack_is_short(context) || context->thread->c_tracefunc ||
          context->thread->c_profilefunc;
+}
+
+void init_calls(PyObject* function) {
+  plain_vectorcall = reinterpret_cast<PyFunctionObject*>(function)->vectorcall;
 }
 
 bool call_function(Frame& frame, Val function, const Args& args, bool steal, Val* result) {
   auto* fn = reinterpret_cast<PyFunctionObject*>(function.o);
   Code* code = decoded(reinterpret_cast<PyCodeObject*>(fn->func_code));
   if (!code) return false;
+  // A function whose vectorcall was replaced from C is what that says.
+  if (fn->vectorcall != plain_vectorcall) return call_opaque(frame, function, args, result);
   // Making a generator runs nothing of its body, and CPython's own objects are what we resume.
   if (code->makes_generator) return call_opaque(frame, function, args, result);
   if (code->refusal || must_run_natively(frame.context)) {
     frame.context->counters.refused++;
+    if (!stack_is_short(frame.context)) return call_opaque(frame, function, args, result);
+    const InterceptionPaused pause;
     return call_opaque(frame, function, args, result);
   }
   return run_function(frame, function, code, args, steal, result);

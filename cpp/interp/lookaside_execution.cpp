@@ -16,6 +16,21 @@ struct Space {
   py::Ref locals;
 };
 
+// Comprehensions inlined into a class body or module keep their variables out of its locals; only
+// CPython knows which of them are live.
+bool has_hidden_locals(PyCodeObject* code) {
+#if FULMEN_PY_312
+  constexpr char kHidden = 0x10;
+  const char* kinds = PyBytes_AS_STRING(code->co_localspluskinds);
+  for (int i = 0; i < code->co_nlocalsplus; i++) {
+    if (kinds[i] & kHidden) return true;
+  }
+#else
+  (void)code;
+#endif
+  return false;
+}
+
 // kDecline: the builtin says what is wrong.
 Looked find_space(Frame& frame, PyObject* globals, PyObject* locals, Space* space) {
   if (globals == Py_None) globals = nullptr;
@@ -25,7 +40,7 @@ Looked find_space(Frame& frame, PyObject* globals, PyObject* locals, Space* spac
     if (!PyDict_Check(globals)) return Looked::kDecline;
     if (!locals) locals = globals;
   } else {
-    if (!frame.native) return Looked::kDecline;
+    if (!frame.native || has_hidden_locals(frame.code_object())) return Looked::kDecline;
     globals = frame.globals();
     if (!locals) {
 #if FULMEN_PY_313
