@@ -30,6 +30,7 @@ CPP_FILES = $(shell find cpp tests/cpp -name '*.h' -o -name '*.cpp' | sort)
 help:
 	@echo 'make demo     embed a page of sentences with a model compiled by Fulmen'
 	@echo 'make test     C++ and Python tests'
+	@echo 'make test-asan  the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make bench    comparison tables, results in benchmarks/results/'
 	@echo 'make build    the extension, in place: `import fulmen` in .venv sees every edit'
 	@echo 'make wheel    a wheel in dist/, built against the PyTorch of .venv'
@@ -88,6 +89,12 @@ build: $(BUILD)/configured $(STAMPS)/editable
 test: build $(STAMPS)/test
 	@$(STAGE) 'C++ tests' $(LOGS)/ctest.log ctest --test-dir $(BUILD) --output-on-failure
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest $(PYTEST_ARGS) tests
+
+.PHONY: test-asan
+test-asan: $(STAMPS)/build
+	@$(STAGE) 'configure (asan)' $(LOGS)/asan-configure.log cmake --preset asan
+	@$(STAGE) 'compile (asan)' $(LOGS)/asan-compile.log ninja -C $(BUILD)/asan -j $(JOBS)
+	@$(STAGE) 'C++ tests (asan)' $(LOGS)/asan-ctest.log ctest --preset asan
 
 .PHONY: demo
 demo: build $(STAMPS)/demo

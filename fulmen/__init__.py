@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch  # noqa: F401 - first: its libraries are what the core links to
 
-from fulmen import _core, dynamo, errors, proxy
+from fulmen import dynamo, errors, proxy
 from fulmen._core import BoundSymbol, NumberProxy, Symbol, TensorProxy, Trace
 from fulmen.errors import InternalError, UserError
-from fulmen.jit import jit, last_traces, stats
+from fulmen.jit import jit, last_prologue, last_traces, stats
 from fulmen.trace import trace
 from fulmen.transform import KEEP, Transform, rewrite
 
@@ -28,6 +28,7 @@ __all__ = [
     "dynamo",
     "errors",
     "jit",
+    "last_prologue",
     "last_traces",
     "rewrite",
     "stats",

@@ -137,6 +137,7 @@ def torch_name(func: Callable[..., Any]) -> str | None:
         candidates.append(f"{module}.{qualified}")
     if qualified and inspect.isbuiltin(func):
         candidates.append(f"torch.{func.__name__}")
+        candidates.append(f"torch._C._VariableFunctions.{func.__name__}")
     for candidate in candidates:
         try:
             found = _core.resolve_torch_name(candidate)
@@ -185,20 +186,40 @@ def record_opaque(
         the error of eager PyTorch where the call is wrong; Unsupported where its results can't be
         described (sparse tensors, objects) or it can't be named.
     """
+    name = torch_name(func)
+    if name is None:
+        raise Unsupported(f"{func!r} is not a torch function that a trace can name")
     with torch._C.DisableTorchFunction():
-        return _record_opaque(tracer, func, args, kwargs, reason)
+        return _record_opaque(tracer, name, func, args, kwargs, reason)
+
+
+def call(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls `func`: what a trace says for a Python callable that it does not look into."""
+    return func(*args, **kwargs)
+
+
+def record_call(
+    tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Records a call of a Python callable as one opaque symbol, `fulmen.fallback.call`.
+
+    Raises:
+        as record_opaque.
+    """
+    with torch._C.DisableTorchFunction():
+        return _record_opaque(
+            tracer, "fulmen.fallback.call", call, (func, *args), kwargs, "a Python callable"
+        )
 
 
 def _record_opaque(
     tracer: Tracer,
+    name: str,
     func: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     reason: str,
 ) -> Any:
-    name = torch_name(func)
-    if name is None:
-        raise Unsupported(f"{func!r} is not a torch function that a trace can name")
     fake_args, fake_kwargs = pytree.tree_map(lambda v: _to_fake(tracer, v), (args, kwargs))
     leaves = [t for t in pytree.tree_leaves((fake_args, fake_kwargs)) if _is_fake(t)]
     versions = [t._version for t in leaves]

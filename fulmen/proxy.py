@@ -19,6 +19,10 @@ TensorProxy = _core.TensorProxy
 NumberProxy = _core.NumberProxy
 
 
+METHODS: dict[Callable[..., Any], Callable[..., Any]] = {}
+"""A method of TensorProxy → the method of torch.Tensor that it records."""
+
+
 def _method(func: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: TensorProxy, *args: Any, **kwargs: Any) -> Any:
         tracer = current_tracer()
@@ -27,6 +31,7 @@ def _method(func: Callable[..., Any]) -> Callable[..., Any]:
 
     method.__name__ = getattr(func, "__name__", "method")
     method.__doc__ = f"torch.Tensor.{method.__name__}, recorded."
+    METHODS[method] = func
     return method
 
 
@@ -166,3 +171,12 @@ def install() -> None:
     )
     TensorProxy.requires_grad_ = _requires_grad_
     TensorProxy.__torch_function__ = classmethod(_torch_function)
+
+
+def getters() -> list[Callable[..., Any]]:
+    """The functions in Python behind TensorProxy's properties and plain methods."""
+    found = list(_PLAIN.values())
+    for value in vars(TensorProxy).values():
+        if isinstance(value, property) and value.fget is not None:
+            found += [f for f in (value.fget, value.fset) if f is not None]
+    return [*found, _requires_grad_]

@@ -86,6 +86,13 @@ class Tracer:
         _state.tracer = self._outer
         self.recorder.exit()
 
+    def restart(self) -> None:
+        """Goes on with a new recorder, on traces of what follows."""
+        self.recorder.exit()
+        self.recorder = _core.Recorder()
+        self.recorder.enter()
+        self.fakes = fallback.FakeTensors()
+
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Records `func(*args, **kwargs)` and returns its result as proxies."""
         special = _SPECIAL.get(func)
@@ -107,7 +114,7 @@ class Tracer:
             done, result = self._try_inline(func, args, kwargs)
             if not done:
                 result = fallback.record_opaque(self, func, args, kwargs, str(e))
-        return _with_field_names(func, result)
+        return with_field_names(func, result)
 
     def _try_inline(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -190,7 +197,7 @@ def source_suffix() -> str:
     return f"  [{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}]"
 
 
-def _with_field_names(func: Callable[..., Any], result: Any) -> Any:
+def with_field_names(func: Callable[..., Any], result: Any) -> Any:
     """`torch.max(x, 0).values`: a tuple as PyTorch's own named tuple, where it has one."""
     if type(result) is not tuple:
         return result
@@ -235,7 +242,7 @@ def call_traced(
     if accessor == "__get__":
         return _get_property(tracer, func, args[0])
     if accessor in ("__set__", "__delete__"):
-        raise Unsupported(f"assigning to .{func.__self__.__name__} of a traced tensor")
+        raise Unsupported(f"assigning to .{_property_name(func)} of a traced tensor")
     if func in fallback.METADATA_FUNCTIONS:
         return fallback.call_on_metadata(tracer, func, args, kwargs)
     return tracer.call(func, args, kwargs)
@@ -253,8 +260,12 @@ _TENSOR_PROPERTIES = {
 }
 
 
+def _property_name(accessor: Any) -> str:
+    return accessor.__self__.__name__
+
+
 def _get_property(tracer: Tracer, func: Any, tensor: Any) -> Any:
-    name = func.__self__.__name__
+    name = _property_name(func)
     if not isinstance(tensor, _core.TensorProxy):
         if name not in _TENSOR_PROPERTIES:
             return func(tensor)
@@ -292,6 +303,16 @@ def _new_tensor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         if args[0] == []:
             return tracer.call(torch.zeros, ((0,),), given)
     return fallback.record_opaque(tracer, torch.tensor, args, kwargs, "data of a Python sequence")
+
+
+def value_needed(method: str, where: str) -> DataDependentError:
+    """The error for a program that asks for the value of a tensor where it must be one trace."""
+    return DataDependentError(
+        f"{method}(): the program needs the value of a tensor, which is not known while it is "
+        f"traced; keep the computation in tensors (torch.where, torch.cond), or compile without "
+        f"fullgraph=True{where}",
+        "data-dependent",
+    )
 
 
 def _bernoulli_(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

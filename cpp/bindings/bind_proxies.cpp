@@ -28,7 +28,7 @@ void bind_proxies(nb::module_& m) {
   nb::class_<PyNumberProxy>(m, "NumberProxy", nb::dynamic_attr(),
                             "A Python number that a trace computes.")
       .def_prop_ro("name", [](const PyNumberProxy& n) { return std::string(n.p->name); })
-      .def_prop_ro("value", number_hint)
+      .def_prop_ro("value", number_hint, nb::sig("def value(self) -> int | None"))
       .def("__repr__", [](const PyNumberProxy& n) { return repr(n); });
   nb::class_<PyOtherProxy>(m, "ObjectProxy", "A string, collection or object of a trace.")
       .def_prop_ro("name", [](const PyOtherProxy& n) { return std::string(n.p->name); })

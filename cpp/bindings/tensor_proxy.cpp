@@ -2,6 +2,8 @@
 
 #include <structmember.h>
 
+#include <algorithm>
+
 #include "bridge/bridge.h"
 #include "support/error.h"
 
@@ -11,7 +13,10 @@ namespace {
 // What the slot `_state` of a TensorProxy refers to.
 struct State {
   PyObject_HEAD PyProxy proxy;
+  PyObject* owner;         // borrowed: it holds this
+  State *previous, *next;  // all states, in the order they were made; the GIL guards the list
 };
+State* newest_state = nullptr;
 
 PyTypeObject* proxy_type = nullptr;  // set once, when the module is imported
 PyTypeObject* state_type = nullptr;
@@ -19,7 +24,11 @@ Py_ssize_t state_offset = 0;
 
 void state_dealloc(PyObject* o) {
   PyTypeObject* type = Py_TYPE(o);
-  reinterpret_cast<State*>(o)->proxy.~PyProxy();
+  auto* state = reinterpret_cast<State*>(o);
+  if (state->next) state->next->previous = state->previous;
+  if (state->previous) state->previous->next = state->next;
+  if (newest_state == state) newest_state = state->previous;
+  state->proxy.~PyProxy();
   type->tp_free(o);
   Py_DECREF(type);
 }
@@ -158,12 +167,26 @@ void add_tensor_proxy_type(nb::module_& m) {
 nb::object make_tensor_proxy(const Proxy* p, const std::shared_ptr<TraceContext>& ctx) {
   nb::object state = nb::steal(state_type->tp_alloc(state_type, 0));
   if (!state.is_valid()) throw nb::python_error();
-  new (&reinterpret_cast<State*>(state.ptr())->proxy) PyProxy{ctx, p};
+  auto* fields = reinterpret_cast<State*>(state.ptr());
+  new (&fields->proxy) PyProxy{ctx, p};
+  fields->previous = newest_state;
+  if (newest_state) newest_state->next = fields;
+  newest_state = fields;
   nb::object proxy = nb::steal(bridge::new_undefined_tensor(proxy_type));
   if (!proxy.is_valid()) throw nb::python_error();
   *reinterpret_cast<PyObject**>(reinterpret_cast<char*>(proxy.ptr()) + state_offset) =
       state.release().ptr();
+  fields->owner = proxy.ptr();
   return proxy;
+}
+
+std::vector<nb::object> live_tensor_proxies(const TraceContext* ctx) {
+  std::vector<nb::object> found;
+  for (State* s = newest_state; s; s = s->previous) {
+    if (s->owner && s->proxy.ctx.get() == ctx) found.push_back(nb::borrow(s->owner));
+  }
+  std::reverse(found.begin(), found.end());
+  return found;
 }
 
 PyProxy* tensor_proxy_state(PyObject* object) {

@@ -2,6 +2,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include <vector>
+
 #include "bindings/convert.h"
 
 namespace fulmen::bindings {
@@ -15,5 +17,8 @@ nb::object make_tensor_proxy(const Proxy* p, const std::shared_ptr<TraceContext>
 
 // Null if `object` is no TensorProxy.
 PyProxy* tensor_proxy_state(PyObject* object);
+
+// All proxies of a trace that something still refers to, oldest first.
+std::vector<nb::object> live_tensor_proxies(const TraceContext* ctx);
 
 }  // namespace fulmen::bindings

@@ -61,6 +61,16 @@ PyObject* constant_to_python(const Arg& a);
 // none of them.
 bool torch_constant(PyObject* object, Arg* out);
 
+// What of PyTorch's own state decides which program a call means: grad and inference mode, autocast,
+// default dtype, deterministic algorithms, modes of torch functions, this thread's and the process's.
+struct AmbientState {
+  uint64_t bits = 0;
+  bool operator==(const AmbientState&) const = default;
+};
+AmbientState ambient_state();
+// What differs between the two, for a message.
+std::string ambient_difference(AmbientState expected, AmbientState got);
+
 bool grad_enabled();
 void set_grad_enabled(bool enabled);
 DType default_dtype();

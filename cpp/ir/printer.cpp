@@ -277,6 +277,14 @@ std::string to_python(const Trace& trace) {
     append_definition(s, *p);
     append(s, '\n');
   }
+  for (const auto& group : trace.alias_groups) {
+    append(s, "  # shared storage: ");
+    for (size_t i = 0; i < group.size(); ++i) {
+      if (i) append(s, ", ");
+      append(s, group[i]->name);
+    }
+    append(s, '\n');
+  }
   for (const BoundSymbol* bsym : trace.body) {
     append(s, "  ");
     append_statement(s, *bsym);

@@ -1,0 +1,54 @@
+// A frame that is being interpreted, and the thread's state around it.
+#pragma once
+#include <cstdint>
+
+#include "interp/code.h"
+#include "interp/hooks.h"
+#include "interp/provenance.h"
+#include "py/native_frame.h"
+
+namespace fulmen::interp {
+
+// Counts of one Context, for stats and tests.
+struct Counters {
+  uint64_t frames = 0;      // frames interpreted
+  uint64_t lookasides = 0;  // calls replaced by the interpreter's own
+  uint64_t opaque = 0;      // C callables called through
+  uint64_t refused = 0;     // Python functions left to CPython
+};
+
+// The interpreter's state in one thread, from the outermost interpret() to its return. Contexts
+// nest; threads share nothing.
+struct Context {
+  PyThreadState* thread = nullptr;
+  Hooks* hooks = nullptr;  // null: emulate mode
+  Context* outer = nullptr;
+  const char* stack_limit = nullptr;  // below this address calls are left to CPython
+  uint32_t ticks = 0;
+  Counters counters;
+};
+
+// The Context of the running thread; null when nothing is interpreted in it.
+Context* current_context();
+
+// `locals` and the value stack are the record's slots. See Note [Native frames].
+struct Frame {
+  Context* context;
+  Hooks* hooks;
+  Code* code;
+  py::NativeFrame* native;
+  PyObject** locals;  // native->slots
+  PyObject** stack;   // where the value stack begins
+  PyObject** top;     // first free slot
+  Prov** provs;       // parallel to `locals` and the stack; null in emulate mode
+  Prov* function;     // provenance of the function that runs
+  uint32_t pc;        // index of the running instruction
+  Frame* caller;      // the interpreted frame below, or null
+
+  Val local(int i) const { return {locals[i], provs ? provs[i] : nullptr}; }
+  PyObject* globals() const { return native->globals; }
+  PyObject* builtins() const { return native->builtins; }
+  PyCodeObject* code_object() const { return code->object; }
+};
+
+}  // namespace fulmen::interp

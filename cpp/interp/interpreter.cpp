@@ -1,0 +1,76 @@
+#include "interp/interpreter.h"
+
+#include <pthread.h>
+
+#include <vector>
+
+#include "interp/lookaside.h"
+#include "interp/protocol.h"
+#include "interp/slots.h"
+#include "interp/unwind.h"
+#include "py/names.h"
+
+namespace fulmen::interp {
+
+namespace {
+
+thread_local Context* running_context = nullptr;
+
+// What native code may still need below an interpreted frame.
+constexpr size_t kReserve = 512 << 10;
+
+const char* find_stack_limit() {
+  pthread_attr_t attributes;
+  void* base = nullptr;
+  size_t size = 0;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return nullptr;
+  pthread_attr_getstack(&attributes, &base, &size);
+  pthread_attr_destroy(&attributes);
+  return static_cast<const char*>(base) + (size > 4 * kReserve ? kReserve : size / 4);
+}
+
+const char* stack_limit() {
+  thread_local const char* limit = find_stack_limit();
+  return limit;
+}
+
+}  // namespace
+
+Context* current_context() { return running_context; }
+
+bool init() {
+  static bool ready = false;  // under the GIL
+  if (ready) return true;
+  ready =
+      py::names::init() && py::check_layout() && init_slots() && init_tick() && init_lookasides();
+  return ready;
+}
+
+Session::Session(Hooks* hooks) {
+  context_.thread = PyThreadState_Get();
+  context_.hooks = hooks;
+  context_.outer = running_context;
+  context_.stack_limit = stack_limit();
+  running_context = &context_;
+  frame_ = Frame{};
+  frame_.context = &context_;
+  frame_.hooks = hooks;
+}
+
+Session::~Session() { running_context = context_.outer; }
+
+PyObject* interpret(PyObject* callee, PyObject* const* args, Py_ssize_t count, PyObject* names,
+                    Counters* counters) {
+  if (!init()) return nullptr;
+  Session session(nullptr);
+  const Py_ssize_t total = count + (names ? PyTuple_GET_SIZE(names) : 0);
+  std::vector<PyObject*> objects(total + 1);
+  for (Py_ssize_t i = 0; i < total; i++) objects[i + 1] = args[i];
+  Val result;
+  const bool ok = call(session.frame(), {callee, nullptr},
+                       Args{objects.data() + 1, nullptr, count, names, true}, &result);
+  if (counters) *counters = session.counters();
+  return ok ? result.o : nullptr;
+}
+
+}  // namespace fulmen::interp

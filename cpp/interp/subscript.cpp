@@ -1,0 +1,102 @@
+// Subscripts and len().
+#include "interp/protocol.h"
+#include "interp/slots.h"
+#include "py/names.h"
+#include "py/private_api.h"
+#include "py/ref.h"
+
+namespace fulmen::interp {
+
+namespace names = py::names;
+
+bool get_item(Frame& frame, Val container, Val key, Val* result) {
+  PyTypeObject* type = Py_TYPE(container.o);
+  if (is_heap_type(type) && type->tp_as_mapping &&
+      type->tp_as_mapping->mp_subscript == python_slots.mapping.mp_subscript) {
+    const int has = call_special(frame, container, names::__getitem__, {key}, result);
+    if (has) return has > 0;
+  } else if (PyType_Check(container.o) &&
+             !(type->tp_as_mapping && type->tp_as_mapping->mp_subscript) &&
+             container.o != reinterpret_cast<PyObject*>(&PyType_Type)) {
+    Val method;
+    const int has = lookup_attr(frame, container, names::__class_getitem__, &method);
+    if (has < 0) return false;
+    if (has > 0) {
+      const bool ok = method.o != Py_None && call_with(frame, method, {key}, result);
+      const bool none = method.o == Py_None;
+      Py_DECREF(method.o);
+      if (!none) return ok;
+    }
+  } else if (is_heap_type(type) && PyDict_Check(container.o) && type->tp_as_mapping &&
+             type->tp_as_mapping->mp_subscript == PyDict_Type.tp_as_mapping->mp_subscript) {
+    // A dictionary of a class that may define __missing__.
+    PyObject* missing = _PyType_Lookup(type, names::__missing__);
+    if (missing && PyFunction_Check(missing)) {
+      PyObject* value = PyDict_GetItemWithError(container.o, key.o);
+      if (value) {
+        *result = {Py_NewRef(value), nullptr};
+        return !frame.hooks || frame.hooks->read(frame, Read::kItem, container, key.o, result);
+      }
+      if (PyErr_Occurred()) return false;
+      return call_special(frame, container, names::__missing__, {key}, result) > 0;
+    }
+  }
+  *result = {PyObject_GetItem(container.o, key.o), nullptr};
+  if (!result->o) return false;
+  if (frame.hooks && !frame.hooks->read(frame, Read::kItem, container, key.o, result)) {
+    Py_CLEAR(result->o);
+    return false;
+  }
+  return true;
+}
+
+bool set_item(Frame& frame, Val container, Val key, Val value) {
+  PyTypeObject* type = Py_TYPE(container.o);
+  if (is_heap_type(type) && type->tp_as_mapping &&
+      type->tp_as_mapping->mp_ass_subscript == python_slots.mapping.mp_ass_subscript) {
+    Val none;
+    const int has = value.o
+                        ? call_special(frame, container, names::__setitem__, {key, value}, &none)
+                        : call_special(frame, container, names::__delitem__, {key}, &none);
+    if (has > 0) Py_DECREF(none.o);
+    if (has) return has > 0;
+  }
+  if (frame.hooks && !frame.hooks->write(frame, Write::kItem, container, key.o, value))
+    return false;
+  if (!value.o) return PyObject_DelItem(container.o, key.o) == 0;
+  return PyObject_SetItem(container.o, key.o, value.o) == 0;
+}
+
+bool length(Frame& frame, Val container, Val* result) {
+  PyTypeObject* type = Py_TYPE(container.o);
+  if (frame.hooks && !frame.hooks->contents(frame, container)) return false;
+  const bool by_python =
+      is_heap_type(type) &&
+      ((type->tp_as_sequence &&
+        type->tp_as_sequence->sq_length == python_slots.sequence.sq_length) ||
+       (type->tp_as_mapping && type->tp_as_mapping->mp_length == python_slots.mapping.mp_length));
+  if (by_python) {
+    Val given;
+    const int has = call_special(frame, container, names::__len__, {}, &given);
+    if (has < 0) return false;
+    if (has > 0) {
+      py::Ref keep = py::Ref::steal(given.o);
+      py::Ref index = py::Ref::steal(PyNumber_Index(given.o));
+      if (!index) return false;
+      if (_PyLong_Sign(index.get()) < 0) {
+        PyErr_SetString(PyExc_ValueError, "__len__() should return >= 0");
+        return false;
+      }
+      const Py_ssize_t n = PyNumber_AsSsize_t(index.get(), PyExc_OverflowError);
+      if (n == -1 && PyErr_Occurred()) return false;
+      *result = {PyLong_FromSsize_t(n), nullptr};
+      return result->o != nullptr;
+    }
+  }
+  const Py_ssize_t n = PyObject_Size(container.o);
+  if (n < 0) return false;
+  *result = {PyLong_FromSsize_t(n), nullptr};
+  return result->o != nullptr;
+}
+
+}  // namespace fulmen::interp
