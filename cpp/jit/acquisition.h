@@ -61,6 +61,7 @@ class Acquisition final : public interp::Hooks {
   bool contents(interp::Frame&, interp::Val container) override;
   interp::Answer operate(interp::Frame&, int op, interp::Val a, interp::Val b,
                          interp::Val* result) override;
+  bool follows(PyCodeObject* code) override;
   void suspend(PyObject*, interp::Prov* const*, int) override {}
   void resume(PyObject*, interp::Prov**, int) override {}
 

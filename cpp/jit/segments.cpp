@@ -5,6 +5,7 @@
 #include "bindings/program_object.h"
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
+#include "interp/intercept.h"
 #include "jit/acquisition.h"
 #include "support/error.h"
 
@@ -57,6 +58,7 @@ void Acquisition::add_segment_inputs(Segment& segment) {
 
 bool Acquisition::ask(interp::Frame& frame, PyObject* proxy, const char* how, PyObject** answer) {
   set_source(frame);
+  const interp::InterceptionPaused pause;
   try {
     if (compile_ == Py_None) {
       nb::object error =
