@@ -238,6 +238,8 @@ def call_traced(
     tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """A torch function as `__torch_function__` sees it: getters and metadata included."""
+    if func in _QUESTIONS and _core.can_ask() and isinstance(args[0], _core.TensorProxy):
+        return _core.ask(args[0], func.__name__)
     accessor = getattr(func, "__name__", "")
     if accessor == "__get__":
         return _get_property(tracer, func, args[0])
@@ -247,6 +249,12 @@ def call_traced(
         return fallback.call_on_metadata(tracer, func, args, kwargs)
     return tracer.call(func, args, kwargs)
 
+
+# Methods that ask for the value of a tensor. fulmen.jit runs what was recorded, and answers.
+_QUESTIONS = {
+    torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__, torch.Tensor.__index__,
+    torch.Tensor.__complex__, torch.Tensor.item, torch.Tensor.tolist,
+}  # fmt: skip
 
 # Properties of a tensor that are tensors: x.T is a traced operation.
 _TENSOR_PROPERTIES = {
@@ -280,7 +288,30 @@ def _getitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     try:
         return tracer.recorder.getitem(value, index)
     except Unsupported as e:
+        if _is_scalar_index(index):
+            return _select(tracer, value, index)
         return fallback.record_opaque(tracer, torch.Tensor.__getitem__, args, kwargs, str(e))
+
+
+def _is_scalar_index(index: Any) -> bool:
+    return (
+        isinstance(index, torch.Tensor)
+        and index.ndim == 0
+        and not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
+    )
+
+
+def _select(tracer: Tracer, value: Any, index: Any) -> Any:
+    """x[i] with a 0-d integer tensor: a view whose place only the run knows."""
+    if not isinstance(value, _core.TensorProxy):
+        value = tracer.recorder.lift(value)
+    if value.ndim == 0:
+        raise IndexError("invalid index of a 0-dim tensor")
+    grad = value.requires_grad and tracer.recorder.grad_enabled
+    spec = ("tensor", value.dtype, value.device, value.shape[1:], value.strides[1:], grad, value)
+    name = "torch.Tensor.__getitem__"
+    tracer.fallbacks.setdefault(name, "an index that only the run knows")
+    return tracer.recorder.record_opaque(name, (value, index), {}, spec, False)
 
 
 def _setitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
