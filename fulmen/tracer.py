@@ -285,12 +285,29 @@ def _getitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     value, index = args
     if not isinstance(value, (_core.TensorProxy, torch.Tensor)):
         return value[index]
+    if _core.can_ask():
+        index = _with_known_bounds(index)
+        args = (value, index)
     try:
         return tracer.recorder.getitem(value, index)
     except Unsupported as e:
         if _is_scalar_index(index):
             return _select(tracer, value, index)
         return fallback.record_opaque(tracer, torch.Tensor.__getitem__, args, kwargs, str(e))
+
+
+def _with_known_bounds(index: Any) -> Any:
+    """x[a:b] where a bound is a tensor: the size of the result depends on its value."""
+    if isinstance(index, tuple):
+        return tuple(_with_known_bounds(i) for i in index)
+    if not isinstance(index, slice):
+        return index
+    bounds = (index.start, index.stop, index.step)
+    if not any(isinstance(b, _core.TensorProxy) for b in bounds):
+        return index
+    return slice(
+        *(_core.ask(b, "__index__") if isinstance(b, _core.TensorProxy) else b for b in bounds)
+    )
 
 
 def _is_scalar_index(index: Any) -> bool:
@@ -319,6 +336,9 @@ def _setitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     if not isinstance(target, (_core.TensorProxy, torch.Tensor)):
         target[index] = value
         return None
+    if _core.can_ask():
+        index = _with_known_bounds(index)
+        args = (target, index, value)
     try:
         return tracer.recorder.setitem(target, index, value)
     except Unsupported as e:
