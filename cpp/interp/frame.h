@@ -30,6 +30,7 @@ struct Context {
   bool intercepts = false;  // see intercept.h
   bool runs_own = false;    // Python code of the interpreter's own runs natively
   const char* stack_limit = nullptr;  // below this address calls are left to CPython
+  size_t stack_reserve = 0;           // bytes below stack_limit
   uint32_t ticks = 0;
   Counters counters;
 };
