@@ -2,6 +2,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/dispatch.h"
+#include "interp/python_functions.h"
 
 NB_MODULE(_core, m) {
   m.doc() = "Fulmen's C++ core.";
@@ -14,4 +15,5 @@ NB_MODULE(_core, m) {
   fulmen::bindings::bind_program(m);
   fulmen::bindings::bind_passes(m);
   fulmen::bindings::add_dispatch_type(m);
+  if (!fulmen::interp::add_functions(m.ptr())) throw nanobind::python_error();
 }
