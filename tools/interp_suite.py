@@ -232,7 +232,9 @@ def write_docs(tables: dict[str, list[FileResult]]) -> None:
         }
     )
     lines += ["", "Known differences:", ""]
-    lines += [f"- {version} `{d.split(': ')[0]}`: {d.split(': ', 1)[1]}" for d, version in differences]
+    lines += [
+        f"- {version} `{d.split(': ')[0]}`: {d.split(': ', 1)[1]}" for d, version in differences
+    ]
     if not differences:
         lines[-1:] = ["none."]
     text = page.read_text()

@@ -40,9 +40,7 @@ def describe(error, filename, depth=0):
         "cause": describe(error.__cause__, filename, depth + 1),
         "context": describe(error.__context__, filename, depth + 1),
         "suppressed": error.__suppress_context__,
-        "members": [
-            describe(e, filename, depth + 1) for e in getattr(error, "exceptions", ())
-        ],
+        "members": [describe(e, filename, depth + 1) for e in getattr(error, "exceptions", ())],
     }
 
 

@@ -60,23 +60,24 @@ def check_leaks(interpret, programs, calls):
 
 def main():
     module_dir = sys.argv[1]
-    sys.path[:0] = [module_dir, FOLDER]
+    sys.path[:0] = [module_dir, FOLDER, f"{FOLDER}/programs"]
     warnings.simplefilter("ignore")
     import _interp
     import differential
-    import programs
+    import lifetime
+    import registry
 
-    everything = programs.programs()
+    everything = registry.programs()
     failures = check_opcodes(_interp)
     for function in everything:
         difference = differential.compare(_interp.interpret, function)
         if difference:
             failures.append(f"{function.__name__}\n{difference}")
         refused = _interp.last_counters()["refused"]
-        if refused and function.__name__ not in programs.MAY_RUN_NATIVELY:
+        if refused and function.__name__ not in registry.MAY_RUN_NATIVELY:
             failures.append(f"{function.__name__}: {refused} calls were left to CPython")
     failures += check_leaks(_interp.interpret, everything, 100)
-    failures += check_leaks(_interp.interpret, [programs.soak], 10_000)
+    failures += check_leaks(_interp.interpret, [lifetime.soak], 10_000)
     for failure in failures:
         print(failure)
     print(f"{len(everything)} programs, {len(failures)} failures")
