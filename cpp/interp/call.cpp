@@ -211,8 +211,7 @@ bool stack_is_short(Context* context) {
 }
 
 bool must_run_natively(Context* context) {
-  return stack_is_short(context) || context->thread->c_tracefunc ||
-         context->thread->c_profilefunc;
+  return stack_is_short(context) || context->thread->c_tracefunc || context->thread->c_profilefunc;
 }
 
 void init_calls(PyObject* function) {
@@ -230,7 +229,7 @@ bool call_function(Frame& frame, Val function, const Args& args, bool steal, Val
   if (code->refusal || must_run_natively(frame.context)) {
     frame.context->counters.refused++;
     if (!stack_is_short(frame.context)) return call_opaque(frame, function, args, result);
-    const InterceptionPaused pause;
+    const ShortStack scope(frame.context);
     return call_opaque(frame, function, args, result);
   }
   return run_function(frame, function, code, args, steal, result);

@@ -13,11 +13,11 @@ struct Frame;
 
 // Counts of one Context, for stats and tests.
 struct Counters {
-  uint64_t frames = 0;      // frames interpreted
-  uint64_t lookasides = 0;  // calls replaced by the interpreter's own
-  uint64_t opaque = 0;      // C callables called through
-  uint64_t refused = 0;     // Python functions left to CPython
-  uint64_t intercepted = 0; // frames that C code began and that were interpreted nevertheless
+  uint64_t frames = 0;       // frames interpreted
+  uint64_t lookasides = 0;   // calls replaced by the interpreter's own
+  uint64_t opaque = 0;       // C callables called through
+  uint64_t refused = 0;      // Python functions left to CPython
+  uint64_t intercepted = 0;  // frames that C code began and that were interpreted nevertheless
 };
 
 // The interpreter's state in one thread, from the outermost interpret() to its return. Contexts
@@ -26,16 +26,29 @@ struct Context {
   PyThreadState* thread = nullptr;
   Hooks* hooks = nullptr;  // null: emulate mode
   Context* outer = nullptr;
-  Frame* root = nullptr;   // stands for the native caller of whatever is interpreted
-  bool intercepts = false;  // see intercept.h
-  bool runs_own = false;    // Python code of the interpreter's own runs natively
+  Frame* root = nullptr;              // stands for the native caller of whatever is interpreted
+  bool intercepts = false;            // see intercept.h
+  bool runs_own = false;              // Python code of the interpreter's own runs natively
   const char* stack_limit = nullptr;  // below this address calls are left to CPython
+  size_t stack_reserve = 0;           // bytes below stack_limit
   uint32_t ticks = 0;
   Counters counters;
 };
 
 // The Context of the running thread; null when nothing is interpreted in it.
 Context* current_context();
+
+inline uint64_t dict_version(PyObject* dict) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+  return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
+#pragma GCC diagnostic pop
+}
+
+inline bool is_current(const GlobalCache& cache, PyObject* globals, PyObject* builtins) {
+  return PyDict_CheckExact(globals) && dict_version(globals) == cache.globals_version &&
+         PyDict_CheckExact(builtins) && dict_version(builtins) == cache.builtins_version;
+}
 
 // A scope in which Python code that native code calls is not intercepted.
 class OwnCode {
