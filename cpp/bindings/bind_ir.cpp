@@ -81,12 +81,12 @@ nb::dict constants(const Trace& t) {
 
 Trace parse(const std::string& text, const std::optional<nb::dict>& constants) {
   if (!constants) return parse_trace(text, registry_resolver());
-  return parse_trace(text, registry_resolver(),
-                     [&](TraceContext& ctx, std::string_view name) -> const Opaque* {
-                       PyObject* object =
-                           PyDict_GetItem(constants->ptr(), nb::str(name.data(), name.size()).ptr());
-                       return object ? make_opaque(object, ctx, name) : nullptr;
-                     });
+  return parse_trace(
+      text, registry_resolver(), [&](TraceContext& ctx, std::string_view name) -> const Opaque* {
+        PyObject* object =
+            PyDict_GetItem(constants->ptr(), nb::str(name.data(), name.size()).ptr());
+        return object ? make_opaque(object, ctx, name) : nullptr;
+      });
 }
 
 }  // namespace
@@ -180,12 +180,13 @@ void bind_ir(nb::module_& m) {
       .def("__repr__", [](const Trace& t) { return to_python(t); })
       .def("__len__", [](const Trace& t) { return t.body.size(); });
 
-  m.def("parse_trace", parse, nb::arg("text"), nb::arg("constants") = nb::none(),
-        nb::sig("def parse_trace(text: str, constants: dict[str, typing.Any] | None = None) -> "
-                "Trace"),
-        "Reads a printed trace. The objects behind its free names are looked up in `constants`; "
-        "without these the trace can't be run where it has any. Raises UserValueError for malformed "
-        "text.");
+  m.def(
+      "parse_trace", parse, nb::arg("text"), nb::arg("constants") = nb::none(),
+      nb::sig("def parse_trace(text: str, constants: dict[str, typing.Any] | None = None) -> "
+              "Trace"),
+      "Reads a printed trace. The objects behind its free names are looked up in `constants`; "
+      "without these the trace can't be run where it has any. Raises UserValueError for malformed "
+      "text.");
   m.def(
       "symbols",
       [] {

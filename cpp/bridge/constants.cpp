@@ -104,10 +104,10 @@ PyObject* constant_to_python(const Arg& a) {
     case Arg::Kind::kEllipsis: return new_ref(Py_Ellipsis);
     case Arg::Kind::kOpaque:
       if (a.opaque()->object) return new_ref(static_cast<PyObject*>(a.opaque()->object));
-      throw UserError(ErrorKind::kValue, "constant-without-object",
-                      cat("`", a.opaque()->name, "` has no object: this trace was parsed; give it ",
-                          "as fulmen.parse_trace(text, constants={'", a.opaque()->name,
-                          "': ...})"));
+      throw UserError(
+          ErrorKind::kValue, "constant-without-object",
+          cat("`", a.opaque()->name, "` has no object: this trace was parsed; give it ",
+              "as fulmen.parse_trace(text, constants={'", a.opaque()->name, "': ...})"));
     default: break;
   }
   std::string text;
