@@ -19,10 +19,10 @@ def _nothing_overrides(*args: Any) -> bool:
     return False
 
 
-_PATCHES = {
-    name: _nothing_overrides
-    for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-}
+_PATCHES = dict.fromkeys(
+    ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"),
+    _nothing_overrides,
+)
 
 
 @functools.cache

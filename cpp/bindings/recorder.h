@@ -66,7 +66,6 @@ class Recorder final : public TensorLifter {
   // The real tensors that became inputs, in the order of the inputs they are.
   const std::vector<nb::object>& lifted_tensors() const { return lifted_; }
   void name_tensor(nb::handle tensor, const std::string& name);
-  nb::object wrap(const Proxy* p) { return wrap_proxy(p, ctx_); }
   const TraceContext* context() const { return ctx_.get(); }
   // Forgets what was recorded after the first n calls; false if a write is among it, after which
   // proxies stand for the written tensor.

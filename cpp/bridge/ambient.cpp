@@ -61,4 +61,15 @@ std::string ambient_difference(AmbientState expected, AmbientState got) {
   return "PyTorch's state changed";
 }
 
+NoTorchFunction::NoTorchFunction()
+    : outer_(static_cast<int>(at::impl::PythonTorchFunctionTLS::get_disabled_state())) {
+  at::impl::PythonTorchFunctionTLS::set_disabled_state(
+      at::impl::TorchFunctionDisabledState::ALL_DISABLED);
+}
+
+NoTorchFunction::~NoTorchFunction() {
+  at::impl::PythonTorchFunctionTLS::set_disabled_state(
+      static_cast<at::impl::TorchFunctionDisabledState>(outer_));
+}
+
 }  // namespace fulmen::bridge

@@ -71,6 +71,18 @@ AmbientState ambient_state();
 // What differs between the two, for a message.
 std::string ambient_difference(AmbientState expected, AmbientState got);
 
+// A scope in which neither modes nor subclasses see torch functions of this thread.
+class NoTorchFunction {
+ public:
+  NoTorchFunction();
+  ~NoTorchFunction();
+  NoTorchFunction(const NoTorchFunction&) = delete;
+  NoTorchFunction& operator=(const NoTorchFunction&) = delete;
+
+ private:
+  int outer_;
+};
+
 bool grad_enabled();
 void set_grad_enabled(bool enabled);
 DType default_dtype();

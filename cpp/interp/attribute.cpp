@@ -5,6 +5,7 @@
 // one.
 #include "interp/protocol.h"
 #include "interp/slots.h"
+#include "py/exception.h"
 #include "py/names.h"
 #include "py/private_api.h"
 #include "py/ref.h"
@@ -188,7 +189,7 @@ bool load_super_attr(Frame& frame, Val super, PyObject* name, Val* result) {
     for (i++; i < n; i++) {
       PyObject* base = PyTuple_GET_ITEM(mro, i);
       PyObject* dict =
-          PyType_Check(base) ? reinterpret_cast<PyTypeObject*>(base)->tp_dict : nullptr;
+          PyType_Check(base) ? py::type_dict(reinterpret_cast<PyTypeObject*>(base)) : nullptr;
       PyObject* value = dict ? PyDict_GetItemWithError(dict, name) : nullptr;
       if (!value) {
         if (PyErr_Occurred()) return false;
@@ -226,7 +227,21 @@ bool descriptor_get(Frame& frame, PyObject* descriptor, Val object, PyObject* ty
   return result->o != nullptr;
 }
 
-bool load_attr(Frame& frame, Val object, PyObject* name, Val* result) {
+namespace {
+
+// An AttributeError says whose attribute was missing, for the suggestions in tracebacks.
+void annotate_error(PyObject* object, PyObject* name) {
+  if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return;
+  PyObject* error = py::fetch_exception();
+  auto* fields = reinterpret_cast<PyAttributeErrorObject*>(error);
+  if (PyErr_GivenExceptionMatches(error, PyExc_AttributeError) && !fields->name && !fields->obj) {
+    fields->name = Py_NewRef(name);
+    fields->obj = Py_NewRef(object);
+  }
+  py::restore_exception(error);
+}
+
+bool find_attr(Frame& frame, Val object, PyObject* name, Val* result) {
   PyTypeObject* type = Py_TYPE(object.o);
   const getattrofunc get = type->tp_getattro;
   if (get == PyObject_GenericGetAttr) {
@@ -240,6 +255,14 @@ bool load_attr(Frame& frame, Val object, PyObject* name, Val* result) {
   if (get == python_slots.module_getattr) return module_attr(frame, object, name, result);
   if (get == python_slots.super_getattr) return load_super_attr(frame, object, name, result);
   return native_attr(frame, object, name, result);
+}
+
+}  // namespace
+
+bool load_attr(Frame& frame, Val object, PyObject* name, Val* result) {
+  if (find_attr(frame, object, name, result)) return true;
+  annotate_error(object.o, name);
+  return false;
 }
 
 int lookup_attr(Frame& frame, Val object, PyObject* name, Val* result) {

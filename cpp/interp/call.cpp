@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "interp/intercept.h"
 #include "interp/protocol.h"
 #include "interp/slots.h"
 #include "py/names.h"
@@ -16,11 +17,8 @@ namespace names = py::names;
 
 bool enter_python_call(PyThreadState* thread) {
 #if FULMEN_PY_311
-  if (--thread->recursion_remaining < 0) {
-    if (_Py_CheckRecursiveCall(thread, "") == 0) return true;
-    ++thread->recursion_remaining;
-    return false;
-  }
+  // A failing check takes its count back itself.
+  if (--thread->recursion_remaining < 0 && _Py_CheckRecursiveCall(thread, "")) return false;
 #else
   if (thread->py_recursion_remaining-- <= 0) {
     ++thread->py_recursion_remaining;
@@ -40,6 +38,9 @@ void leave_python_call(PyThreadState* thread) {
 }
 
 namespace {
+
+// What every function has unless C code set another.
+vectorcallfunc plain_vectorcall = nullptr;
 
 enum class Bound : uint8_t { kYes, kMismatch, kError };
 
@@ -202,21 +203,34 @@ __attribute__((noinline)) bool run_function(Frame& caller, Val function, Code* c
   return ok;
 }
 
+}  // namespace
+
 bool stack_is_short(Context* context) {
   const char here = 0;
   return &here < context->stack_limit;
 }
 
-}  // namespace
+bool must_run_natively(Context* context) {
+  return stack_is_short(context) || context->thread->c_tracefunc ||
+         context->thread->c_profilefunc;
+}
+
+void init_calls(PyObject* function) {
+  plain_vectorcall = reinterpret_cast<PyFunctionObject*>(function)->vectorcall;
+}
 
 bool call_function(Frame& frame, Val function, const Args& args, bool steal, Val* result) {
   auto* fn = reinterpret_cast<PyFunctionObject*>(function.o);
   Code* code = decoded(reinterpret_cast<PyCodeObject*>(fn->func_code));
   if (!code) return false;
+  // A function whose vectorcall was replaced from C is what that says.
+  if (fn->vectorcall != plain_vectorcall) return call_opaque(frame, function, args, result);
   // Making a generator runs nothing of its body, and CPython's own objects are what we resume.
   if (code->makes_generator) return call_opaque(frame, function, args, result);
-  if (code->refusal || stack_is_short(frame.context)) {
+  if (code->refusal || must_run_natively(frame.context)) {
     frame.context->counters.refused++;
+    if (!stack_is_short(frame.context)) return call_opaque(frame, function, args, result);
+    const InterceptionPaused pause;
     return call_opaque(frame, function, args, result);
   }
   return run_function(frame, function, code, args, steal, result);
@@ -258,6 +272,11 @@ bool call_opaque(Frame& frame, Val callee, const Args& args, Val* result) {
   result->p = nullptr;
   result->o = PyObject_Vectorcall(callee.o, args.objects, count, args.names);
   if (!result->o) return false;
+  // A signal that arrived meanwhile, or that the call sent, is handled before the next line.
+  if (PyErr_CheckSignals() < 0) {
+    drop(result);
+    return false;
+  }
   if (frame.hooks && !frame.hooks->after_opaque(frame, callee, args, result)) {
     drop(result);
     return false;
@@ -363,9 +382,25 @@ bool call_with(Frame& frame, Val callee, std::initializer_list<Val> args, Val* r
               result);
 }
 
+namespace {
+
+// A call of it would be call_opaque()'s.
+bool is_opaque(PyObject* callee) {
+  PyTypeObject* type = Py_TYPE(callee);
+  return type != &PyFunction_Type && type != &PyMethod_Type && !PyType_Check(callee) &&
+         type->tp_call != python_slots.all.tp_call && !has_lookaside(callee);
+}
+
+}  // namespace
+
 bool call_unpacked(Frame& frame, Val callee, Val args, Val kwargs, Val* result) {
   const Py_ssize_t positional = PyTuple_GET_SIZE(args.o);
   const Py_ssize_t named = kwargs.o ? PyDict_GET_SIZE(kwargs.o) : 0;
+  if (!frame.hooks && is_opaque(callee.o)) {  // with the very tuple, which the callee may keep
+    frame.context->counters.opaque++;
+    *result = {PyObject_Call(callee.o, args.o, kwargs.o), nullptr};
+    return result->o != nullptr;
+  }
   const size_t bytes = sizeof(PyObject*) * (positional + named + 1);
   const bool on_heap = bytes > 1 << 16;
   auto** objects = static_cast<PyObject**>(on_heap ? PyMem_Malloc(bytes) : alloca(bytes));

@@ -23,10 +23,19 @@ bool is_python(PyObject* object) {
 bool half(Frame& frame, int op, Val a, Val b, Val* result) {
   result->p = nullptr;
   if (is_python(a.o)) {
-    const int has = call_special(frame, a, *kNames[op], {b}, result);
-    if (has) return has > 0;
-    result->o = Py_NewRef(Py_NotImplemented);
-    return true;
+    PyObject* method = _PyType_Lookup(Py_TYPE(a.o), *kNames[op]);
+    if (method && PyType_HasFeature(Py_TYPE(method), Py_TPFLAGS_METHOD_DESCRIPTOR)) {
+      return call_special(frame, a, *kNames[op], {b}, result) > 0;
+    }
+    Val bound;
+    if (lookup_special(frame, a, *kNames[op], &bound) <= 0) {
+      PyErr_Clear();  // as CPython does, even when binding the method raised
+      result->o = Py_NewRef(Py_NotImplemented);
+      return true;
+    }
+    const bool ok = call_with(frame, bound, {b}, result);
+    Py_DECREF(bound.o);
+    return ok;
   }
   const richcmpfunc slot = Py_TYPE(a.o)->tp_richcompare;
   result->o = slot ? slot(a.o, b.o, op) : Py_NewRef(Py_NotImplemented);

@@ -17,6 +17,7 @@ enum Form : uint8_t {
   kSame,          // the argument as it is
   kNoArg,         // the argument means nothing here
   kDrop,          // no instruction at all
+  kResume,        // nothing while a frame only passes values on (yield from, await)
   kThenPop,       // the result, which this version does not have, is dropped
   kForward,       // jumps forward
   kBackward,      // jumps backward
@@ -91,7 +92,10 @@ class Decoder {
       extended = 0;
       for (int u = first; u <= unit; u++) out_.index_of_unit[u] = size();
       first = -1;
-      if (opcode == CACHE) continue;
+      if (opcode == CACHE) {
+        if (unit == 0) refuse("CACHE where an instruction should be");
+        continue;
+      }
       int next = unit + 1;
       while (next < count && units[2 * next] == CACHE) next++;
       unit_ = unit;
@@ -127,6 +131,9 @@ class Decoder {
       case kSame: return emit(rule.op, arg);
       case kNoArg: return emit(rule.op, 0);
       case kDrop: return;
+      case kResume:
+        if ((arg & 3) < 2) emit(rule.op, arg);
+        return;
       case kThenPop: emit(rule.op, arg); return emit(Op::kPOP_TOP, 0);
       case kForward: return jump(rule.op, next + arg);
       case kBackward: return jump(rule.op, next - arg);

@@ -9,12 +9,15 @@
 
 namespace fulmen::interp {
 
+struct Frame;
+
 // Counts of one Context, for stats and tests.
 struct Counters {
   uint64_t frames = 0;      // frames interpreted
   uint64_t lookasides = 0;  // calls replaced by the interpreter's own
   uint64_t opaque = 0;      // C callables called through
   uint64_t refused = 0;     // Python functions left to CPython
+  uint64_t intercepted = 0; // frames that C code began and that were interpreted nevertheless
 };
 
 // The interpreter's state in one thread, from the outermost interpret() to its return. Contexts
@@ -23,6 +26,9 @@ struct Context {
   PyThreadState* thread = nullptr;
   Hooks* hooks = nullptr;  // null: emulate mode
   Context* outer = nullptr;
+  Frame* root = nullptr;   // stands for the native caller of whatever is interpreted
+  bool intercepts = false;  // see intercept.h
+  bool runs_own = false;    // Python code of the interpreter's own runs natively
   const char* stack_limit = nullptr;  // below this address calls are left to CPython
   uint32_t ticks = 0;
   Counters counters;
@@ -30,6 +36,21 @@ struct Context {
 
 // The Context of the running thread; null when nothing is interpreted in it.
 Context* current_context();
+
+// A scope in which Python code that native code calls is not intercepted.
+class OwnCode {
+ public:
+  explicit OwnCode(Context* context) : context_(context), outer_(context->runs_own) {
+    context->runs_own = true;
+  }
+  ~OwnCode() { context_->runs_own = outer_; }
+  OwnCode(const OwnCode&) = delete;
+  OwnCode& operator=(const OwnCode&) = delete;
+
+ private:
+  Context* context_;
+  bool outer_;
+};
 
 // `locals` and the value stack are the record's slots. See Note [Native frames].
 struct Frame {

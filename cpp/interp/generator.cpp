@@ -24,7 +24,20 @@ const char* kind(PyObject* generator) {
   return PyAsyncGen_CheckExact(generator) ? "async generator" : "generator";
 }
 
-void finish(PyObject* object) {
+}  // namespace
+
+void suspend_generator(PyObject* object, Frame& frame) {
+  const Inst& yield = frame.code->insts[frame.pc];
+#if FULMEN_PY_313
+  as_generator(object)->gi_frame_state = static_cast<int8_t>(py::kGenSuspended + yield.arg);
+#else
+  as_generator(object)->gi_frame_state = py::kGenSuspended;
+#endif
+  py::set_suspended_at(frame.native, static_cast<int>(yield.unit));
+  frame.native->stack_top = static_cast<int>(frame.top - frame.locals);
+}
+
+void finish_generator(PyObject* object) {
   PyGenObject* gen = as_generator(object);
   PyObject* handled = gen->gi_exc_state.exc_value;
   gen->gi_exc_state.exc_value = nullptr;
@@ -38,6 +51,8 @@ void finish(PyObject* object) {
   py::clear_frame(native);
   PyErr_Restore(type, value, traceback);
 }
+
+namespace {
 
 // What a generator must not raise becomes a RuntimeError; since 3.12 its bytecode does this.
 void translate_stop([[maybe_unused]] PyObject* generator) {
@@ -91,6 +106,13 @@ Sent resume(Frame& caller, PyObject* object, Val argument, bool raised, Val* res
   Code* code = decoded(native->code);
   if (!code) return Sent::kError;
 
+  if (!raised && must_run_natively(caller.context)) {
+    caller.context->counters.refused++;
+    const PySendResult sent =
+        PyIter_Send(object, argument.o ? argument.o : Py_None, &result->o);
+    return sent == PYGEN_NEXT ? Sent::kNext : sent == PYGEN_RETURN ? Sent::kReturn : Sent::kError;
+  }
+
   py::Ref keep = py::Ref::borrow(object);
   const int slots = native->code->co_nlocalsplus;
   const int unit = py::resume_unit(native);
@@ -141,19 +163,12 @@ Sent resume(Frame& caller, PyObject* object, Val argument, bool raised, Val* res
   thread->exc_info = handled;
   gen->gi_exc_state.previous_item = nullptr;
   if (exit == Exit::kYield) {
-    const Inst& yield = code->insts[frame.pc];
-#if FULMEN_PY_313
-    gen->gi_frame_state = static_cast<int8_t>(py::kGenSuspended + yield.arg);
-#else
-    gen->gi_frame_state = py::kGenSuspended;
-#endif
-    py::set_suspended_at(native, static_cast<int>(yield.unit));
-    native->stack_top = static_cast<int>(frame.top - frame.locals);
+    suspend_generator(object, frame);
     if (caller.hooks) caller.hooks->suspend(object, frame.provs, native->stack_top);
     return Sent::kNext;
   }
   if (exit == Exit::kError) translate_stop(object);
-  finish(object);
+  finish_generator(object);
   return exit == Exit::kReturn ? Sent::kReturn : Sent::kError;
 }
 

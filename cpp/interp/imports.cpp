@@ -18,7 +18,7 @@ bool import_name(Frame& frame, PyObject* name, PyObject* from, PyObject* level, 
   result->p = nullptr;
   if (PyCFunction_Check(importer)) {
     // The import system itself is left to CPython.
-    const int depth = _PyLong_AsInt(level);
+    const auto depth = static_cast<int>(PyLong_AsLong(level));
     if (depth == -1 && PyErr_Occurred()) return false;
     result->o = PyImport_ImportModuleLevelObject(name, frame.globals(), locals, from, depth);
     return result->o != nullptr;

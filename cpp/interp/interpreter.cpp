@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "interp/intercept.h"
 #include "interp/lookaside.h"
 #include "interp/protocol.h"
 #include "interp/slots.h"
@@ -46,7 +47,7 @@ bool init() {
   return ready;
 }
 
-Session::Session(Hooks* hooks) {
+Session::Session(Hooks* hooks, bool intercept) {
   context_.thread = PyThreadState_Get();
   context_.hooks = hooks;
   context_.outer = running_context;
@@ -55,14 +56,20 @@ Session::Session(Hooks* hooks) {
   frame_ = Frame{};
   frame_.context = &context_;
   frame_.hooks = hooks;
+  context_.root = &frame_;
+  context_.intercepts = intercept;
+  if (intercept) begin_intercepting();
 }
 
-Session::~Session() { running_context = context_.outer; }
+Session::~Session() {
+  if (context_.intercepts) end_intercepting();
+  running_context = context_.outer;
+}
 
 PyObject* interpret(PyObject* callee, PyObject* const* args, Py_ssize_t count, PyObject* names,
-                    Counters* counters) {
+                    bool intercept, Counters* counters) {
   if (!init()) return nullptr;
-  Session session(nullptr);
+  Session session(nullptr, intercept);
   const Py_ssize_t total = count + (names ? PyTuple_GET_SIZE(names) : 0);
   std::vector<PyObject*> objects(total + 1);
   for (Py_ssize_t i = 0; i < total; i++) objects[i + 1] = args[i];

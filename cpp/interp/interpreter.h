@@ -10,7 +10,8 @@ bool init();
 // A scope in which a thread interprets. The outermost frame has no code; it stands for the caller.
 class Session {
  public:
-  explicit Session(Hooks* hooks);
+  // With `intercept`, Python code that C code calls is interpreted too.
+  Session(Hooks* hooks, bool intercept);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -26,6 +27,6 @@ class Session {
 // Calls `callee` in emulate mode. Owned result, or null with an exception set. `counters` may be
 // null.
 PyObject* interpret(PyObject* callee, PyObject* const* args, Py_ssize_t count, PyObject* names,
-                    Counters* counters);
+                    bool intercept, Counters* counters);
 
 }  // namespace fulmen::interp

@@ -56,6 +56,7 @@ PyObject* make_code(int opcode, int arg, int operands, PyObject* name) {
 PyObject* run_code_natively(Frame& frame, PyObject* code, PyObject* a, PyObject* b) {
   py::Ref function = py::Ref::steal(PyFunction_New(code, frame.globals()));
   if (!function) return nullptr;
+  const OwnCode scope(frame.context);
   PyObject* args[2] = {a ? a : Py_None, b ? b : Py_None};
   PyObject* made = PyObject_Vectorcall(function.get(), args, 2, nullptr);
   if (!made) {  // as if the interpreted frame had run the instruction

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "py/private_api.h"
 #include "py/ref.h"
 
 namespace fulmen::interp {
@@ -34,7 +35,7 @@ void register_lookaside(PyObject* callable, Lookaside lookaside) {
 }
 
 bool register_method(PyTypeObject* type, const char* name, Lookaside lookaside) {
-  PyObject* method = PyDict_GetItemString(type->tp_dict, name);
+  PyObject* method = PyDict_GetItemString(py::type_dict(type), name);
   if (!method) {
     PyErr_Format(PyExc_SystemError, "%s has no %s", type->tp_name, name);
     return false;
@@ -58,6 +59,8 @@ bool init_lookasides() {
   return init_object_lookasides() && init_execution_lookasides() && init_generator_lookasides() &&
          init_iteration_lookasides() && init_container_lookasides() && init_functools_lookasides();
 }
+
+bool has_lookaside(PyObject* callee) { return table().count(callee_key(callee)) != 0; }
 
 int call_lookaside(Frame& frame, Val callee, const Args& args, Val* result) {
   const auto found = table().find(callee_key(callee.o));

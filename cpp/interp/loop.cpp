@@ -27,7 +27,7 @@ Exit run_loop(Frame& f, bool raised, Val* result) {
   PyCodeObject* const object = code->object;
   py::NativeFrame* const native = f.native;
   PyThreadState* const thread = f.context->thread;
-  _Py_CODEUNIT* const units = py::code_units(object);
+  py::CodeUnit* const units = py::code_units(object);
   const Inst* const insts = code->insts.data();
   PyObject* const* const names = &PyTuple_GET_ITEM(object->co_names, 0);
   PyObject* const* const consts = &PyTuple_GET_ITEM(object->co_consts, 0);

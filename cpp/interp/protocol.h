@@ -11,6 +11,7 @@
 namespace fulmen::interp {
 
 // call.cpp
+void init_calls(PyObject* function);  // any Python function
 bool call(Frame& frame, Val callee, const Args& args, Val* result);
 bool call_with(Frame& frame, Val callee, std::initializer_list<Val> args, Val* result);
 // `callable(*args, **kwargs)`; `kwargs` may be null.
@@ -24,6 +25,10 @@ bool call_function(Frame& frame, Val function, const Args& args, bool steal, Val
 bool run_code(Frame& frame, PyFunctionObject* function, PyObject* locals, Val* result);
 // As call(), for arguments that are on the value stack and that the call may consume.
 bool call_stealing(Frame& frame, Val callee, const Args& args, Val* result);
+// The C stack is nearly used up (CPython needs none for Python calls), or a trace or profile
+// function wants to see every step.
+bool must_run_natively(Context* context);
+bool stack_is_short(Context* context);
 // With Python's depth limit counted, as CPython does for a frame of Python code.
 bool enter_python_call(PyThreadState* thread);
 void leave_python_call(PyThreadState* thread);
@@ -98,6 +103,10 @@ bool enter_context(Frame& frame, Val manager, bool async, Val* exit, Val* entere
 // exception is thrown in instead.
 enum class Sent : uint8_t { kNext, kReturn, kError };
 Sent resume(Frame& frame, PyObject* generator, Val argument, bool raised, Val* result);
+// After a yield: leaves the generator as CPython keeps suspended ones.
+void suspend_generator(PyObject* generator, Frame& frame);
+// After a return or an exception: drops the frame's contents.
+void finish_generator(PyObject* generator);
 bool is_generator(PyObject* object);  // of a kind that resume() takes
 Sent send(Frame& frame, Val receiver, Val value, Val* result);
 bool get_awaitable(Frame& frame, Val object, int where, Val* result);
@@ -150,5 +159,6 @@ Exit run(Frame& frame, bool raised, Val* result);
 // lookaside.cpp
 // 1: handled. 0: there is none for this callee. -1.
 int call_lookaside(Frame& frame, Val callee, const Args& args, Val* result);
+bool has_lookaside(PyObject* callee);
 
 }  // namespace fulmen::interp

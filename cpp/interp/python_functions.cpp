@@ -17,12 +17,13 @@ PyObject* interpret_function(PyObject*, PyObject* const* args, Py_ssize_t count,
         "interpret(): got no function to call; expected interpret(fn, *args, **kwargs)");
     return nullptr;
   }
-  return interpret(args[0], args + 1, count - 1, names, &last);
+  return interpret(args[0], args + 1, count - 1, names, /*intercept=*/true, &last);
 }
 
 PyObject* last_counters(PyObject*, PyObject*) {
-  return Py_BuildValue("{s:K,s:K,s:K,s:K}", "frames", last.frames, "lookasides", last.lookasides,
-                       "opaque", last.opaque, "refused", last.refused);
+  return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K}", "frames", last.frames, "lookasides", last.lookasides,
+                       "opaque", last.opaque, "refused", last.refused,
+                       "intercepted", last.intercepted);
 }
 
 PyObject* decode_text(PyObject*, PyObject* code) {

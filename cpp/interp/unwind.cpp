@@ -1,5 +1,6 @@
 #include "interp/unwind.h"
 
+#include "interp/protocol.h"
 #include "py/exception.h"
 #include "py/ref.h"
 
@@ -44,10 +45,12 @@ bool init_tick() {
       py::Ref::steal(PyRun_String("def tick(): pass\n", Py_file_input, space.get(), space.get()));
   if (!done) return false;
   waiting_room = Py_NewRef(PyDict_GetItemString(space.get(), "tick"));
+  init_calls(waiting_room);
   return true;
 }
 
-bool tick() {
+bool tick(Context* context) {
+  const OwnCode scope(context);
   PyObject* none = PyObject_CallNoArgs(waiting_room);
   if (none) {
     Py_DECREF(none);

@@ -12,7 +12,7 @@ bool enter_handler(Frame& frame);
 // CPython's loop lets other threads, signal handlers, pending calls and (since 3.12) the garbage
 // collector in at calls and backward jumps. tick() does the same; false if a signal handler raised.
 inline constexpr uint32_t kTickMask = 127;
-bool tick();
+bool tick(Context* context);
 bool init_tick();
 
 }  // namespace fulmen::interp

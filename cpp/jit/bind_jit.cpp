@@ -68,6 +68,26 @@ std::vector<std::string> argument_names(nb::handle fn, const FlatArgs& flat) {
   return names;
 }
 
+// A context manager, entered.
+class Entered {
+ public:
+  explicit Entered(nb::object manager) : manager_(std::move(manager)) {
+    manager_.attr("__enter__")();
+  }
+  ~Entered() {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject* r = PyObject_CallMethod(manager_.ptr(), "__exit__", "OOO", Py_None, Py_None, Py_None);
+    Py_XDECREF(r);
+    PyErr_Restore(type, value, traceback);
+  }
+  Entered(const Entered&) = delete;
+  Entered& operator=(const Entered&) = delete;
+
+ private:
+  nb::object manager_;
+};
+
 // Follows fn(*args, **kwargs) with the tracer's recorder. Raises what the user's code raises.
 Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object tracer,
                  nb::object compile, nb::object ran) {
@@ -76,17 +96,9 @@ Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object trac
   Entry& entry = acquisition.entry();
   entry.num_args = flat.count;
   if (flat.names.is_valid()) entry.kwnames = nb::object(flat.names).release().ptr();
-  tracer.attr("__enter__")();
-  struct Leave {
-    nb::object tracer;
-    ~Leave() {
-      PyObject *type, *value, *traceback;
-      PyErr_Fetch(&type, &value, &traceback);
-      PyObject* r = PyObject_CallMethod(tracer.ptr(), "__exit__", "OOO", Py_None, Py_None, Py_None);
-      Py_XDECREF(r);
-      PyErr_Restore(type, value, traceback);
-    }
-  } leave{tracer};
+  const Entered recording(tracer);
+  // Catches what is made by Python code that C code calls.
+  const Entered mode(nb::module_::import_("fulmen.tracer").attr("TraceMode")(tracer));
   std::vector<PyObject*> objects = flat.objects;
   std::vector<interp::Prov*> provs;
   std::vector<nb::object> owned;
@@ -101,7 +113,7 @@ Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object trac
   const interp::Args call{objects.data(), provs.data(), static_cast<Py_ssize_t>(flat.count),
                           flat.names.is_valid() ? flat.names.ptr() : nullptr, false};
   if (!interp::init()) throw nb::python_error();
-  interp::Session session(&acquisition);
+  interp::Session session(&acquisition, /*intercept=*/false);
   const bool good = interp::call(session.frame(), {fn.ptr(), root}, call, &result);
   const nb::object value = nb::steal(good ? result.o : nullptr);
   if (PyObject* refusal = acquisition.refusal()) {

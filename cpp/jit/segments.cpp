@@ -78,6 +78,7 @@ bool Acquisition::ask(interp::Frame& frame, PyObject* proxy, const char* how, Py
     s.num_outputs = outputs.size();
     s.observe = how;
     add_segment_inputs(s);
+    const bridge::NoTorchFunction plain;  // what follows is on real tensors
     const Trace trace = recorder_->finish(nb::tuple(list), "computation");
     const nb::object program = nb::handle(compile_)(trace);
     s.program = bindings::program_of(program.ptr());

@@ -47,6 +47,9 @@ void hand_over(FrameObjectHead* object, NativeFrame* frame) {
   const size_t size =
       reinterpret_cast<char*>(&frame->slots[frame->stack_top]) - reinterpret_cast<char*>(frame);
   auto* kept = reinterpret_cast<NativeFrame*>(object->data);
+#if FULMEN_PY_312_UP
+  if (frame->owner == kOwnedByGenerator) Py_INCREF(frame->code);  // which the generator keeps too
+#endif
   std::memcpy(static_cast<void*>(kept), frame, size);
   object->frame = kept;
   kept->owner = kOwnedByFrameObject;

@@ -15,6 +15,8 @@
 
 namespace fulmen::py {
 
+using CodeUnit = uint16_t;  // an opcode and its argument
+
 enum FrameOwner : char {
   kOwnedByThread = 0,
   kOwnedByGenerator = 1,
@@ -45,7 +47,7 @@ struct NativeFrame {
   PyCodeObject* code;           // strong
   PyFrameObject* frame_object;  // strong or null
   NativeFrame* previous;
-  _Py_CODEUNIT* position;
+  CodeUnit* position;
   int stack_top;
   bool is_entry;
   char owner;
@@ -57,7 +59,7 @@ struct NativeFrame {
   PyObject* builtins;
   PyObject* locals;             // strong or null
   PyFrameObject* frame_object;  // strong or null
-  _Py_CODEUNIT* position;
+  CodeUnit* position;
   int stack_top;
   uint16_t return_offset;
   char owner;
@@ -82,8 +84,8 @@ struct FrameObjectHead {
   PyObject* data[1];
 };
 
-inline _Py_CODEUNIT* code_units(PyCodeObject* code) {
-  return reinterpret_cast<_Py_CODEUNIT*>(code->co_code_adaptive);
+inline CodeUnit* code_units(PyCodeObject* code) {
+  return reinterpret_cast<CodeUnit*>(code->co_code_adaptive);
 }
 
 inline NativeFrame* current_frame(PyThreadState* thread) {

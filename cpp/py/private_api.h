@@ -18,3 +18,18 @@ PyAPI_FUNC(PyObject*) _PyUnicode_JoinArray(PyObject*, PyObject* const*, Py_ssize
 PyAPI_FUNC(PyObject*) _PyDict_GetItem_KnownHash(PyObject*, PyObject*, Py_hash_t);
 PyAPI_FUNC(PyObject*) _PyErr_FormatFromCause(PyObject*, const char*, ...);
 }
+
+namespace fulmen::py {
+
+// The class's own dictionary; borrowed. Types of the core keep theirs elsewhere since 3.12.
+inline PyObject* type_dict(PyTypeObject* type) {
+#if FULMEN_PY_312_UP
+  PyObject* dict = PyType_GetDict(type);
+  Py_XDECREF(dict);
+  return dict;
+#else
+  return type->tp_dict;
+#endif
+}
+
+}  // namespace fulmen::py

@@ -9,6 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from fulmen.stats import Stats
+from value_reads import value_reads
 from zoo_row import Call, Inputs
 
 # model → (compiled model, function that returns its Stats).
@@ -31,10 +32,12 @@ def check_calls(
     plain, model = build(), build()
     compiled, stats = compile_model(model)
     misses = 0
+    reads: dict[str, list[str]] = {}
     results: dict[str, Any] = {}
     with torch.no_grad():
         for number, call in enumerate(calls):
-            expected, expected_inputs, expected_random = _run(plain, call)
+            with value_reads() as reads[call.label]:
+                expected, expected_inputs, expected_random = _run(plain, call)
             got, got_inputs, got_random = _run(compiled, call)
             assert_same_tree(got, expected, call.label)
             assert_same_tree(got_inputs, expected_inputs, f"{call.label}: arguments")
@@ -42,6 +45,9 @@ def check_calls(
             assert torch.equal(got_random, expected_random), f"{call.label}: random numbers drawn"
             misses += call.compiles
             now = stats()
+            if call.unlike and reads[call.label] != reads[call.unlike]:
+                assert now.cache_misses >= misses
+                misses = now.cache_misses
             assert now.splits == {}, f"{call.label}: split off: {now.splits}"
             assert now.cache_misses == misses, (
                 f"{call.label}: {now.cache_misses} programs, not {misses}: {now.recompiles}"

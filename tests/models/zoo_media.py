@@ -49,13 +49,13 @@ def _vision(
     base: dict[str, Any] | None = None,
     inputs: InputMaker = images,
     sizes: tuple[int, int] = (32, 64),
-    config: str = "",
+    settles: bool = False,
     **settings: Any,
 ) -> Row:
     """A model of images of every size, unless `inputs` says otherwise."""
     settings = {**(base or {}), **settings}
-    config = config or f"{prefix}Config"
-    return Row(name, prefix + head, config, settings, inputs, sizes, "vision")
+    model, config = f"{prefix}{head}", f"{prefix}Config"
+    return Row(name, model, config, settings, inputs, sizes, "vision", settles=settles)
 
 
 def _vit(name: str, prefix: str, head: str = "Model", **settings: Any) -> Row:
@@ -162,8 +162,9 @@ VISION = [
             width_multiplier=0.25),
     _vision("efficientnet", "EfficientNet", image_size=32, width_coefficient=0.2,
             depth_coefficient=0.3, hidden_dim=256, initializer_range=0.3),
-    _vision("levit", "Levit", image_size=32, inputs=_IMAGE, sizes=(2, 3), hidden_sizes=[16, 32, 48],
-            num_attention_heads=[2, 2, 2], depths=[1, 1, 1], key_dim=[8, 8, 8]),
+    _vision("levit", "Levit", settles=True, image_size=32, inputs=_IMAGE, sizes=(2, 3),
+            hidden_sizes=[16, 32, 48], num_attention_heads=[2, 2, 2],
+            depths=[1, 1, 1], key_dim=[8, 8, 8]),
     _vision("cvt", "Cvt", embed_dim=[8, 16, 32], num_heads=[1, 2, 4], depth=[1, 2, 3]),
     _vision("textnet", "TextNet", stem_out_channels=8, hidden_sizes=[8, 8, 8, 16, 16]),
     _vision("superpoint", "SuperPoint", "ForKeypointDetection",
@@ -219,10 +220,12 @@ _WRITER: dict[str, Any] = {
 }
 
 
-def _speech(name: str, prefix: str, head: str = "Model", **settings: Any) -> Row:
-    return Row(
-        name, prefix + head, f"{prefix}Config", {**_SPEECH, **settings}, waves, (800, 640), "audio"
-    )  # fmt: skip
+def _speech(
+    name: str, prefix: str, head: str = "Model", settles: bool = False, **settings: Any
+) -> Row:
+    settings = {**_SPEECH, **settings}
+    model, config = f"{prefix}{head}", f"{prefix}Config"
+    return Row(name, model, config, settings, waves, (800, 640), "audio", settles=settles)
 
 
 def _whisper_features(seed: int, batch: int) -> Inputs:
@@ -259,7 +262,8 @@ AUDIO = [
     ),
     _speech("wav2vec2", "Wav2Vec2"),
     _speech("wav2vec2-ctc", "Wav2Vec2", "ForCTC"),
-    _speech("wav2vec2-conformer", "Wav2Vec2Conformer", position_embeddings_type="rotary"),
+    _speech("wav2vec2-conformer", "Wav2Vec2Conformer", settles=True,
+            position_embeddings_type="rotary"),
     _speech("hubert", "Hubert"),
     _speech("wavlm", "WavLM"),
     _speech("sew", "SEW", squeeze_factor=2),

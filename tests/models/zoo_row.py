@@ -22,6 +22,7 @@ class Call:
     Attributes:
         inputs: makes the keyword arguments; the call may change them.
         compiles: no earlier call of the series was like this one, so that a program is compiled.
+            Where other values lead eager's Python code elsewhere, more may be compiled.
         unlike: label of an earlier call whose result differs, as its inputs had other values.
     """
 
@@ -43,6 +44,8 @@ class Row:
         sizes: two sizes for `inputs`, of different shapes.
         group: text, encoder, seq2seq, moe, state_space, vision, audio or multimodal.
         cached: takes `use_cache`, and is run with it on and off.
+        settles: keeps something in its modules at the first call that it reads from then on, so
+            that the second call, too, is of a new kind.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Row:
     sizes: tuple[int, int]
     group: str
     cached: bool = False
+    settles: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -76,7 +80,8 @@ class Row:
 
             found += [
                 Call(f"first{suffix}", inputs(1, small), True),
-                Call(f"again{suffix}", inputs(1, small), False),
+                Call(f"again{suffix}", inputs(1, small), self.settles and not found),
+                Call(f"settled{suffix}", inputs(1, small), False),
                 Call(f"other values{suffix}", inputs(2, small), False, unlike=f"first{suffix}"),
                 Call(f"other size{suffix}", inputs(1, large), True),
             ]

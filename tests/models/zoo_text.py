@@ -49,6 +49,7 @@ def _decoder(
     model: str = "",
     group: str = "text",
     cached: bool = True,
+    settles: bool = False,
     inputs: InputMaker = text,
     **settings: Any,
 ) -> Row:
@@ -61,6 +62,7 @@ def _decoder(
         LENGTHS,
         group,
         cached=cached,
+        settles=settles,
     )
 
 
@@ -217,8 +219,8 @@ STATE_SPACE = [
     _decoder("mamba2", "Mamba2", {**_SMALL, **TOKEN_IDS}, group="state_space", state_size=8,
              num_heads=4, head_dim=16, n_groups=2, chunk_size=8),
     _decoder("falcon-mamba", "FalconMamba", _MAMBA, group="state_space"),
-    _decoder("rwkv", "Rwkv", group="state_space", attention_hidden_size=32, context_length=64,
-             inputs=plain_text),
+    _decoder("rwkv", "Rwkv", group="state_space", settles=True, attention_hidden_size=32,
+             context_length=64, inputs=plain_text),
     _decoder(
         "jamba", "Jamba", group="state_space", mamba_d_state=8, mamba_dt_rank=4, num_experts=4,
         attn_layer_offset=1, attn_layer_period=2, expert_layer_offset=1, expert_layer_period=2,
@@ -267,12 +269,12 @@ def _encoder(
     head: str = "Model",
     inputs: InputMaker = text,
     base: dict[str, Any] = _BERT,
+    settles: bool = False,
     **settings: Any,
 ) -> Row:
     settings = {**base, **settings}
-    return Row(
-        name, f"{prefix}{head}", f"{prefix}Config", settings, inputs, LENGTHS, "encoder"
-    )  # fmt: skip
+    model, config = f"{prefix}{head}", f"{prefix}Config"
+    return Row(name, model, config, settings, inputs, LENGTHS, "encoder", settles=settles)
 
 
 def _boxes(seed: int, length: int) -> Inputs:
@@ -316,7 +318,7 @@ ENCODERS = [
     _encoder("ernie", "Ernie"),
     _encoder("esm", "Esm", mask_token_id=3, position_embedding_type="rotary"),
     _encoder("fnet", "FNet", inputs=plain_text),
-    _encoder("funnel", "Funnel", base={"vocab_size": VOCABULARY}, block_sizes=[1, 1],
+    _encoder("funnel", "Funnel", settles=True, base={"vocab_size": VOCABULARY}, block_sizes=[1, 1],
              num_decoder_layers=1, d_model=32, n_head=4, d_head=8, d_inner=48),
     _encoder("convbert", "ConvBert", embedding_size=32, conv_kernel_size=3),
     _encoder("mobilebert", "MobileBert", embedding_size=16, intra_bottleneck_size=16,

@@ -137,6 +137,17 @@ SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("index", lambda x, y: x[y, 1:], (f(5, 3), i(4))),
     ("index_add", lambda x, y, z: torch.index_add(x, 0, y, z), (f(5, 3), i(4), f(4, 3))),
     ("index_add_", lambda x, y, z: x.clone().index_add_(0, y, z), (f(5, 3), i(4), f(4, 3))),
+    (
+        "index_reduce",
+        lambda x, y, z: torch.index_reduce(x, 0, y, z, "amax"),
+        (f(5, 3), i(4), f(4, 3)),
+    ),
+    (
+        "index_reduce_",
+        lambda x, y, z: x.clone().index_reduce_(0, y, z, "prod", include_self=False),
+        (f(5, 3), i(4), f(4, 3)),
+    ),
+    ("fold", lambda x: F.fold(x, (4, 5), (2, 2)), (f(2, 12, 12),)),
     ("isin a number", lambda x: torch.isin(x, 2), (i(9),)),
     (
         "kl_div batchmean",
