@@ -103,6 +103,11 @@ _EVERY_CALL = (
         "remove", "reverse", "rotate",
     )),
 )  # fmt: skip
+# They look for wrappers of torch.func, which a proxy is not.
+_UNCHANGED = (
+    "torch._functorch.utils.unwrap_dead_wrappers",
+    "torch._C._functorch.unwrap_if_dead",
+)
 # They read the process, not the program.
 _NATIVE = (
     "warnings.warn",
@@ -120,6 +125,10 @@ _NATIVE = (
 )
 
 
+def _unchanged(value: Any) -> Any:
+    return value
+
+
 @functools.cache
 def install() -> None:
     """Registers the rules; once a process."""
@@ -132,6 +141,8 @@ def install() -> None:
     for callable_ in _named(*_REFUSED, *_EVERY_CALL):
         _core.add_call_rule(callable_, "refuse")
     _core.add_call_rule(torch.nn.Module.__getattr__, "module")
+    for callable_ in _named(*_UNCHANGED):
+        _core.add_call_rule(callable_, "same", _unchanged)
     for wrapper, method in proxy.METHODS.items():
         _core.add_call_rule(wrapper, "same", method)
     for getter in proxy.getters():

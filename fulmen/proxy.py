@@ -59,6 +59,12 @@ def _is_contiguous(
     return tracer.fakes.of(self).is_contiguous(memory_format=memory_format)
 
 
+def _format(self: TensorProxy, spec: str) -> str:
+    if self.ndim == 0 and _core.can_ask():
+        return format(_core.ask(self, "item"), spec)
+    return repr(self)
+
+
 def _iter(self: TensorProxy) -> Iterator[Any]:
     if self.ndim == 0:
         raise TypeError("iteration over a 0-d tensor")
@@ -107,7 +113,7 @@ _PLAIN: dict[str, Any] = {
     "__len__": _len,
     "__iter__": _iter,
     "__hash__": lambda self: self.proxy_id,
-    "__format__": lambda self, spec: repr(self),
+    "__format__": lambda self, spec: _format(self, spec),
 }
 
 _PROPERTIES: dict[str, Callable[[TensorProxy], Any]] = {
@@ -142,8 +148,20 @@ _KEEP = {
 }  # fmt: skip
 
 
+def _same_data(x: TensorProxy, y: TensorProxy) -> bool:
+    """Whether y is x, or an alias of all of x, as x.detach() is."""
+    while not x._is_same(y):
+        base = y.view_of
+        if base is None or (y.shape, y.strides, y.dtype) != (x.shape, x.strides, x.dtype):
+            return False
+        y = base
+    return True
+
+
 def _refuse_assignment(name: str) -> Callable[[TensorProxy, Any], None]:
     def refuse(self: TensorProxy, value: Any) -> None:
+        if name == "data" and isinstance(value, TensorProxy) and _same_data(self, value):
+            return  # module.to() of what is there already
         raise Unsupported(f"assigning to .{name} of a traced tensor{source_suffix()}")
 
     return refuse

@@ -243,6 +243,8 @@ def call_traced(
     tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """A torch function as `__torch_function__` sees it: getters and metadata included."""
+    if func in _QUESTIONS and _core.can_ask() and isinstance(args[0], _core.TensorProxy):
+        return _core.ask(args[0], func.__name__)
     accessor = getattr(func, "__name__", "")
     if accessor == "__get__":
         return _get_property(tracer, func, args[0])
@@ -252,6 +254,12 @@ def call_traced(
         return fallback.call_on_metadata(tracer, func, args, kwargs)
     return tracer.call(func, args, kwargs)
 
+
+# Methods that ask for the value of a tensor. fulmen.jit runs what was recorded, and answers.
+_QUESTIONS = {
+    torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__, torch.Tensor.__index__,
+    torch.Tensor.__complex__, torch.Tensor.item, torch.Tensor.tolist,
+}  # fmt: skip
 
 # Properties of a tensor that are tensors: x.T is a traced operation.
 _TENSOR_PROPERTIES = {
@@ -282,10 +290,50 @@ def _getitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     value, index = args
     if not isinstance(value, (_core.TensorProxy, torch.Tensor)):
         return value[index]
+    if _core.can_ask():
+        index = _with_known_bounds(index)
+        args = (value, index)
     try:
         return tracer.recorder.getitem(value, index)
     except Unsupported as e:
+        if _is_scalar_index(index):
+            return _select(tracer, value, index)
         return fallback.record_opaque(tracer, torch.Tensor.__getitem__, args, kwargs, str(e))
+
+
+def _with_known_bounds(index: Any) -> Any:
+    """x[a:b] where a bound is a tensor: the size of the result depends on its value."""
+    if isinstance(index, tuple):
+        return tuple(_with_known_bounds(i) for i in index)
+    if not isinstance(index, slice):
+        return index
+    bounds = (index.start, index.stop, index.step)
+    if not any(isinstance(b, _core.TensorProxy) for b in bounds):
+        return index
+    return slice(
+        *(_core.ask(b, "__index__") if isinstance(b, _core.TensorProxy) else b for b in bounds)
+    )
+
+
+def _is_scalar_index(index: Any) -> bool:
+    return (
+        isinstance(index, torch.Tensor)
+        and index.ndim == 0
+        and not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
+    )
+
+
+def _select(tracer: Tracer, value: Any, index: Any) -> Any:
+    """x[i] with a 0-d integer tensor: a view whose place only the run knows."""
+    if not isinstance(value, _core.TensorProxy):
+        value = tracer.recorder.lift(value)
+    if value.ndim == 0:
+        raise IndexError("invalid index of a 0-dim tensor")
+    grad = value.requires_grad and tracer.recorder.grad_enabled
+    spec = ("tensor", value.dtype, value.device, value.shape[1:], value.strides[1:], grad, value)
+    name = "torch.Tensor.__getitem__"
+    tracer.fallbacks.setdefault(name, "an index that only the run knows")
+    return tracer.recorder.record_opaque(name, (value, index), {}, spec, False)
 
 
 def _setitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -293,6 +341,9 @@ def _setitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     if not isinstance(target, (_core.TensorProxy, torch.Tensor)):
         target[index] = value
         return None
+    if _core.can_ask():
+        index = _with_known_bounds(index)
+        args = (target, index, value)
     try:
         return tracer.recorder.setitem(target, index, value)
     except Unsupported as e:

@@ -35,6 +35,12 @@ class Acquisition final : public interp::Hooks {
   // The provenance of an object that stays the same for all calls, as the jitted function itself.
   interp::Prov* constant(PyObject* object, const std::string& label);
 
+  // The acquisition that this thread is in; null if none.
+  static Acquisition* current();
+  // Asks for the value of a proxy, from native code: see Note [Asking for a value]. New reference,
+  // or null with an error set.
+  PyObject* ask_for(PyObject* proxy, const char* how);
+
   // Ends the acquisition, well or not: undoes the stores. With a `result` it first fills the entry
   // and the trace. False with a Python error set.
   bool finish(PyObject* result, Trace* trace);
@@ -61,6 +67,8 @@ class Acquisition final : public interp::Hooks {
   bool contents(interp::Frame&, interp::Val container) override;
   interp::Answer operate(interp::Frame&, int op, interp::Val a, interp::Val b,
                          interp::Val* result) override;
+  bool member(interp::Frame&, interp::Val dict, PyObject* key) override;
+  bool follows(PyCodeObject* code) override;
   void suspend(PyObject*, interp::Prov* const*, int) override {}
   void resume(PyObject*, interp::Prov**, int) override {}
 
@@ -97,6 +105,7 @@ class Acquisition final : public interp::Hooks {
   interp::Answer call_tracer(PyObject* callable, interp::Frame&, const interp::Args&,
                              interp::Val* result);
   interp::Answer module_attribute(const interp::Args&, interp::Val* result);
+  bool read_natively(interp::Frame&, PyObject* callee, const interp::Args&);
   bool store_natively(interp::Frame&, PyObject* callee, const interp::Args&);
   void set_source(interp::Frame&);
   // Note [Asking for a value]
@@ -106,6 +115,7 @@ class Acquisition final : public interp::Hooks {
   // on with the entry that saw the same answers; one that has not been seen is followed anew, with
   // the segments that ran taken as they are.
   bool ask(interp::Frame&, PyObject* proxy, const char* how, PyObject** answer);
+  bool ask(PyObject* proxy, const char* how, PyObject** answer);
   interp::Answer settle(interp::Frame&, interp::Val* result);
   void add_segment_inputs(Segment& segment);
   void note_refusal();
@@ -133,6 +143,7 @@ class Acquisition final : public interp::Hooks {
   std::unordered_set<PyObject*> looked_inside_;
   std::vector<PyObject*> outputs_;  // proxies that the program returns; owned
   PyObject* refusal_ = nullptr;
+  Acquisition* outer_ = nullptr;
 };
 
 }  // namespace fulmen::jit

@@ -2,7 +2,7 @@
 
 #include <nanobind/stl/string.h>
 
-#include <optional>
+#include <set>
 
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
@@ -23,6 +23,7 @@ struct Acquired {
   Trace trace;
   std::shared_ptr<Entry> entry;
   std::vector<nb::object> outputs;  // of the segments that have run
+  interp::Counters counters;
 };
 
 // The arguments of a call in the layout of the vectorcall protocol.
@@ -113,7 +114,7 @@ Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object trac
   const interp::Args call{objects.data(), provs.data(), static_cast<Py_ssize_t>(flat.count),
                           flat.names.is_valid() ? flat.names.ptr() : nullptr, false};
   if (!interp::init()) throw nb::python_error();
-  interp::Session session(&acquisition, /*intercept=*/false);
+  interp::Session session(&acquisition, /*intercept=*/true);
   const bool good = interp::call(session.frame(), {fn.ptr(), root}, call, &result);
   const nb::object value = nb::steal(good ? result.o : nullptr);
   if (PyObject* refusal = acquisition.refusal()) {
@@ -124,6 +125,7 @@ Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object trac
   Acquired acquired;
   if (!acquisition.finish(good ? value.ptr() : nullptr, &acquired.trace)) throw nb::python_error();
   acquired.entry = acquisition.take_entry();
+  acquired.counters = session.counters();
   for (PyObject* o : acquisition.segment_outputs()) acquired.outputs.push_back(nb::borrow(o));
   return acquired;
 }
@@ -165,11 +167,35 @@ void bind_jit(nb::module_& m) {
           "The guards, one assertion a line.")
       .def_prop_ro("num_guards",
                    [](const Acquired& a) { return a.entry->guards.num_instructions(); })
+      .def_prop_ro(
+          "counters",
+          [](const Acquired& a) {
+            nb::dict d;
+            d["frames"] = a.counters.frames;
+            d["lookasides"] = a.counters.lookasides;
+            d["opaque"] = a.counters.opaque;
+            d["refused"] = a.counters.refused;
+            return d;
+          },
+          "What the interpreter did: frames followed, calls left to CPython, and so on.")
       .def_prop_ro("num_writes", [](const Acquired& a) { return a.entry->writes.size(); })
       .def("run", run);
   m.def("acquire", acquire, nb::arg("fn"), nb::arg("args"), nb::arg("kwargs"), nb::arg("tracer"),
         nb::arg("compile").none(), nb::arg("ran").none(),
         "Follows one call of `fn` without running it.");
+  m.def("can_ask", [] { return Acquisition::current() != nullptr; },
+        "Whether this thread follows a call that may ask for the value of a tensor.");
+  m.def(
+      "ask",
+      [](nb::handle proxy, const std::string& method) {
+        static auto* names = new std::set<std::string>;  // entries refer to the text
+        const char* how = names->insert(method).first->c_str();
+        PyObject* answer = Acquisition::current()->ask_for(proxy.ptr(), how);
+        if (!answer) throw nb::python_error();
+        return nb::steal(answer);
+      },
+      nb::arg("proxy"), nb::arg("method"),
+      "The value of a traced tensor as `method` gives it; needs can_ask().");
   m.def("install", install, nb::arg("function"), nb::arg("acquired"), nb::arg("program"));
   m.def(
       "add_call_rule",

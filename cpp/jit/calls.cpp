@@ -6,6 +6,8 @@
 #include "bindings/bind.h"
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
+#include "interp/intercept.h"
+#include "interp/protocol.h"
 #include "jit/acquisition.h"
 #include "jit/call_rules.h"
 #include "jit/operators.h"
@@ -152,6 +154,18 @@ CallTarget bound_builtin_target(PyObject* callable) {
 
 }  // namespace
 
+bool Acquisition::follows(PyCodeObject* code) {
+  static const std::string own = [] {
+    PyObject* file = python_function("fulmen", "__file__");
+    const char* text = file ? PyUnicode_AsUTF8(file) : nullptr;
+    std::string folder = text ? text : "";
+    Py_XDECREF(file);
+    return folder.substr(0, folder.rfind('/') + 1);
+  }();
+  const char* file = PyUnicode_AsUTF8(code->co_filename);
+  return !file || own.empty() || !std::string_view(file).starts_with(own);
+}
+
 void Acquisition::set_source(Frame& frame) {
   // The innermost frame outside PyTorch is what the user knows. The outermost has no code.
   const auto file = [](const Frame* at) -> std::string_view {
@@ -184,6 +198,7 @@ Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& ar
   static PyObject* record_call = python_function("fulmen.fallback", "record_call");
   if (!call_traced || !record_call) return Answer::kError;
   set_source(frame);
+  const interp::InterceptionPaused pause;
   PyObject* object =
       PyObject_CallFunctionObjArgs(is_autograd_apply(callable) ? record_call : call_traced, tracer_,
                                    callable, positional(args).ptr(), named(args).ptr(), nullptr);
@@ -213,6 +228,7 @@ Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, c
     nb::object object =
         recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names);
     if (PyTuple_CheckExact(object.ptr())) {  // max() and its like name their results
+      const interp::InterceptionPaused pause;
       static PyObject* name_fields = python_function("fulmen.tracer", "with_field_names");
       object = nb::handle(name_fields)(nb::handle(callable), object);
     }
@@ -277,6 +293,7 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
       return Answer::kDone;
     case CallRule::kNative: {
       if (!before_opaque(frame, callee, args)) return Answer::kError;
+      const interp::InterceptionPaused pause;
       PyObject* object =
           PyObject_Vectorcall(callable, args.objects, static_cast<size_t>(args.count), args.names);
       if (!object) {
@@ -304,6 +321,8 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
     case CallRule::kSame:
     case CallRule::kInterpret: break;
   }
+  if (callable != callee.o && use == &args)  // another function in its place
+    return interp::call(frame, {callable, nullptr}, args, result) ? Answer::kDone : Answer::kError;
   PyTypeObject* type = Py_TYPE(callable);
   if (type->tp_flags & Py_TPFLAGS_HEAPTYPE && source(callee)) {
     static PyObject* const dunder_call = PyUnicode_InternFromString("__call__");
@@ -325,7 +344,12 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
 int Acquisition::truth(Frame& frame, Val value) {
   if (!bindings::tensor_proxy_state(value.o)) {
     // Whether a container is empty, not what is in it.
-    const Py_ssize_t n = container_length(value.o);
+    Py_ssize_t n = container_length(value.o);
+    if (n >= 0 && PyDict_Check(value.o) && written_.contains(value.o)) {
+      PyObject* original = original_dict(value.o);
+      if (original) n = PyDict_GET_SIZE(original);
+      Py_XDECREF(original);
+    }
     Prov* p = n >= 0 ? source(value) : nullptr;
     if (p && !rewritten_.contains(value.o)) {
       if (appended_.contains(value.o)) look_inside(value.o, p, 1);

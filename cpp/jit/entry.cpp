@@ -151,10 +151,7 @@ PyObject* Call::finish(const Entry& entry) {
       if (o) values_.owned.push_back(Py_NewRef(o));
     }
   }
-  // The recipe counts from the last segment's outputs.
-  const size_t first = outputs_.size() - entry.segments.back().num_outputs;
-  Recipe::Run run(entry.recipe, std::span<PyObject* const>(outputs_).subspan(first),
-                  {values_.slots.data(), values_.slots.size()});
+  Recipe::Run run(entry.recipe, outputs_, {values_.slots.data(), values_.slots.size()});
   // All objects are made before the first is stored: a failure leaves everything as it was.
   PyObject* result = run.make(entry.result);
   std::vector<std::pair<PyObject*, PyObject*>> ready;

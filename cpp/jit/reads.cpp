@@ -2,6 +2,8 @@
 #include <Python.h>
 #include <structmember.h>
 
+#include <algorithm>
+
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "jit/acquisition.h"
@@ -383,8 +385,60 @@ bool Acquisition::contents(interp::Frame&, Val container) {
   return true;
 }
 
+bool Acquisition::member(interp::Frame& frame, Val dict, PyObject* key) {
+  if (!source(dict)) return true;
+  PyObject* value = PyDict_GetItemWithError(dict.o, key);
+  if (!value) {
+    PyErr_Clear();  // an unhashable key: the lookup itself says so
+    return absent(frame, Read::kItem, dict, key);
+  }
+  // That the key is there, not what it leads to.
+  Prov* p = source(dict);
+  if (!is_written(dict.o, key))
+    entry_->guards.fetch(Fetch::kDictItem, static_cast<int>(p->id), key);
+  return true;
+}
+
+// Methods of dictionaries that look at one key. True if nothing else of the arguments is looked at.
+bool Acquisition::read_natively(interp::Frame& frame, PyObject* callee, const interp::Args& args) {
+  static const PyMethodDef* const methods[] = {
+      reinterpret_cast<PyMethodDescrObject*>(
+          _PyType_Lookup(&PyDict_Type, PyUnicode_InternFromString("get")))
+          ->d_method,
+      reinterpret_cast<PyMethodDescrObject*>(
+          _PyType_Lookup(&PyDict_Type, PyUnicode_InternFromString("__contains__")))
+          ->d_method,
+      reinterpret_cast<PyMethodDescrObject*>(
+          _PyType_Lookup(&PyDict_Type, PyUnicode_InternFromString("__getitem__")))
+          ->d_method};
+  const PyMethodDef* method = nullptr;
+  PyObject *dict = nullptr, *key = nullptr;
+  if (Py_IS_TYPE(callee, &PyMethodDescr_Type) && args.count > 1) {
+    method = reinterpret_cast<PyMethodDescrObject*>(callee)->d_method;
+    dict = args.objects[0];
+    key = args.objects[1];
+  } else if (PyCFunction_Check(callee) && PyCFunction_GET_SELF(callee) && args.count > 0) {
+    method = reinterpret_cast<PyCFunctionObject*>(callee)->m_ml;
+    dict = PyCFunction_GET_SELF(callee);
+    key = args.objects[0];
+  }
+  if (!method || std::find(std::begin(methods), std::end(methods), method) == std::end(methods) ||
+      !PyDict_Check(dict)) {
+    return false;
+  }
+  Prov* p = source({dict, nullptr});
+  if (!p) return true;
+  PyObject* value = PyDict_GetItemWithError(dict, key);
+  PyErr_Clear();
+  if (method == methods[1] || !value) return member(frame, {dict, p}, key);
+  Val found{Py_NewRef(value), nullptr};
+  const bool good = read(frame, Read::kItem, {dict, p}, key, &found);
+  Py_XDECREF(found.o);
+  return good;
+}
+
 bool Acquisition::before_opaque(interp::Frame& frame, Val callee, const interp::Args& args) {
-  if (store_natively(frame, callee.o, args)) return true;
+  if (store_natively(frame, callee.o, args) || read_natively(frame, callee.o, args)) return true;
   if (PyCFunction_Check(callee.o)) {
     PyObject* self = PyCFunction_GET_SELF(callee.o);
     if (Prov* p = self ? known(self) : nullptr) look_inside(self, p, kOpaqueDepth);

@@ -21,7 +21,7 @@ class Recipe {
   // What a front end knows of an object: the node that stands for it, or -1 to look inside.
   using Known = std::function<int(PyObject*)>;
 
-  int output(int index);  // output `index` of the program
+  int output(int index);  // an output of the programs, counted over all of them
   int slot(int index);    // the object in a slot of the guard program
   int constant(PyObject* object);
   // The node of `object`, with its parts. Returns -1 with a Python error set for an object that
@@ -47,9 +47,6 @@ class Recipe {
     std::span<PyObject* const> outputs_, slots_;
     std::vector<PyObject*> made_;
   };
-
-  // True if `node` is output 0 itself, or a tuple of all outputs in order.
-  bool is_output(int node) const { return nodes_[static_cast<size_t>(node)].kind == Kind::kOutput; }
 
  private:
   enum class Kind : uint8_t {

@@ -5,6 +5,7 @@
 #include "bindings/program_object.h"
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
+#include "interp/intercept.h"
 #include "jit/acquisition.h"
 #include "support/error.h"
 
@@ -14,6 +15,8 @@ namespace nb = nanobind;
 using interp::Prov;
 
 namespace {
+
+thread_local Acquisition* current_acquisition = nullptr;
 
 bindings::Recorder* recorder_of(PyObject* tracer) {
   const nb::object recorder = nb::handle(tracer).attr("recorder");
@@ -29,9 +32,14 @@ Acquisition::Acquisition(PyObject* tracer, PyObject* compile, PyObject* ran)
       ran_(Py_NewRef(ran)),
       entry_(std::make_unique<Entry>()) {
   entry_->ambient = bridge::ambient_state();
+  outer_ = current_acquisition;
+  current_acquisition = this;
 }
 
+Acquisition* Acquisition::current() { return current_acquisition; }
+
 Acquisition::~Acquisition() {
+  current_acquisition = outer_;
   undo();
   for (PyObject* o : kept_) Py_DECREF(o);
   for (PyObject* o : outputs_) Py_DECREF(o);
@@ -57,6 +65,16 @@ void Acquisition::add_segment_inputs(Segment& segment) {
 
 bool Acquisition::ask(interp::Frame& frame, PyObject* proxy, const char* how, PyObject** answer) {
   set_source(frame);
+  return ask(proxy, how, answer);
+}
+
+PyObject* Acquisition::ask_for(PyObject* proxy, const char* how) {
+  PyObject* answer = nullptr;
+  return ask(proxy, how, &answer) ? answer : nullptr;
+}
+
+bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
+  const interp::InterceptionPaused pause;
   try {
     if (compile_ == Py_None) {
       nb::object error =

@@ -227,18 +227,21 @@ bool Acquisition::mutate(interp::Frame&, Val container, PyObject*) {
 int Acquisition::known_node(PyObject* o) {
   Recipe& recipe = entry_->recipe;
   if (bindings::PyProxy* state = bindings::proxy_of(nanobind::handle(o))) {
+    const auto first = static_cast<int>(segment_outputs_.size());
     if (PyObject* tensor = recorder_->tensor_of(o)) {
+      const auto earlier = segment_source_.find(tensor);
+      if (earlier != segment_source_.end()) return recipe.output(earlier->second);
       Prov* p = known(tensor);
       if (!p) p = constant(tensor, "(tensor)");
       return recipe.slot(static_cast<int>(p->id));
     }
     for (size_t i = 0; i < outputs_.size(); ++i) {
       if (bindings::proxy_of(nanobind::handle(outputs_[i]))->p == state->p && outputs_[i] == o) {
-        return recipe.output(static_cast<int>(i));
+        return recipe.output(first + static_cast<int>(i));
       }
     }
     outputs_.push_back(Py_NewRef(o));
-    return recipe.output(static_cast<int>(outputs_.size() - 1));
+    return recipe.output(first + static_cast<int>(outputs_.size() - 1));
   }
   if (Prov* p = known(o)) return recipe.slot(static_cast<int>(p->id));
   return -1;

@@ -318,7 +318,7 @@ ENCODERS = [
     _encoder("ernie", "Ernie"),
     _encoder("esm", "Esm", mask_token_id=3, position_embedding_type="rotary"),
     _encoder("fnet", "FNet", inputs=plain_text),
-    _encoder("funnel", "Funnel", settles=True, base={"vocab_size": VOCABULARY}, block_sizes=[1, 1],
+    _encoder("funnel", "Funnel", base={"vocab_size": VOCABULARY}, block_sizes=[1, 1],
              num_decoder_layers=1, d_model=32, n_head=4, d_head=8, d_inner=48),
     _encoder("convbert", "ConvBert", embedding_size=32, conv_kernel_size=3),
     _encoder("mobilebert", "MobileBert", embedding_size=16, intra_bottleneck_size=16,
