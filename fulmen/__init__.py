@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import torch  # noqa: F401 - first: its libraries are what the core links to
 
-from fulmen import dynamo, errors, proxy
-from fulmen._core import BoundSymbol, NumberProxy, Symbol, TensorProxy, Trace, interpret
+from fulmen import dynamo, errors, proxy, symbols
+from fulmen._core import (
+    BoundSymbol,
+    NumberProxy,
+    Symbol,
+    TensorProxy,
+    Trace,
+    interpret,
+    parse_trace,
+)
 from fulmen.errors import InternalError, UserError
 from fulmen.jit import jit, last_prologue, last_traces, stats
 from fulmen.trace import trace
@@ -31,7 +39,9 @@ __all__ = [
     "jit",
     "last_prologue",
     "last_traces",
+    "parse_trace",
     "rewrite",
     "stats",
+    "symbols",
     "trace",
 ]

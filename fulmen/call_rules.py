@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,36 @@ _REFUSED = (
     "torch._C._set_default_dtype",
     "torch.random.set_rng_state",
 )
+# What they do or give is another thing at each call, and no guard sees it.
+_EVERY_CALL = (
+    "builtins.print",
+    "builtins.input",
+    "builtins.open",
+    "os.urandom",
+    "secrets.token_bytes",
+    "uuid.uuid4",
+    *(f"time.{name}" for name in (
+        "localtime", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns",
+        "process_time", "process_time_ns", "sleep", "thread_time", "time", "time_ns",
+    )),
+    *(f"random.{name}" for name in random.__all__ if not name[0].isupper()),
+    *(f"random.Random.{name}" for name in random.__all__ if not name[0].isupper()),
+    *(
+        f"{module}.{name}"
+        for module in ("numpy.random", "numpy.random.Generator", "numpy.random.RandomState")
+        for name in (
+            "bytes choice exponential gamma integers normal permutation permuted poisson rand "
+            "randint randn random random_sample seed set_state shuffle standard_normal uniform"
+        ).split()
+    ),
+    *(f"io.{file}.{name}"
+      for file in ("StringIO", "BytesIO", "TextIOWrapper", "BufferedWriter", "FileIO")
+      for name in ("flush", "read", "readline", "seek", "write", "writelines")),
+    *(f"collections.deque.{name}" for name in (
+        "append", "appendleft", "clear", "extend", "extendleft", "insert", "pop", "popleft",
+        "remove", "reverse", "rotate",
+    )),
+)  # fmt: skip
 # They look for wrappers of torch.func, which a proxy is not.
 _UNCHANGED = (
     "torch._functorch.utils.unwrap_dead_wrappers",
@@ -107,7 +138,7 @@ def install() -> None:
         _core.add_call_rule(callable_, "constant", False)
     for callable_ in (*_named(*_NATIVE), *_logging_functions()):
         _core.add_call_rule(callable_, "native")
-    for callable_ in _named(*_REFUSED):
+    for callable_ in _named(*_REFUSED, *_EVERY_CALL):
         _core.add_call_rule(callable_, "refuse")
     _core.add_call_rule(torch.nn.Module.__getattr__, "module")
     for callable_ in _named(*_UNCHANGED):

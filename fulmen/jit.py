@@ -193,6 +193,9 @@ class _JittedModule:
 
     __slots__ = ("_fulmen", "_fulmen_module")
 
+    _fulmen: Any
+    _fulmen_module: torch.nn.Module
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._fulmen(*args, **kwargs)
 
@@ -236,7 +239,8 @@ def _jit_module(
     if not again:
         for transform in transforms:
             transform.transform_module(module)
-    jitted = object.__new__(_jitted_class(type(module)))
+    cls: Any = _jitted_class(type(module))  # type: ignore[arg-type] # types are hashable
+    jitted = object.__new__(cls)
     object.__setattr__(jitted, "__dict__", module.__dict__)
     object.__setattr__(jitted, "_fulmen_module", module)
     object.__setattr__(jitted, "_fulmen", Jitted(module, transforms, fullgraph).function)

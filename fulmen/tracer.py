@@ -51,8 +51,13 @@ _REFLECTED: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 
 
+def is_tracing() -> bool:
+    """Whether this thread traces a program."""
+    return getattr(_state, "tracer", None) is not None
+
+
 def current_tracer() -> Tracer:
-    """The tracer of this thread; InternalError-free callers check `is_tracing` first."""
+    """The tracer of this thread; raises where there is none, see `is_tracing`."""
     tracer = getattr(_state, "tracer", None)
     if tracer is None:
         raise DataDependentError(

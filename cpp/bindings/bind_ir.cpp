@@ -1,6 +1,7 @@
 #include "bindings/bind_ir.h"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -57,6 +58,35 @@ nb::list bound_symbols(const std::shared_ptr<TraceContext>& ctx,
   nb::list list;
   for (const BoundSymbol* b : body) list.append(nb::cast(PyBoundSymbol{ctx, b}));
   return list;
+}
+
+void add_constants(nb::dict& constants, const Arg& a) {
+  if (a.is_collection()) {
+    for (const Arg& item : a.items()) add_constants(constants, item);
+  } else if (a.kind() == Arg::Kind::kOpaque && a.opaque()->object) {
+    constants[nb::str(a.opaque()->name.data(), a.opaque()->name.size())] =
+        nb::borrow(static_cast<PyObject*>(a.opaque()->object));
+  }
+}
+
+nb::dict constants(const Trace& t) {
+  nb::dict found;
+  for (const BoundSymbol* b : t.body) {
+    for (const Arg& a : b->args) add_constants(found, a);
+    add_constants(found, b->output);
+  }
+  add_constants(found, t.output);
+  return found;
+}
+
+Trace parse(const std::string& text, const std::optional<nb::dict>& constants) {
+  if (!constants) return parse_trace(text, registry_resolver());
+  return parse_trace(
+      text, registry_resolver(), [&](TraceContext& ctx, std::string_view name) -> const Opaque* {
+        PyObject* object =
+            PyDict_GetItem(constants->ptr(), nb::str(name.data(), name.size()).ptr());
+        return object ? make_opaque(object, ctx, name) : nullptr;
+      });
 }
 
 }  // namespace
@@ -140,13 +170,23 @@ void bind_ir(nb::module_& m) {
           },
           nb::arg("other"), nb::kw_only(), nb::arg("names") = false,
           "Whether both compute the same in the same way; with names, by the same names.")
+      .def(
+          "hash", [](const Trace& t) { return hash(t); },
+          "The same for traces that are equal without names, in every process.")
+      .def_prop_ro("constants", constants, nb::sig("def constants(self) -> dict[str, typing.Any]"),
+                   "The objects that have no text of their own, by the names that stand for them: "
+                   "the program runs where these names are defined.")
       .def("__str__", [](const Trace& t) { return to_python(t); })
       .def("__repr__", [](const Trace& t) { return to_python(t); })
       .def("__len__", [](const Trace& t) { return t.body.size(); });
 
   m.def(
-      "parse_trace", [](const std::string& text) { return parse_trace(text, registry_resolver()); },
-      nb::arg("text"), "Reads a printed trace. Raises UserValueError for malformed text.");
+      "parse_trace", parse, nb::arg("text"), nb::arg("constants") = nb::none(),
+      nb::sig("def parse_trace(text: str, constants: dict[str, typing.Any] | None = None) -> "
+              "Trace"),
+      "Reads a printed trace. The objects behind its free names are looked up in `constants`; "
+      "without these the trace can't be run where it has any. Raises UserValueError for malformed "
+      "text.");
   m.def(
       "symbols",
       [] {

@@ -86,16 +86,19 @@ Arg to_arg(nb::handle object, TraceContext& ctx, TensorLifter* lifter) {
     if (!index.is_valid()) throw nb::python_error();
     return int_arg(index.ptr());
   }
-  Py_INCREF(o);
-  return Arg(ctx.make_opaque(
-      o,
+  return Arg(make_opaque(object, ctx, cat("const_", Py_TYPE(o)->tp_name)));
+}
+
+const Opaque* make_opaque(nb::handle object, TraceContext& ctx, std::string_view name) {
+  return ctx.make_opaque(
+      object.inc_ref().ptr(),
       [](void* p) {
         if (!Py_IsInitialized()) return;
         const PyGILState_STATE gil = PyGILState_Ensure();
         Py_DECREF(static_cast<PyObject*>(p));
         PyGILState_Release(gil);
       },
-      cat("const_", Py_TYPE(o)->tp_name)));
+      name);
 }
 
 nb::object wrap_proxy(const Proxy* p, const std::shared_ptr<TraceContext>& ctx) {

@@ -128,6 +128,8 @@ class Parser {
       end_of_statement();
     } else if (in_.take_word("del")) {
       deletion();
+    } else if (in_.take_word("match")) {
+      match_statement();
     } else {
       statement();
     }
@@ -284,6 +286,26 @@ class Parser {
     const std::optional<Target> target = assignment_target();
     if (!target) in_.seek(start);
     const Callee call = callee();
+    record_call(target, call, start);
+  }
+
+  // `match f(x):` and, on the next line, `case {'a': t0}: pass`: results in a dict.
+  void match_statement() {
+    const size_t start = in_.position();
+    const Callee call = callee();
+    in_.expect(':');
+    end_of_statement();
+    in_.skip_lines();
+    if (!in_.take_word("case")) in_.fail("expected `case`");
+    const std::optional<Target> t = target();
+    if (!t) in_.fail("expected a pattern");
+    in_.expect(':');
+    if (!in_.take_word("pass")) in_.fail("expected `pass`");
+    record_call(t, call, start);
+  }
+
+  // With what the comment of the line says.
+  void record_call(const std::optional<Target>& target, const Callee& call, size_t start) {
     std::vector<std::string_view> fresh;
     if (target) collect_fresh(*target, fresh);
     const Comment comment = statement_comment(fresh);

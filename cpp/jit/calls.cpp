@@ -140,6 +140,18 @@ PyObject* unknown_size(PyObject* result) {
   return nullptr;
 }
 
+// The rule of the method that a bound builtin was made from: `queue.popleft`, kept in a variable.
+CallTarget bound_builtin_target(PyObject* callable) {
+  PyObject* self = PyCFunction_Check(callable) ? PyCFunction_GET_SELF(callable) : nullptr;
+  if (!self || PyModule_Check(self) || PyType_Check(self)) return {};
+  PyObject* name =
+      PyUnicode_FromString(reinterpret_cast<PyCFunctionObject*>(callable)->m_ml->ml_name);
+  PyObject* method = name ? _PyType_Lookup(Py_TYPE(self), name) : nullptr;
+  if (!name) PyErr_Clear();
+  Py_XDECREF(name);
+  return method ? call_target(method) : CallTarget{};
+}
+
 }  // namespace
 
 bool Acquisition::follows(PyCodeObject* code) {
@@ -240,6 +252,10 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
   while (target.rule == CallRule::kSame) {
     callable = target.replacement;
     target = call_target(callable);
+  }
+  if (target.rule == CallRule::kInterpret &&
+      bound_builtin_target(callable).rule == CallRule::kRefuse) {
+    target.rule = CallRule::kRefuse;
   }
   const Args* use = &args;
   Args with_self;

@@ -70,6 +70,23 @@ def f(x, w, n, k, o):
 )py");
 }
 
+TEST_CASE("results in a dict are bound by a pattern") {
+  check_round_trip(R"py(import torch
+
+def f(x):
+  # x: f32[2]
+  match torch.fft.foo(x):
+    case {'a': t0, 'b': (t1, [_]), 'c': _, 'd': _}: pass  # t0: f32[2], t1: f32[3], _: t0, _: None, _: 5, opaque  m.py:3 in f  @x
+  match torch.fft.bar(x):
+    case ({'a': t2}, _): pass  # t2: f32[2], opaque
+  match torch.fft.baz(x):
+    case {'a': x, 'b': t3}: pass  # t3: f32[2], opaque inplace
+  return {'a': (t0, t1), 'b': t2, 3: t3}
+)py");
+  CHECK(syntax_error("def f(x):\n  # x: f32[2]\n  match torch.fft.foo(x):\n  return x\n") ==
+        "trace, line 4: expected `case`\n  return x");
+}
+
 TEST_CASE("inputs that share storage are part of a trace") {
   const auto text = [](std::string_view remarks) {
     return cat("def f(x, y, z):\n  # x: f32[2]\n  # y: f32[2]\n  # z: f32[2]\n", remarks,

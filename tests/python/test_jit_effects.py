@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import io
+import random
+import time
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -162,3 +167,43 @@ def test_item_and_writes_around_it() -> None:
     for _ in range(3):
         torch.testing.assert_close(jitted(X, jitted_acc), program(X, eager))
         torch.testing.assert_close(jitted_acc, eager)
+
+
+RANDOM = random.Random(1)
+BUFFER = io.StringIO()
+QUEUE = collections.deque(range(100))
+RNG = np.random.default_rng(1)
+
+
+@pytest.mark.parametrize(
+    "other_at_each_call",
+    [
+        random.random,
+        lambda: random.randint(0, 1 << 30),
+        RANDOM.random,
+        lambda: RANDOM.gauss(0, 1),
+        time.perf_counter,
+        lambda: BUFFER.write("a") and BUFFER.tell(),
+        QUEUE.popleft,
+        lambda: float(np.random.rand()),
+        RNG.random,
+    ],
+)
+def test_what_no_guard_sees_is_asked_at_every_call(other_at_each_call: Any) -> None:
+    jitted = fulmen.jit(lambda x: (x, other_at_each_call()))
+    values = [jitted(torch.ones(2))[1] for _ in range(3)]
+    assert len(set(values)) == 3
+    assert "whole function" in next(iter(fulmen.stats(jitted).splits))
+
+
+def test_print_happens_at_every_call(capsys: pytest.CaptureFixture[str]) -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        print("called")
+        return x + 1
+
+    jitted = fulmen.jit(fn)
+    for _ in range(3):
+        jitted(torch.ones(2))
+    assert capsys.readouterr().out == "called\n" * 3
+    with pytest.raises(fulmen.errors.Unsupported, match="print"):
+        fulmen.jit(fn, fullgraph=True)(torch.ones(2))
