@@ -86,9 +86,7 @@ _DECODER: dict[str, Any] = {
 }
 
 
-def _decoder(
-    name: str, prefix: str, fallbacks: frozenset[str] = NONE, **settings: Any
-) -> Family:
+def _decoder(name: str, prefix: str, fallbacks: frozenset[str] = NONE, **settings: Any) -> Family:
     build = functools.partial(
         _build,
         getattr(hf, f"{prefix}ForCausalLM"),

@@ -317,9 +317,7 @@ def _multimodal(
     cached: bool = False,
     settles: bool = False,
 ) -> Row:
-    return Row(
-        name, model, config, settings, inputs, LENGTHS, "multimodal", cached, settles
-    )
+    return Row(name, model, config, settings, inputs, LENGTHS, "multimodal", cached, settles)
 
 
 def _image_in_text(patches: int) -> InputMaker:
