@@ -30,6 +30,7 @@ CPP_FILES = $(shell find cpp tests/cpp -name '*.h' -o -name '*.cpp' | sort)
 help:
 	@echo 'make demo     embed a page of sentences with a model compiled by Fulmen'
 	@echo 'make test     C++ and Python tests'
+	@echo 'make test-asan  the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make test-cpython  CPython'"'"'s own tests on our interpreter, for every Python here'
 	@echo 'make bench    comparison tables, results in benchmarks/results/'
 	@echo 'make build    the extension, in place: `import fulmen` in .venv sees every edit'
@@ -97,6 +98,12 @@ test-interp: $(STAMPS)/build
 	@$(PY) tools/interp_suite.py --jobs $(JOBS)
 test-cpython: $(STAMPS)/build
 	@$(PY) tools/interp_suite.py --jobs $(JOBS) --full --write-docs
+
+.PHONY: test-asan
+test-asan: $(STAMPS)/build
+	@$(STAGE) 'configure (asan)' $(LOGS)/asan-configure.log cmake --preset asan
+	@$(STAGE) 'compile (asan)' $(LOGS)/asan-compile.log ninja -C $(BUILD)/asan -j $(JOBS)
+	@$(STAGE) 'C++ tests (asan)' $(LOGS)/asan-ctest.log ctest --preset asan
 
 .PHONY: demo
 demo: build $(STAMPS)/demo

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import torch  # noqa: F401 - first: its libraries are what the core links to
 
-from fulmen import _core, dynamo, errors, proxy
-from fulmen._core import BoundSymbol, NumberProxy, Symbol, TensorProxy, Trace, interpret
+from fulmen import dynamo, errors, proxy, symbols
+from fulmen._core import (
+    BoundSymbol,
+    NumberProxy,
+    Symbol,
+    TensorProxy,
+    Trace,
+    interpret,
+    parse_trace,
+)
 from fulmen.errors import InternalError, UserError
-from fulmen.jit import jit, last_traces, stats
+from fulmen.jit import jit, last_prologue, last_traces, stats
 from fulmen.trace import trace
 from fulmen.transform import KEEP, Transform, rewrite
 
@@ -29,8 +37,11 @@ __all__ = [
     "errors",
     "interpret",
     "jit",
+    "last_prologue",
     "last_traces",
+    "parse_trace",
     "rewrite",
     "stats",
+    "symbols",
     "trace",
 ]

@@ -52,7 +52,10 @@ class InternalError(FulmenError, RuntimeError):
 
 
 class Unsupported(FulmenError):
-    """A legal call that no row covers; the front end records it as opaque. Users never see it."""
+    """A legal call that no row covers; the front end records it as opaque, or leaves it to eager.
+
+    Users see it only where they asked for `fullgraph=True`.
+    """
 
 
 def user_error_like(error: BaseException, message: str, id: str) -> UserError:

@@ -15,7 +15,7 @@ from torch.overrides import _get_overloaded_args as _overloaded  # noqa: F401 - 
 from torch.overrides import resolve_name
 from torch.utils import _pytree as pytree
 
-from fulmen import _core
+from fulmen import _core, fake_rules
 from fulmen.errors import DataDependentError, Unsupported, UserRuntimeError
 
 if TYPE_CHECKING:
@@ -85,6 +85,10 @@ class FakeTensors:
             self._fakes[proxy.proxy_id] = fake
         return fake
 
+    def forget(self) -> None:
+        """Makes them anew from the proxies' metadata."""
+        self._fakes.clear()
+
     def remember(self, proxy: _core.TensorProxy, fake: torch.Tensor) -> None:
         self._fakes[proxy.proxy_id] = fake
 
@@ -133,6 +137,7 @@ def torch_name(func: Callable[..., Any]) -> str | None:
         candidates.append(f"{module}.{qualified}")
     if qualified and inspect.isbuiltin(func):
         candidates.append(f"torch.{func.__name__}")
+        candidates.append(f"torch._C._VariableFunctions.{func.__name__}")
     for candidate in candidates:
         try:
             found = _core.resolve_torch_name(candidate)
@@ -181,26 +186,52 @@ def record_opaque(
         the error of eager PyTorch where the call is wrong; Unsupported where its results can't be
         described (sparse tensors, objects) or it can't be named.
     """
+    name = torch_name(func)
+    if name is None:
+        raise Unsupported(f"{func!r} is not a torch function that a trace can name")
     with torch._C.DisableTorchFunction():
-        return _record_opaque(tracer, func, args, kwargs, reason)
+        return _record_opaque(tracer, name, func, args, kwargs, reason)
+
+
+def call(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls `func`: what a trace says for a Python callable that it does not look into."""
+    return func(*args, **kwargs)
+
+
+def record_call(
+    tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Records a call of a Python callable as one opaque symbol, `fulmen.fallback.call`.
+
+    Raises:
+        as record_opaque.
+    """
+    with torch._C.DisableTorchFunction():
+        return _record_opaque(
+            tracer, "fulmen.fallback.call", call, (func, *args), kwargs, "a Python callable"
+        )
 
 
 def _record_opaque(
     tracer: Tracer,
+    name: str,
     func: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     reason: str,
 ) -> Any:
-    name = torch_name(func)
-    if name is None:
-        raise Unsupported(f"{func!r} is not a torch function that a trace can name")
     fake_args, fake_kwargs = pytree.tree_map(lambda v: _to_fake(tracer, v), (args, kwargs))
     leaves = [t for t in pytree.tree_leaves((fake_args, fake_kwargs)) if _is_fake(t)]
     versions = [t._version for t in leaves]
+    layouts = [(t.shape, t.stride()) for t in leaves]
     out = _run_on_fakes(tracer, func, fake_args, fake_kwargs)
+    if any((t.shape, t.stride()) != was for t, was in zip(leaves, layouts, strict=True)):
+        tracer.fakes.forget()
+        raise Unsupported(f"{name} changes the shape of a tensor that it writes")
     mutates = any(t._version != v for t, v in zip(leaves, versions, strict=True))
     proxies = _proxies_in(tracer, (args, kwargs))
+    if not proxies and out is not None and not _is_computed(out):
+        return out  # a device, a dtype, a flag: nothing that the program computes
     by_storage = {_storage_id(tracer.fakes.of(p)): p for p in reversed(proxies)}
     out_leaves, structure = pytree.tree_flatten(out)
     identities = {id(tracer.fakes.of(p)): p for p in proxies}
@@ -211,11 +242,16 @@ def _record_opaque(
         for i, (proxy, fake) in enumerate(zip(result_leaves, out_leaves, strict=True)):
             if id(fake) in identities:
                 result_leaves[i] = identities[id(fake)]
-            elif isinstance(proxy, _core.TensorProxy):
+            elif isinstance(proxy, _core.TensorProxy) and hasattr(fake, "fake_mode"):
                 tracer.fakes.remember(proxy, fake)
         recorded = pytree.tree_unflatten(result_leaves, structure)
     tracer.fallbacks.setdefault(name, reason)
     return recorded
+
+
+def _is_computed(tree: Any) -> bool:
+    kinds = (torch.Tensor, torch.SymBool, torch.SymInt, torch.SymFloat)
+    return any(isinstance(leaf, kinds) for leaf in pytree.tree_leaves(tree))
 
 
 def _is_fake(value: Any) -> bool:
@@ -232,6 +268,14 @@ def _proxies_in(tracer: Tracer, tree: Any) -> list[Any]:
     return found
 
 
+# What fake tensors raise for a function that reads values.
+_VALUE_DEPENDENT = {
+    "DataDependentOutputException",
+    "DynamicOutputShapeException",
+    "GuardOnDataDependentSymNode",
+}
+
+
 def _run_on_fakes(
     tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -241,10 +285,14 @@ def _run_on_fakes(
     state = torch.random.get_rng_state()
     try:
         with tracer.fakes.mode, torch.set_grad_enabled(tracer.recorder.grad_enabled):
-            return func(*args, **kwargs)
+            out = func(*args, **kwargs)
+        return fake_rules.corrected(tracer.fakes.mode, func, out, args)
     except Exception as e:
         kind = type(e).__name__
-        if kind in ("DataDependentOutputException", "GuardOnDataDependentSymNode"):
+        if kind in _VALUE_DEPENDENT or "its data is not allocated yet" in str(e):
+            rule = fake_rules.rule_for(func)
+            if rule is not None:
+                return rule(tracer.fakes.mode, *args, **kwargs)
             raise DataDependentError(
                 f"{torch_name(func)}: its result depends on the values of a traced tensor",
                 "data-dependent",

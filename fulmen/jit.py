@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
-import traceback
-import types
+import logging
+import threading
+import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from fulmen import _core
+from fulmen import _core, call_rules
+from fulmen.compile import CompiledTrace, compile_trace
 from fulmen.dynamo import FulmenCompiler
-from fulmen.errors import UserTypeError, user_error_like
+from fulmen.errors import DataDependentError, Unsupported, UserError, UserTypeError
 from fulmen.stats import Stats
+from fulmen.tracer import Tracer
 from fulmen.transform import Transform
 
-# Shapes are specialized, each compiled in milliseconds: the limit that makes Dynamo give up and run
-# eager is set far beyond what a program needs.
-_RECOMPILE_LIMIT = 1_000_000
-_serial = itertools.count()
+log = logging.getLogger("fulmen")
+
+# The hook by which Python code that C code calls is followed is one for the whole process.
+_ACQUIRING = threading.RLock()
 
 
 def jit(
@@ -33,6 +34,9 @@ def jit(
 ) -> Any:
     """Compiles a function or module.
 
+    The program is found by following the Python bytecode of one call. What that call read decides
+    when the program is used again; its side effects happen at every call.
+
     A module's result shares parameters, buffers, hooks and every other attribute with the module:
     it is an instance of its class, has the same `state_dict`, and follows its `train()` and
     `eval()`.
@@ -40,29 +44,32 @@ def jit(
     Args:
         fn: a function or an nn.Module; it is not changed (unless a transform changes a module).
         transforms: applied to the module, then to every program.
-        fullgraph: raise instead of running a part in eager PyTorch.
+        fullgraph: raise instead of running a call in eager PyTorch.
 
     Raises:
         UserTypeError: `fn` is neither a function nor a module.
     """
+    call_rules.install()
     if isinstance(fn, torch.nn.Module):
         return _jit_module(fn, tuple(transforms), fullgraph)
     if not callable(fn):
         raise UserTypeError(
             f"jit(): got {type(fn).__name__}; expected a function or an nn.Module", "jit-argument"
         )
-    compiled = _Compiled(fn, tuple(transforms), fullgraph)
-
-    @functools.wraps(fn)
-    def jitted(*args: Any, **kwargs: Any) -> Any:
-        return compiled(*args, **kwargs)
-
-    jitted._fulmen = compiled  # type: ignore[attr-defined]
-    return jitted
+    jitted = Jitted(fn, tuple(transforms), fullgraph).function
+    jitted._fulmen = jitted
+    return functools.update_wrapper(jitted, fn)
 
 
-class _Compiled:
-    """A callable behind torch.compile with a backend of its own."""
+class Jitted:
+    """What a jitted function or module keeps: the programs, and what led to them.
+
+    Attributes:
+        fn: the user's function or module.
+        function: the native callable.
+        compiled: every program so far, the newest last.
+        acquired: what was read, and written, for each of them.
+    """
 
     def __init__(
         self, fn: Callable[..., Any], transforms: tuple[Transform, ...], fullgraph: bool
@@ -70,93 +77,112 @@ class _Compiled:
         self.fn = fn
         self.transforms = transforms
         self.fullgraph = fullgraph
-        self.backend = FulmenCompiler(transforms=transforms)
-        self._call: Callable[..., Any] | None = None
+        self.counters = Stats()
+        self.compiled: list[CompiledTrace] = []
+        self.acquired: list[_core.Acquired] = []
+        self._segments: dict[str, CompiledTrace] = {}
+        self._lock = threading.RLock()
+        self.function = _core.JitFunction(self._miss)
+        self.function._fulmen_state = self
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._call is None:
-            # Hooks that are registered after a compilation count; no setting of one call says so.
-            torch._dynamo.config.skip_nnmodule_hook_guards = False
-            _lift_limits()
-            self._call = torch.compile(
-                _fresh_function(self.fn),
-                backend=self.backend,
-                fullgraph=self.fullgraph,
-                dynamic=False,
-            )
+    def _miss(
+        self, function: Any, ran: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        with self._lock:
+            reasons = function.explain(*args, **kwargs)
+            known = ran is None and len(reasons) < function.counts[2]
+            acquired = None if known else self._compile(args, kwargs, reasons, ran)
+        if known:  # another thread compiled it meanwhile
+            return function(*args, **kwargs)
+        if acquired is None:
+            return self.fn(*args, **kwargs)
+        if isinstance(acquired, _Done):
+            return acquired.result
+        return acquired.run(args, kwargs)
+
+    def _compile(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], reasons: list[str], ran: Any
+    ) -> _core.Acquired | _Done | None:
+        """Adds a program for these arguments; None if eager PyTorch must run the call.
+
+        Args:
+            reasons: why the programs so far do not take the call.
+            ran: outputs of the segments that this call has run; see Note [Asking for a value].
+        """
+        start = time.perf_counter()
+        tracer = Tracer()
         try:
-            return self._call(*args, **kwargs)
-        except Exception as e:
-            if not _is_refusal(e):
+            if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+                raise Unsupported("called inside torch.autocast")
+            compile_segment = None if self.fullgraph else self._compile_segment
+            with _ACQUIRING:
+                acquired = _core.acquire(self.fn, args, kwargs, tracer, compile_segment, ran)
+        except (Unsupported, DataDependentError) as e:
+            if self.fullgraph:
                 raise
-            refusal = e
-        return self._call_refused(refusal, args, kwargs)
+            self._leave_to_eager(str(e))
+            return None
+        except UserError as refusal:
+            return self._refused(refusal, args, kwargs)
+        except Exception as e:
+            # The user's own exception: eager raises it, with everything that happens before.
+            self._leave_to_eager(f"it raised {type(e).__name__}")
+            return None
+        counters = self.counters
+        counters.add_seconds("acquisition", time.perf_counter() - start)
+        counters.fallbacks.update(tracer.fallbacks)
+        compiled = compile_trace(acquired.trace, self.transforms, counters)
+        _core.install(self.function, acquired, compiled.program)
+        if reasons:
+            counters.recompiles.append(reasons[0])
+            log.info("recompiling: %s", reasons[0])
+        self.compiled.append(compiled)
+        self.acquired.append(acquired)
+        return acquired
 
-    def _call_refused(self, refusal: Exception, args: Any, kwargs: Any) -> Any:
-        """Lets eager decide on a call that Dynamo refused: its error, or its result."""
+    def _refused(self, refusal: UserError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that PyTorch refuses fails as in eager, with everything that happens before it.
+
+        Raises:
+            refusal: when eager PyTorch raises.
+        """
         try:
             result = self.fn(*args, **kwargs)
-        except _BUILT_IN as e:
-            if type(e) not in _BUILT_IN:
-                raise
-            raise user_error_like(e, f"{e}{_user_line(e)}", "refused-call") from e
-        if self.fullgraph:
-            raise refusal
-        self.backend.splits["the whole function"] = str(refusal).partition("\n")[0]
-        return result
+        except Exception as e:
+            raise refusal from e
+        self._leave_to_eager(str(refusal))
+        return _Done(result)
+
+    def _compile_segment(self, trace: _core.Trace) -> _core.Program:
+        """The program of a part of a call; the same one for equal parts of two calls."""
+        text = str(trace)
+        compiled = self._segments.get(text)
+        if compiled is None:
+            compiled = compile_trace(trace, self.transforms, self.counters)
+            self._segments[text] = compiled
+        return compiled.program
+
+    def _leave_to_eager(self, reason: str) -> None:
+        self.counters.splits["the whole function"] = reason
+        log.info("run by eager PyTorch: %s", reason)
+
+    def stats(self) -> Stats:
+        """The counters so far."""
+        total = copy.deepcopy(self.counters)
+        total.calls, total.cache_hits, _ = self.function.counts
+        total.cache_misses = len(self.compiled)
+        return total
+
+    def last_traces(self) -> list[_core.Trace]:
+        """All stages of the program compiled last, the acquired trace first."""
+        return list(self.compiled[-1].stages) if self.compiled else []
 
 
-_BUILT_IN = (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError)
-_TORCH_DIR = str(Path(torch.__file__).parent)
-_FULMEN_DIR = str(Path(__file__).parent)
+class _Done:
+    """The result of a call that eager PyTorch has run already."""
 
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether Dynamo refused the function as a whole: nothing of it has run yet."""
-    if isinstance(error, torch._dynamo.exc.TorchRuntimeError):
-        stack = getattr(error, "real_stack", None) or []
-        return len(stack) > 0 and stack[0].filename == __file__
-    if isinstance(error, torch._dynamo.exc.Unsupported):
-        return False
-    # Dynamo passes some exceptions on as they are, with the stack added to the message.
-    _, _, stack_text = str(error).partition("\n\nfrom user code:\n")
-    return stack_text.lstrip().startswith(f'File "{__file__}"')
-
-
-def _user_line(error: BaseException) -> str:
-    """`  [model.py:41 in forward]` for the innermost frame outside torch and Fulmen."""
-    found = ""
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in frames:
-        if not frame.filename.startswith((_TORCH_DIR, _FULMEN_DIR)):
-            found = f"  [{Path(frame.filename).name}:{frame.lineno} in {frame.name}]"
-    return found
-
-
-def _lift_limits() -> None:
-    """Raises Dynamo's limits, for the whole process: past them it would run eager without a word."""
-    config = torch._dynamo.config
-    config.recompile_limit = max(config.recompile_limit, _RECOMPILE_LIMIT)
-    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, _RECOMPILE_LIMIT)
-
-
-def _fresh_function(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that calls `fn`, with a code object of its own: Dynamo caches by code object."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return fn(*args, **kwargs)
-
-    code = call.__code__
-    return types.FunctionType(
-        # Code objects compare by value: a number of its own tells this one from its like.
-        code.replace(
-            co_name=getattr(fn, "__name__", "call"), co_consts=(*code.co_consts, next(_serial))
-        ),
-        call.__globals__,
-        call.__name__,
-        call.__defaults__,
-        call.__closure__,
-    )
+    def __init__(self, result: Any) -> None:
+        self.result = result
 
 
 class _JittedModule:
@@ -167,19 +193,24 @@ class _JittedModule:
 
     __slots__ = ("_fulmen", "_fulmen_module")
 
+    _fulmen: Any
+    _fulmen_module: torch.nn.Module
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._fulmen(*args, **kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         module = copy.deepcopy(self._fulmen_module, memo)
-        return _jit_module(module, self._fulmen.transforms, self._fulmen.fullgraph, again=True)
+        state = self._fulmen._fulmen_state
+        return _jit_module(module, state.transforms, state.fullgraph, again=True)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        compiled = self._fulmen
-        return _rejit, (self._fulmen_module, compiled.transforms, compiled.fullgraph)
+        state = self._fulmen._fulmen_state
+        return _rejit, (self._fulmen_module, state.transforms, state.fullgraph)
 
 
 def _rejit(module: torch.nn.Module, transforms: tuple[Transform, ...], fullgraph: bool) -> Any:
+    call_rules.install()
     return _jit_module(module, transforms, fullgraph, again=True)
 
 
@@ -208,30 +239,37 @@ def _jit_module(
     if not again:
         for transform in transforms:
             transform.transform_module(module)
-    jitted = object.__new__(_jitted_class(type(module)))
+    cls: Any = _jitted_class(type(module))  # type: ignore[arg-type] # types are hashable
+    jitted = object.__new__(cls)
     object.__setattr__(jitted, "__dict__", module.__dict__)
     object.__setattr__(jitted, "_fulmen_module", module)
-    object.__setattr__(jitted, "_fulmen", _Compiled(module, transforms, fullgraph))
+    object.__setattr__(jitted, "_fulmen", Jitted(module, transforms, fullgraph).function)
     return jitted
 
 
-def _backend_of(fn: Any) -> FulmenCompiler:
-    compiled = getattr(fn, "_fulmen", None)
+def _state_of(fn: Any) -> Any:
     if isinstance(fn, FulmenCompiler):
         return fn
-    if compiled is None:
+    function = getattr(fn, "_fulmen", None)
+    if not isinstance(function, _core.JitFunction):
         raise UserTypeError(
             f"got {type(fn).__name__}; expected what fulmen.jit returned, or a FulmenCompiler",
             "not-jitted",
         )
-    return compiled.backend
+    return function._fulmen_state
 
 
 def last_traces(fn: Any) -> list[_core.Trace]:
     """All stages of the program that `fn` compiled last: acquired first, executed last."""
-    return _backend_of(fn).last_traces()
+    return _state_of(fn).last_traces()
+
+
+def last_prologue(fn: Any) -> str:
+    """The guards of the program that `fn` compiled last, as the body of a Python function."""
+    acquired = _state_of(fn).acquired
+    return acquired[-1].guards if acquired else ""
 
 
 def stats(fn: Any) -> Stats:
     """Calls, hits, misses, compile seconds by phase, instructions, kernels, fallbacks."""
-    return _backend_of(fn).stats()
+    return _state_of(fn).stats()

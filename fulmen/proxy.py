@@ -12,10 +12,15 @@ from typing import Any
 import torch
 
 from fulmen import _core
-from fulmen.tracer import _TENSOR_PROPERTIES, call_traced, current_tracer
+from fulmen.errors import Unsupported
+from fulmen.tracer import _TENSOR_PROPERTIES, call_traced, current_tracer, source_suffix
 
 TensorProxy = _core.TensorProxy
 NumberProxy = _core.NumberProxy
+
+
+METHODS: dict[Callable[..., Any], Callable[..., Any]] = {}
+"""A method of TensorProxy → the method of torch.Tensor that it records."""
 
 
 def _method(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,6 +31,7 @@ def _method(func: Callable[..., Any]) -> Callable[..., Any]:
 
     method.__name__ = getattr(func, "__name__", "method")
     method.__doc__ = f"torch.Tensor.{method.__name__}, recorded."
+    METHODS[method] = func
     return method
 
 
@@ -53,6 +59,12 @@ def _is_contiguous(
     return tracer.fakes.of(self).is_contiguous(memory_format=memory_format)
 
 
+def _format(self: TensorProxy, spec: str) -> str:
+    if self.ndim == 0 and _core.can_ask():
+        return format(_core.ask(self, "item"), spec)
+    return repr(self)
+
+
 def _iter(self: TensorProxy) -> Iterator[Any]:
     if self.ndim == 0:
         raise TypeError("iteration over a 0-d tensor")
@@ -78,7 +90,7 @@ def _torch_function(
     return call_traced(tracer, func, args, kwargs or {})
 
 
-_native_shape = TensorProxy.shape
+_native_shape = TensorProxy.__dict__["shape"]
 
 
 def _shape(self: TensorProxy) -> Any:
@@ -101,7 +113,7 @@ _PLAIN: dict[str, Any] = {
     "__len__": _len,
     "__iter__": _iter,
     "__hash__": lambda self: self.proxy_id,
-    "__format__": lambda self, spec: repr(self),
+    "__format__": lambda self, spec: _format(self, spec),
 }
 
 _PROPERTIES: dict[str, Callable[[TensorProxy], Any]] = {
@@ -132,8 +144,27 @@ _KEEP = {
     "__subclasshook__", "__repr__", "__str__", "__sizeof__", "__reduce__", "__reduce_ex__",
     "__setstate__", "__getstate__", "__module__", "__weakref__", "__torch_function__",
     "__torch_dispatch__", "__deepcopy__", "__cuda_array_interface__", "__dlpack__",
-    "__dlpack_device__", "__array_priority__", "requires_grad_",
+    "__dlpack_device__", "__array_priority__", "requires_grad", "requires_grad_",
 }  # fmt: skip
+
+
+def _same_data(x: TensorProxy, y: TensorProxy) -> bool:
+    """Whether y is x, or an alias of all of x, as x.detach() is."""
+    while not x._is_same(y):
+        base = y.view_of
+        if base is None or (y.shape, y.strides, y.dtype) != (x.shape, x.strides, x.dtype):
+            return False
+        y = base
+    return True
+
+
+def _refuse_assignment(name: str) -> Callable[[TensorProxy, Any], None]:
+    def refuse(self: TensorProxy, value: Any) -> None:
+        if name == "data" and isinstance(value, TensorProxy) and _same_data(self, value):
+            return  # module.to() of what is there already
+        raise Unsupported(f"assigning to .{name} of a traced tensor{source_suffix()}")
+
+    return refuse
 
 
 def _requires_grad_(self: TensorProxy, requires_grad: bool = True) -> TensorProxy:
@@ -152,6 +183,18 @@ def install() -> None:
     for name, plain in _PLAIN.items():
         setattr(TensorProxy, name, plain)
     for name, getter in _PROPERTIES.items():
-        setattr(TensorProxy, name, property(getter))
+        setattr(TensorProxy, name, property(getter, _refuse_assignment(name)))
+    TensorProxy.requires_grad = property(
+        lambda self: self._requires_grad, lambda self, on: self._set_requires_grad(on)
+    )
     TensorProxy.requires_grad_ = _requires_grad_
     TensorProxy.__torch_function__ = classmethod(_torch_function)
+
+
+def getters() -> list[Callable[..., Any]]:
+    """The functions in Python behind TensorProxy's properties and plain methods."""
+    found = list(_PLAIN.values())
+    for value in vars(TensorProxy).values():
+        if isinstance(value, property) and value.fget is not None:
+            found += [f for f in (value.fget, value.fset) if f is not None]
+    return [*found, _requires_grad_]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from fulmen import _core
-from fulmen.tracer import TraceMode, Tracer, call_traced
+from fulmen.tracer import TraceMode, Tracer
 
 
 def trace(fn: Callable[..., Any]) -> Callable[..., _core.Trace]:
@@ -57,10 +56,7 @@ def trace_call(
                 proxies.append(leaf)
         proxy_args, proxy_kwargs = pytree.tree_unflatten(proxies, structure)
         with TraceMode(tracer):
-            if inspect.ismethoddescriptor(fn):  # torch.Tensor.add itself: it refuses proxies
-                result = call_traced(tracer, fn, proxy_args, proxy_kwargs)
-            else:
-                result = fn(*proxy_args, **proxy_kwargs)
+            result = fn(*proxy_args, **proxy_kwargs)
         result_leaves, result_structure = pytree.tree_flatten(result)
         output = pytree.tree_unflatten(
             [

@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
-from fulmen import _core, fallback
-from fulmen.errors import DataDependentError, Unsupported
+from fulmen import _core, fallback, inlining
+from fulmen.errors import DataDependentError, Unsupported, UserRuntimeError
 
 _state = threading.local()
 
@@ -50,8 +51,13 @@ _REFLECTED: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 
 
+def is_tracing() -> bool:
+    """Whether this thread traces a program."""
+    return getattr(_state, "tracer", None) is not None
+
+
 def current_tracer() -> Tracer:
-    """The tracer of this thread; InternalError-free callers check `is_tracing` first."""
+    """The tracer of this thread; raises where there is none, see `is_tracing`."""
     tracer = getattr(_state, "tracer", None)
     if tracer is None:
         raise DataDependentError(
@@ -73,6 +79,7 @@ class Tracer:
         self.fallbacks: dict[str, str] = {}
         self.fakes = fallback.FakeTensors()
         self._outer: Tracer | None = None
+        self._inlining: list[Callable[..., Any]] = []  # PyTorch's own Python functions
 
     def __enter__(self) -> Tracer:
         self.recorder.enter()
@@ -84,6 +91,13 @@ class Tracer:
         _state.tracer = self._outer
         self.recorder.exit()
 
+    def restart(self) -> None:
+        """Goes on with a new recorder, on traces of what follows."""
+        self.recorder.exit()
+        self.recorder = _core.Recorder()
+        self.recorder.enter()
+        self.fakes = fallback.FakeTensors()
+
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Records `func(*args, **kwargs)` and returns its result as proxies."""
         special = _SPECIAL.get(func)
@@ -93,10 +107,39 @@ class Tracer:
             return self._call_out(func, args, kwargs)
         if args and func in _REFLECTED and not isinstance(args[0], _core.TensorProxy):
             func, args = _REFLECTED[func], (args[1], args[0])
+        return self.record(func, args, kwargs)
+
+    def record(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Records a call that needs no special treatment: by a row, by its body, or as opaque."""
         try:
-            return self.recorder.record(func, args, kwargs)
+            result = self.recorder.record(func, args, kwargs)
         except Unsupported as e:
-            return fallback.record_opaque(self, func, args, kwargs, str(e))
+            done, result = self._try_inline(func, args, kwargs)
+            if not done:
+                result = fallback.record_opaque(self, func, args, kwargs, str(e))
+        return with_field_names(func, result)
+
+    def _try_inline(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[bool, Any]:
+        """(True, the result) of a function of PyTorch's that is Python over functions with rows."""
+        twin = inlining.inlined(func)
+        if twin is None or func in self._inlining:
+            return False, None
+        start, fallbacks = self.recorder.num_recorded, dict(self.fallbacks)
+        self._inlining.append(func)
+        try:
+            with TraceMode(self):
+                return True, twin(*args, **kwargs)
+        except (Unsupported, DataDependentError):
+            if not self.recorder.try_truncate(start):
+                raise
+            self.fallbacks = fallbacks
+            return False, None
+        finally:
+            self._inlining.pop()
 
     def _call_out(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -104,21 +147,39 @@ class Tracer:
         """`out=`: the functional call, then a copy into `out`."""
         out = kwargs["out"]
         rest = {k: v for k, v in kwargs.items() if k != "out"}
-        result = self.call(func, args, rest)
         outs = out if isinstance(out, (tuple, list)) else (out,)
+        tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if self.recorder.grad_enabled and any(t.requires_grad for t in tensors):
+            raise UserRuntimeError(
+                f"{func.__name__}(): functions with out=... arguments don't support automatic "
+                f"differentiation, but one of the arguments requires grad{source_suffix()}",
+                "out-requires-grad",
+            )
+        if func in _RANDOM:
+            # What is drawn, and in which order, depends on the dtype and strides of `out`.
+            return fallback.record_opaque(self, func, args, kwargs, "random numbers into out=")
+        if "dtype" not in rest and (
+            len(tensors) == len(outs) or func.__name__ in _ACCUMULATE_IN_OUT_DTYPE
+        ):
+            rest["dtype"] = outs[0].dtype
+        result = self.call(func, args, rest)
         results = result if isinstance(result, (tuple, list)) else (result,)
         for o, r in zip(outs, results, strict=True):
             if tuple(o.shape) != tuple(r.shape):
                 raise Unsupported("an out= tensor of another shape, which would be resized")
             if not torch.can_cast(r.dtype, o.dtype):
-                raise _core_error(
+                raise UserRuntimeError(
                     f"result type {r.dtype} can't be cast to the desired output type {o.dtype}"
+                    f"{source_suffix()}",
+                    "out-dtype",
                 )
             self.call(torch.Tensor.copy_, (o, r), {})
-        return out
+        return None if func in _RETURN_NOTHING_WITH_OUT else out
 
     def set_source_from_stack(self) -> None:
         """Sets the source line to the innermost frame outside torch and Fulmen."""
+        if self._inlining:
+            return
         frame = _user_frame()
         if frame is not None:
             code = frame.f_code
@@ -141,9 +202,23 @@ def source_suffix() -> str:
     return f"  [{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}]"
 
 
-def _core_error(message: str) -> Exception:
-    from_errors = sys.modules["fulmen.errors"]
-    return from_errors.UserRuntimeError(message, "out-dtype")
+def with_field_names(func: Callable[..., Any], result: Any) -> Any:
+    """`torch.max(x, 0).values`: a tuple as PyTorch's own named tuple, where it has one."""
+    if type(result) is not tuple:
+        return result
+    named = getattr(torch.return_types, getattr(func, "__name__", ""), None)
+    return named(result) if named is not None and named.n_fields == len(result) else result
+
+
+_RANDOM = {
+    torch.bernoulli, torch.multinomial, torch.normal, torch.rand, torch.randint, torch.randn,
+    torch.randperm,
+}  # fmt: skip
+
+_RETURN_NOTHING_WITH_OUT = {torch.split_copy, torch.split_with_sizes_copy, torch.unbind_copy}
+
+# Reductions that, without a dtype, compute in that of out=.
+_ACCUMULATE_IN_OUT_DTYPE = {"sum", "nansum", "prod", "mean", "cumsum", "cumprod"}
 
 
 class TraceMode(TorchFunctionMode):
@@ -168,12 +243,23 @@ def call_traced(
     tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """A torch function as `__torch_function__` sees it: getters and metadata included."""
-    if getattr(func, "__name__", "") == "__get__":
+    if func in _QUESTIONS and _core.can_ask() and isinstance(args[0], _core.TensorProxy):
+        return _core.ask(args[0], func.__name__)
+    accessor = getattr(func, "__name__", "")
+    if accessor == "__get__":
         return _get_property(tracer, func, args[0])
+    if accessor in ("__set__", "__delete__"):
+        raise Unsupported(f"assigning to .{_property_name(func)} of a traced tensor")
     if func in fallback.METADATA_FUNCTIONS:
         return fallback.call_on_metadata(tracer, func, args, kwargs)
     return tracer.call(func, args, kwargs)
 
+
+# Methods that ask for the value of a tensor. fulmen.jit runs what was recorded, and answers.
+_QUESTIONS = {
+    torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__, torch.Tensor.__index__,
+    torch.Tensor.__complex__, torch.Tensor.item, torch.Tensor.tolist,
+}  # fmt: skip
 
 # Properties of a tensor that are tensors: x.T is a traced operation.
 _TENSOR_PROPERTIES = {
@@ -187,8 +273,12 @@ _TENSOR_PROPERTIES = {
 }
 
 
+def _property_name(accessor: Any) -> str:
+    return accessor.__self__.__name__
+
+
 def _get_property(tracer: Tracer, func: Any, tensor: Any) -> Any:
-    name = func.__self__.__name__
+    name = _property_name(func)
     if not isinstance(tensor, _core.TensorProxy):
         if name not in _TENSOR_PROPERTIES:
             return func(tensor)
@@ -200,10 +290,50 @@ def _getitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     value, index = args
     if not isinstance(value, (_core.TensorProxy, torch.Tensor)):
         return value[index]
+    if _core.can_ask():
+        index = _with_known_bounds(index)
+        args = (value, index)
     try:
         return tracer.recorder.getitem(value, index)
     except Unsupported as e:
+        if _is_scalar_index(index):
+            return _select(tracer, value, index)
         return fallback.record_opaque(tracer, torch.Tensor.__getitem__, args, kwargs, str(e))
+
+
+def _with_known_bounds(index: Any) -> Any:
+    """x[a:b] where a bound is a tensor: the size of the result depends on its value."""
+    if isinstance(index, tuple):
+        return tuple(_with_known_bounds(i) for i in index)
+    if not isinstance(index, slice):
+        return index
+    bounds = (index.start, index.stop, index.step)
+    if not any(isinstance(b, _core.TensorProxy) for b in bounds):
+        return index
+    return slice(
+        *(_core.ask(b, "__index__") if isinstance(b, _core.TensorProxy) else b for b in bounds)
+    )
+
+
+def _is_scalar_index(index: Any) -> bool:
+    return (
+        isinstance(index, torch.Tensor)
+        and index.ndim == 0
+        and not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
+    )
+
+
+def _select(tracer: Tracer, value: Any, index: Any) -> Any:
+    """x[i] with a 0-d integer tensor: a view whose place only the run knows."""
+    if not isinstance(value, _core.TensorProxy):
+        value = tracer.recorder.lift(value)
+    if value.ndim == 0:
+        raise IndexError("invalid index of a 0-dim tensor")
+    grad = value.requires_grad and tracer.recorder.grad_enabled
+    spec = ("tensor", value.dtype, value.device, value.shape[1:], value.strides[1:], grad, value)
+    name = "torch.Tensor.__getitem__"
+    tracer.fallbacks.setdefault(name, "an index that only the run knows")
+    return tracer.recorder.record_opaque(name, (value, index), {}, spec, False)
 
 
 def _setitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -211,6 +341,9 @@ def _setitem(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     if not isinstance(target, (_core.TensorProxy, torch.Tensor)):
         target[index] = value
         return None
+    if _core.can_ask():
+        index = _with_known_bounds(index)
+        args = (target, index, value)
     try:
         return tracer.recorder.setitem(target, index, value)
     except Unsupported as e:
@@ -226,6 +359,23 @@ def _new_tensor(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         if args[0] == []:
             return tracer.call(torch.zeros, ((0,),), given)
     return fallback.record_opaque(tracer, torch.tensor, args, kwargs, "data of a Python sequence")
+
+
+def value_needed(method: str, where: str) -> DataDependentError:
+    """The error for a program that asks for the value of a tensor where it must be one trace."""
+    return DataDependentError(
+        f"{method}(): the program needs the value of a tensor, which is not known while it is "
+        f"traced; keep the computation in tensors (torch.where, torch.cond), or compile without "
+        f"fullgraph=True{where}",
+        "data-dependent",
+    )
+
+
+def _bernoulli_(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """With its default spelled out, which the functional torch.bernoulli does not have."""
+    if len(args) == 1 and "p" not in kwargs:
+        args = (*args, 0.5)
+    return tracer.record(torch.Tensor.bernoulli_, args, kwargs)
 
 
 def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
@@ -246,6 +396,7 @@ _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = 
     operator.setitem: _setitem,
     torch.Tensor.__setitem__: _setitem,
     torch.tensor: _new_tensor,
+    torch.Tensor.bernoulli_: _bernoulli_,
     # It counts uses of PyTorch's own features, and returns nothing.
     torch._C._log_api_usage_once: lambda tracer, args, kwargs: None,
     torch.Tensor.__bool__: _data_dependent(

@@ -13,9 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (  # lowest first
     "support", "ir", "ops", "analysis", "passes", "codegen", "exec", "py", "interp", "bridge",
-    "bindings",
+    "bindings", "jit", "module",
 )  # fmt: skip
-SEES_PYTHON = {"py", "interp", "bridge", "bindings"}
+SEES_PYTHON = {"py", "interp", "bridge", "bindings", "jit", "module"}
 SEES_TORCH = {"bridge"}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)

@@ -36,18 +36,29 @@ const char* class_of(ErrorKind kind) {
 
 }  // namespace
 
+void set_python_error(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const UserError& e) {
+    raise(class_of(e.kind()), e.what(), e.id());
+  } catch (const InternalError& e) {
+    raise("InternalError", e.what(), "internal");
+  } catch (const Unsupported& e) {
+    raise("Unsupported", e.what(), "unsupported");
+  }
+}
+
+void set_python_error_of_any(const std::exception_ptr& error) {
+  try {
+    set_python_error(error);
+  } catch (const std::exception& e) {
+    raise("InternalError", e.what(), "internal");
+  }
+}
+
 void bind_errors(nanobind::module_&) {
-  nanobind::register_exception_translator([](const std::exception_ptr& p, void*) {
-    try {
-      std::rethrow_exception(p);
-    } catch (const UserError& e) {
-      raise(class_of(e.kind()), e.what(), e.id());
-    } catch (const InternalError& e) {
-      raise("InternalError", e.what(), "internal");
-    } catch (const Unsupported& e) {
-      raise("Unsupported", e.what(), "unsupported");
-    }
-  });
+  nanobind::register_exception_translator(
+      [](const std::exception_ptr& p, void*) { set_python_error(p); });
 }
 
 }  // namespace fulmen::bindings

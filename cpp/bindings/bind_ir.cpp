@@ -1,12 +1,15 @@
 #include "bindings/bind_ir.h"
 
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bind.h"
 #include "bindings/convert.h"
 #include "ir/builder.h"
+#include "ir/hash.h"
+#include "ir/parser.h"
 #include "ir/printer.h"
 #include "ops/registry.h"
 
@@ -57,6 +60,35 @@ nb::list bound_symbols(const std::shared_ptr<TraceContext>& ctx,
   return list;
 }
 
+void add_constants(nb::dict& constants, const Arg& a) {
+  if (a.is_collection()) {
+    for (const Arg& item : a.items()) add_constants(constants, item);
+  } else if (a.kind() == Arg::Kind::kOpaque && a.opaque()->object) {
+    constants[nb::str(a.opaque()->name.data(), a.opaque()->name.size())] =
+        nb::borrow(static_cast<PyObject*>(a.opaque()->object));
+  }
+}
+
+nb::dict constants(const Trace& t) {
+  nb::dict found;
+  for (const BoundSymbol* b : t.body) {
+    for (const Arg& a : b->args) add_constants(found, a);
+    add_constants(found, b->output);
+  }
+  add_constants(found, t.output);
+  return found;
+}
+
+Trace parse(const std::string& text, const std::optional<nb::dict>& constants) {
+  if (!constants) return parse_trace(text, registry_resolver());
+  return parse_trace(
+      text, registry_resolver(), [&](TraceContext& ctx, std::string_view name) -> const Opaque* {
+        PyObject* object =
+            PyDict_GetItem(constants->ptr(), nb::str(name.data(), name.size()).ptr());
+        return object ? make_opaque(object, ctx, name) : nullptr;
+      });
+}
+
 }  // namespace
 
 void bind_ir(nb::module_& m) {
@@ -64,7 +96,7 @@ void bind_ir(nb::module_& m) {
       .def_prop_ro("name", [](const PySymbol& s) { return s.symbol->name(); })
       .def_prop_ro("schema", [](const PySymbol& s) { return std::string(s.symbol->schema); })
       .def_prop_ro("torch_names", [](const PySymbol& s) { return s.symbol->info->torch_names; })
-      .def_prop_ro("tags", tags)
+      .def_prop_ro("tags", tags, nb::sig("def tags(self) -> list[str]"))
       .def_prop_ro("has_meta", [](const PySymbol& s) { return s.symbol->meta != nullptr; })
       .def_prop_ro("has_decomposition",
                    [](const PySymbol& s) {
@@ -72,18 +104,22 @@ void bind_ir(nb::module_& m) {
                             (s.symbol->info->rules && s.symbol->info->rules->has_decomposition());
                    })
       .def_prop_ro("has_vjp", [](const PySymbol& s) { return s.symbol->vjp != nullptr; })
-      .def_prop_ro("functional",
-                   [](const PySymbol& s) -> nb::object {
-                     if (!s.symbol->info->functional) return nb::none();
-                     return nb::cast(PySymbol{s.symbol->info->functional});
-                   })
+      .def_prop_ro(
+          "functional",
+          [](const PySymbol& s) -> nb::object {
+            if (!s.symbol->info->functional) return nb::none();
+            return nb::cast(PySymbol{s.symbol->info->functional});
+          },
+          nb::sig("def functional(self) -> Symbol | None"))
       .def_prop_ro("param_names",
                    [](const PySymbol& s) {
                      std::vector<std::string> names;
                      for (const Param& p : s.symbol->info->schema.params) names.push_back(p.name);
                      return names;
                    })
-      .def("__eq__", [](const PySymbol& a, const PySymbol& b) { return a.symbol == b.symbol; })
+      .def(
+          "__eq__", [](const PySymbol& a, const PySymbol& b) { return a.symbol == b.symbol; },
+          nb::is_operator(), nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__hash__", [](const PySymbol& s) { return reinterpret_cast<uintptr_t>(s.symbol) >> 4; })
       .def("__repr__", [](const PySymbol& s) {
         return s.symbol->schema.empty() ? s.symbol->name() : std::string(s.symbol->schema);
@@ -92,35 +128,65 @@ void bind_ir(nb::module_& m) {
   nb::class_<PyBoundSymbol>(m, "BoundSymbol", "The use of a symbol on given inputs and outputs.")
       .def_prop_ro("symbol", [](const PyBoundSymbol& b) { return PySymbol{b.bsym->symbol}; })
       .def_prop_ro("sym", [](const PyBoundSymbol& b) { return PySymbol{b.bsym->symbol}; })
-      .def_prop_ro("args", args_tuple, "One argument per schema parameter, defaults filled in.")
-      .def_prop_ro("output",
-                   [](const PyBoundSymbol& b) { return to_object(b.bsym->output, b.ctx); })
-      .def_prop_ro("source", source, "(file, line, function) of the user's call, or None.")
+      .def_prop_ro("args", args_tuple, nb::sig("def args(self) -> tuple[typing.Any, ...]"),
+                   "One argument per schema parameter, defaults filled in.")
+      .def_prop_ro(
+          "output", [](const PyBoundSymbol& b) { return to_object(b.bsym->output, b.ctx); },
+          nb::sig("def output(self) -> typing.Any"))
+      .def_prop_ro("source", source, nb::sig("def source(self) -> tuple[str, int, str] | None"),
+                   "(file, line, function) of the user's call, or None.")
       .def_prop_ro("executor", [](const PyBoundSymbol& b) { return std::string(b.bsym->executor); })
       .def_prop_ro(
           "subsymbols",
           [](const PyBoundSymbol& b) { return bound_symbols(b.ctx, subsymbols(b.ctx, *b.bsym)); },
+          nb::sig("def subsymbols(self) -> list[BoundSymbol]"),
           "The decomposition one level down; empty for a prim.");
 
   nb::class_<Trace>(m, "Trace", "A program: bound symbols in order.")
       .def_prop_ro("name", [](const Trace& t) { return t.name; })
       .def_prop_ro("provenance", [](const Trace& t) { return t.provenance; })
       .def_prop_ro("functional", [](const Trace& t) { return t.functional; })
-      .def_prop_ro("inputs",
-                   [](const Trace& t) {
-                     nb::list list;
-                     for (const Proxy* p : t.inputs) list.append(wrap_proxy(p, t.ctx));
-                     return list;
-                   })
-      .def_prop_ro("output", [](const Trace& t) { return to_object(t.output, t.ctx); })
-      .def_prop_ro("bound_symbols", [](const Trace& t) { return bound_symbols(t.ctx, t.body); })
+      .def_prop_ro(
+          "inputs",
+          [](const Trace& t) {
+            nb::list list;
+            for (const Proxy* p : t.inputs) list.append(wrap_proxy(p, t.ctx));
+            return list;
+          },
+          nb::sig("def inputs(self) -> list[typing.Any]"))
+      .def_prop_ro(
+          "output", [](const Trace& t) { return to_object(t.output, t.ctx); },
+          nb::sig("def output(self) -> typing.Any"))
+      .def_prop_ro(
+          "bound_symbols", [](const Trace& t) { return bound_symbols(t.ctx, t.body); },
+          nb::sig("def bound_symbols(self) -> list[BoundSymbol]"))
       .def(
           "python", [](const Trace& t) { return to_python(t); },
           "The trace as a Python program that runs on plain PyTorch.")
+      .def(
+          "equals",
+          [](const Trace& a, const Trace& b, bool names) {
+            return equal(a, b, names ? CompareNames::kYes : CompareNames::kNo);
+          },
+          nb::arg("other"), nb::kw_only(), nb::arg("names") = false,
+          "Whether both compute the same in the same way; with names, by the same names.")
+      .def(
+          "hash", [](const Trace& t) { return hash(t); },
+          "The same for traces that are equal without names, in every process.")
+      .def_prop_ro("constants", constants, nb::sig("def constants(self) -> dict[str, typing.Any]"),
+                   "The objects that have no text of their own, by the names that stand for them: "
+                   "the program runs where these names are defined.")
       .def("__str__", [](const Trace& t) { return to_python(t); })
       .def("__repr__", [](const Trace& t) { return to_python(t); })
       .def("__len__", [](const Trace& t) { return t.body.size(); });
 
+  m.def(
+      "parse_trace", parse, nb::arg("text"), nb::arg("constants") = nb::none(),
+      nb::sig("def parse_trace(text: str, constants: dict[str, typing.Any] | None = None) -> "
+              "Trace"),
+      "Reads a printed trace. The objects behind its free names are looked up in `constants`; "
+      "without these the trace can't be run where it has any. Raises UserValueError for malformed "
+      "text.");
   m.def(
       "symbols",
       [] {
@@ -128,11 +194,14 @@ void bind_ir(nb::module_& m) {
         for (const Symbol* s : Registry::get().symbols()) list.append(nb::cast(PySymbol{s}));
         return list;
       },
-      "All rows and in-place twins.");
-  m.def("find_symbol", [](const std::string& name) -> nb::object {
-    const Symbol* s = Registry::get().find(name);
-    return s ? nb::cast(PySymbol{s}) : nb::none();
-  });
+      nb::sig("def symbols() -> list[Symbol]"), "All rows and in-place twins.");
+  m.def(
+      "find_symbol",
+      [](const std::string& name) -> nb::object {
+        const Symbol* s = Registry::get().find(name);
+        return s ? nb::cast(PySymbol{s}) : nb::none();
+      },
+      nb::arg("name"), nb::sig("def find_symbol(name: str) -> Symbol | None"));
 }
 
 }  // namespace fulmen::bindings

@@ -122,10 +122,15 @@ void bind_passes(nb::module_& m) {
       .def("run", &Pipeline::run, "Every pass up to the executors, transforms included.")
       .def("post_optimization", &Pipeline::post_optimization)
       .def("run_last", &Pipeline::run_last, "Inserts the deletions.")
-      .def_prop_ro("stages", &Pipeline::stages, "Every changed trace, in order.")
-      .def_prop_ro("notes", &Pipeline::notes, "(pass, why it left something as it was).")
-      .def_prop_ro("timings", &Pipeline::timings, "(pass, microseconds, changed).");
-  m.def("passes", &passes_table, "(name, title, why) of every pass, in order.");
+      .def_prop_ro("stages", &Pipeline::stages, nb::sig("def stages(self) -> list[Trace]"),
+                   "Every changed trace, in order.")
+      .def_prop_ro("notes", &Pipeline::notes, nb::sig("def notes(self) -> list[tuple[str, str]]"),
+                   "(pass, why it left something as it was).")
+      .def_prop_ro("timings", &Pipeline::timings,
+                   nb::sig("def timings(self) -> list[tuple[str, float, bool]]"),
+                   "(pass, microseconds, changed).");
+  m.def("passes", &passes_table, nb::sig("def passes() -> list[tuple[str, str, str]]"),
+        "(name, title, why) of every pass, in order.");
   m.def("pass_names", &pass_names, "The passes in the order of the pipeline.");
   m.def(
       "run_passes",
@@ -146,6 +151,9 @@ void bind_passes(nb::module_& m) {
         return nb::make_tuple(trace, kept, timings, notes);
       },
       nb::arg("trace"), nb::arg("names"), nb::arg("fuel") = -1,
+      nb::sig("def run_passes(trace: Trace, names: collections.abc.Sequence[str], fuel: int = -1) "
+              "-> tuple[Trace, "
+              "list[Trace], list[tuple[str, float, bool]], list[tuple[str, str]]]"),
       "(trace, changed stages, [(pass, microseconds, changed)], [(pass, what it left and why)])");
   m.def(
       "verify_problem",

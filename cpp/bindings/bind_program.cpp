@@ -47,11 +47,14 @@ void bind_program(nb::module_& m) {
   m.def("build_program", [](const Trace& trace) {
     return PyProgram{exec::Program::build(trace, {default_executors(), 2}, bridge::slot_ops())};
   });
-  m.def("resolve_torch_name", [](const std::string& name) {
-    nb::object o = nb::steal(bridge::resolve_torch_name(name));
-    if (!o.is_valid()) throw nb::python_error();
-    return o;
-  });
+  m.def(
+      "resolve_torch_name",
+      [](const std::string& name) {
+        nb::object o = nb::steal(bridge::resolve_torch_name(name));
+        if (!o.is_valid()) throw nb::python_error();
+        return o;
+      },
+      nb::arg("name"), nb::sig("def resolve_torch_name(name: str) -> typing.Any"));
 }
 
 }  // namespace fulmen::bindings

@@ -19,24 +19,46 @@ void bind_recorder(nb::module_& m) {
       .def("finish_rewrite", &Recorder::finish_rewrite)
       .def("enter", &Recorder::enter)
       .def("exit", &Recorder::exit)
-      .def("add_tensor_input", &Recorder::add_tensor_input)
-      .def("add_number_input", &Recorder::add_number_input)
-      .def("record", &Recorder::record, nb::arg("callable"), nb::arg("args"), nb::arg("kwargs"))
-      .def("record_symbol",
-           [](Recorder& r, const PySymbol& s, nb::tuple args, nb::dict kwargs) {
-             return r.record_symbol(*s.symbol, args, kwargs);
-           })
+      .def("add_tensor_input", &Recorder::add_tensor_input, nb::arg("tensor"), nb::arg("name"),
+           nb::sig("def add_tensor_input(self, tensor: object, name: str) -> typing.Any"))
+      .def("add_number_input", &Recorder::add_number_input, nb::arg("value"), nb::arg("name"),
+           nb::sig("def add_number_input(self, value: object, name: str) -> typing.Any"))
+      .def("record", nb::overload_cast<nb::handle, nb::tuple, nb::dict>(&Recorder::record),
+           nb::arg("callable"), nb::arg("args"), nb::arg("kwargs"),
+           nb::sig("def record(self, callable: object, args: tuple, kwargs: dict) -> typing.Any"))
+      .def(
+          "record_symbol",
+          [](Recorder& r, const PySymbol& s, nb::tuple args, nb::dict kwargs) {
+            return r.record_symbol(*s.symbol, args, kwargs);
+          },
+          nb::arg("symbol"), nb::arg("args"), nb::arg("kwargs"),
+          nb::sig(
+              "def record_symbol(self, symbol: Symbol, args: tuple, kwargs: dict) -> typing.Any"))
       .def("record_opaque", &Recorder::record_opaque, nb::arg("name"), nb::arg("args"),
-           nb::arg("kwargs"), nb::arg("spec").none(), nb::arg("mutates"))
-      .def("getitem", &Recorder::getitem, nb::arg("self"), nb::arg("index").none())
-      .def("setitem", &Recorder::setitem, nb::arg("self"), nb::arg("index").none(),
+           nb::arg("kwargs"), nb::arg("spec").none(), nb::arg("mutates"),
+           nb::sig("def record_opaque(self, name: str, args: tuple, kwargs: dict, "
+                   "spec: object | None, mutates: bool) -> typing.Any"))
+      .def("getitem", &Recorder::getitem, nb::arg("target"), nb::arg("index").none(),
+           nb::sig("def getitem(self, target: object, index: object | None) -> typing.Any"))
+      .def("setitem", &Recorder::setitem, nb::arg("target"), nb::arg("index").none(),
            nb::arg("value"))
       .def("finish", &Recorder::finish, nb::arg("output").none(), nb::arg("name"))
-      .def("set_source", &Recorder::set_source)
+      .def("set_source", [](Recorder& r, const std::string& file, int line,
+                            const std::string& function) { r.set_source(file, line, function); })
       .def("name_tensor", &Recorder::name_tensor)
-      .def("lift", [](Recorder& r, nb::handle tensor) { return r.wrap(r.lift(tensor)); })
-      .def_prop_ro("lifted", &Recorder::lifted)
+      .def(
+          "lift", [](Recorder& r, nb::handle tensor) { return r.input_for(tensor); },
+          nb::arg("tensor"), nb::sig("def lift(self, tensor: object) -> typing.Any"))
+      .def_prop_ro(
+          "lifted",
+          [](const Recorder& r) {
+            nb::list list;
+            for (const nb::object& tensor : r.lifted_tensors()) list.append(tensor);
+            return list;
+          },
+          nb::sig("def lifted(self) -> list[typing.Any]"))
       .def_prop_rw("grad_enabled", &Recorder::grad_enabled, &Recorder::set_grad_enabled)
+      .def("try_truncate", &Recorder::try_truncate)
       .def_prop_ro("num_recorded", &Recorder::num_recorded);
   m.def("has_row", [](nb::handle callable) { return !overloads_of(callable).empty(); });
 }

@@ -1,5 +1,6 @@
 #include "bindings/convert.h"
 
+#include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "support/error.h"
 
@@ -26,7 +27,7 @@ Arg sequence_arg(PyObject* o, Arg::Kind kind, TraceContext& ctx, TensorLifter* l
 }  // namespace
 
 PyProxy* proxy_of(nb::handle object) {
-  if (nb::isinstance<PyTensorProxy>(object)) return nb::inst_ptr<PyTensorProxy>(object);
+  if (PyProxy* state = tensor_proxy_state(object.ptr())) return state;
   if (nb::isinstance<PyNumberProxy>(object)) return nb::inst_ptr<PyNumberProxy>(object);
   if (nb::isinstance<PyOtherProxy>(object)) return nb::inst_ptr<PyOtherProxy>(object);
   return nullptr;
@@ -85,21 +86,24 @@ Arg to_arg(nb::handle object, TraceContext& ctx, TensorLifter* lifter) {
     if (!index.is_valid()) throw nb::python_error();
     return int_arg(index.ptr());
   }
-  Py_INCREF(o);
-  return Arg(ctx.make_opaque(
-      o,
+  return Arg(make_opaque(object, ctx, cat("const_", Py_TYPE(o)->tp_name)));
+}
+
+const Opaque* make_opaque(nb::handle object, TraceContext& ctx, std::string_view name) {
+  return ctx.make_opaque(
+      object.inc_ref().ptr(),
       [](void* p) {
         if (!Py_IsInitialized()) return;
         const PyGILState_STATE gil = PyGILState_Ensure();
         Py_DECREF(static_cast<PyObject*>(p));
         PyGILState_Release(gil);
       },
-      cat("const_", Py_TYPE(o)->tp_name)));
+      name);
 }
 
 nb::object wrap_proxy(const Proxy* p, const std::shared_ptr<TraceContext>& ctx) {
   switch (p->kind) {
-    case ProxyKind::kTensor: return nb::cast(PyTensorProxy{{ctx, p}});
+    case ProxyKind::kTensor: return make_tensor_proxy(p, ctx);
     case ProxyKind::kNumber: return nb::cast(PyNumberProxy{{ctx, p}});
     default: return nb::cast(PyOtherProxy{{ctx, p}});
   }

@@ -16,7 +16,6 @@ struct PyProxy {
   std::shared_ptr<TraceContext> ctx;
   const Proxy* p = nullptr;
 };
-struct PyTensorProxy : PyProxy {};
 struct PyNumberProxy : PyProxy {};
 struct PyOtherProxy : PyProxy {};
 
@@ -31,7 +30,10 @@ struct TensorLifter {
 // opaque object. Throws Unsupported for an integer beyond 64 bits.
 Arg to_arg(nb::handle object, TraceContext& ctx, TensorLifter* lifter);
 
-// Arg → Python, proxies as PyTensorProxy and its like.
+// A constant that the printed trace names; holds a reference to `object`.
+const Opaque* make_opaque(nb::handle object, TraceContext& ctx, std::string_view name);
+
+// Arg → Python, proxies as fulmen.TensorProxy and its like.
 nb::object to_object(const Arg& a, const std::shared_ptr<TraceContext>& ctx);
 nb::object wrap_proxy(const Proxy* p, const std::shared_ptr<TraceContext>& ctx);
 // Null if `object` is no proxy.

@@ -37,6 +37,21 @@ NumberType number_type(nb::handle type) {
   throw nb::type_error("not a number type");
 }
 
+// PyTorch's own argument parser takes NumPy's names too; its functions in Python do not.
+Kwargs with_torch_names(const Schema& schema, const Kwargs& kwargs) {
+  static constexpr std::pair<std::string_view, std::string_view> kNames[] = {
+      {"axis", "dim"}, {"keepdims", "keepdim"}, {"x", "input"},
+      {"a", "input"},  {"x1", "input"},         {"x2", "other"}};
+  Kwargs renamed = kwargs;
+  for (Kwarg& kwarg : renamed) {
+    if (schema.index(kwarg.name) >= 0) continue;
+    for (const auto& [numpy, torch] : kNames) {
+      if (kwarg.name == numpy && schema.index(torch) >= 0) kwarg.name = torch;
+    }
+  }
+  return renamed;
+}
+
 }  // namespace
 
 const std::vector<const Symbol*>& overloads_of(nb::handle callable) {
@@ -98,20 +113,36 @@ void Recorder::name_tensor(nb::handle tensor, const std::string& name) {
   names_[tensor.ptr()] = name;
 }
 
-const Proxy* Recorder::lift(nb::handle tensor) {
-  const auto it = lifted_by_id_.find(tensor.ptr());
-  if (it != lifted_by_id_.end()) return it->second;
+nb::object Recorder::input_for(nb::handle tensor) {
+  const auto it = proxy_of_tensor_.find(tensor.ptr());
+  if (it != proxy_of_tensor_.end()) return it->second;
   const auto name = names_.find(tensor.ptr());
-  const TensorProxy* p = make_input(tensor, name == names_.end() ? "tensor" : name->second);
-  lifted_.emplace_back(nb::borrow(tensor), p);
-  lifted_by_id_[tensor.ptr()] = p;
-  return p;
+  nb::object proxy =
+      wrap_proxy(make_input(tensor, name == names_.end() ? "tensor" : name->second), ctx_);
+  lifted_.push_back(nb::borrow(tensor));
+  proxy_of_tensor_.emplace(tensor.ptr(), proxy);
+  tensor_of_proxy_.emplace(proxy.ptr(), tensor.ptr());
+  return proxy;
 }
 
-nb::list Recorder::lifted() const {
-  nb::list list;
-  for (const auto& [tensor, proxy] : lifted_) list.append(tensor);
-  return list;
+void Recorder::adopt(nb::handle proxy, nb::handle tensor) {
+  PyProxy* state = proxy_of(proxy);
+  const auto it = proxy_of_tensor_.find(tensor.ptr());
+  if (it != proxy_of_tensor_.end()) {
+    *state = *proxy_of(it->second);
+  } else {
+    *state = {ctx_, make_input(tensor, std::string(state->p->name))};
+    lifted_.push_back(nb::borrow(tensor));
+    proxy_of_tensor_.emplace(tensor.ptr(), nb::borrow(proxy));
+  }
+  tensor_of_proxy_.emplace(proxy.ptr(), tensor.ptr());
+}
+
+const Proxy* Recorder::lift(nb::handle tensor) { return proxy_of(input_for(tensor))->p; }
+
+PyObject* Recorder::tensor_of(PyObject* proxy) const {
+  const auto it = tensor_of_proxy_.find(proxy);
+  return it == tensor_of_proxy_.end() ? nullptr : it->second;
 }
 
 std::optional<Arg> Recorder::try_record(const Symbol& symbol, std::span<const Arg> args,
@@ -121,10 +152,10 @@ std::optional<Arg> Recorder::try_record(const Symbol& symbol, std::span<const Ar
   return builder().call(symbol, bound);
 }
 
-nb::object Recorder::result_object(const Arg& output, nb::handle args) {
+nb::object Recorder::result_object(const Arg& output, std::span<PyObject* const> args) {
   // An identity returns the argument's own Python object, as eager does.
   if (output.is_proxy()) {
-    for (nb::handle a : args) {
+    for (PyObject* a : args) {
       const PyProxy* proxy = proxy_of(a);
       if (proxy && proxy->p == output.proxy()) return nb::borrow(a);
     }
@@ -133,21 +164,38 @@ nb::object Recorder::result_object(const Arg& output, nb::handle args) {
 }
 
 nb::object Recorder::record(nb::handle callable, nb::tuple args, nb::dict kwargs) {
+  SmallVec<PyObject*, 8> all;
+  for (nb::handle a : args) all.push_back(a.ptr());
+  const size_t count = all.size();
+  if (kwargs.size() == 0) return record(callable, all.data(), count, nullptr);
+  const nb::tuple names(kwargs.keys());
+  for (nb::handle value : kwargs.values()) all.push_back(value.ptr());
+  return record(callable, all.data(), count, names.ptr());
+}
+
+nb::object Recorder::record(nb::handle callable, PyObject* const* args, size_t count,
+                            PyObject* names) {
   const auto& overloads = overloads_of(callable);
   if (overloads.empty()) throw Unsupported("no row for this callable");
   Args converted;
-  for (nb::handle a : args) converted.push_back(to_arg(a, *ctx_, this));
+  for (size_t i = 0; i < count; ++i) converted.push_back(to_arg(args[i], *ctx_, this));
   Kwargs named;
-  for (auto [key, value] : kwargs) {
-    named.push_back({ctx_->arena().copy(std::string_view(nb::cast<const char*>(key))),
-                     to_arg(value, *ctx_, this)});
+  for (Py_ssize_t i = 0; names && i < PyTuple_GET_SIZE(names); ++i) {
+    const char* name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(names, i));
+    if (!name) throw nb::python_error();
+    named.push_back({ctx_->arena().copy(std::string_view(name)),
+                     to_arg(args[count + static_cast<size_t>(i)], *ctx_, this)});
   }
   std::string reasons;
+  const bool native = !PyFunction_Check(callable.ptr());
   for (const Symbol* symbol : overloads) {
     std::string why;
     std::optional<Arg> output;
     try {
-      output = try_record(*symbol, converted, named, &why);
+      output =
+          native && named.size() > 0
+              ? try_record(*symbol, converted, with_torch_names(symbol->info->schema, named), &why)
+              : try_record(*symbol, converted, named, &why);
     } catch (const Unsupported& e) {
       why = e.what();
     }
@@ -155,13 +203,17 @@ nb::object Recorder::record(nb::handle callable, nb::tuple args, nb::dict kwargs
       fulmen::append(reasons, cat(reasons.empty() ? "" : "; ", symbol->name(), ": ", why));
       continue;
     }
-    if (symbol->has(kInplace) && symbol->info->functional && args.size() > 0) {
-      if (PyProxy* self = proxy_of(args[0])) {
-        if (output->is_proxy()) self->p = output->proxy();
-        return nb::borrow(args[0]);
+    if (symbol->has(kInplace) && symbol->info->functional && count > 0) {
+      // A tensor of the caller's, which an operation may meet before anything else, becomes a
+      // proxy.
+      nb::object self = bridge::is_tensor(args[0]) && !proxy_of(args[0]) ? input_for(args[0])
+                                                                         : nb::borrow(args[0]);
+      if (PyProxy* state = proxy_of(self)) {
+        if (output->is_proxy()) state->p = output->proxy();
+        return self;
       }
     }
-    return result_object(*output, args);
+    return result_object(*output, {args, count});
   }
   throw Unsupported(reasons);
 }
@@ -180,7 +232,9 @@ nb::object Recorder::record_symbol(const Symbol& symbol, nb::tuple args, nb::dic
     throw UserError(ErrorKind::kType, "bad-call",
                     cat(symbol.name(), "(): ", why, source_suffix(builder().source)));
   }
-  return result_object(*output, args);
+  SmallVec<PyObject*, 8> objects;
+  for (nb::handle a : args) objects.push_back(a.ptr());
+  return result_object(*output, objects);
 }
 
 Arg Recorder::output_from_spec(nb::handle spec, bool* views) {
@@ -260,6 +314,15 @@ std::vector<std::vector<const Proxy*>> group_by_storage(
 
 }  // namespace
 
+bool Recorder::try_truncate(size_t n) {
+  auto& body = builder().body();
+  for (size_t i = n; i < body.size(); ++i) {
+    if (body[i]->symbol->has(kInplace | kEffect)) return false;
+  }
+  body.resize(n);
+  return true;
+}
+
 Trace Recorder::finish(nb::handle output, const std::string& name) {
   Trace trace;
   trace.ctx = ctx_;
@@ -320,7 +383,7 @@ Trace Recorder::finish_rewrite(const Trace& original, const std::string& provena
   return trace;
 }
 
-void Recorder::set_source(const std::string& file, int line, const std::string& function) {
+void Recorder::set_source(std::string_view file, int line, std::string_view function) {
   const SourceLine next{file, line, function};
   if (builder().source && *builder().source == next) return;
   builder().source = ctx_->make_source(next);

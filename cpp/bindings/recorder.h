@@ -29,6 +29,9 @@ class Recorder final : public TensorLifter {
   // Records `callable(*args, **kwargs)` by the first row that takes the call. Throws Unsupported
   // when there is none: the caller records it as opaque.
   nb::object record(nb::handle callable, nb::tuple args, nb::dict kwargs);
+  // The same in the layout of the vectorcall protocol: `count` positional arguments, then those
+  // that the tuple `names` (null: none) names.
+  nb::object record(nb::handle callable, PyObject* const* args, size_t count, PyObject* names);
   nb::object record_symbol(const Symbol& symbol, nb::tuple args, nb::dict kwargs);
   // Records a call of the torch callable `name`, whose results are described by `spec`: nested
   // tuples and lists of ("tensor", dtype, device, shape, strides, requires_grad, view_of) tuples,
@@ -47,20 +50,31 @@ class Recorder final : public TensorLifter {
   void replace(nb::handle output, nb::handle value);
   Trace finish_rewrite(const Trace& original, const std::string& provenance);
 
-  void set_source(const std::string& file, int line, const std::string& function);
+  void set_source(std::string_view file, int line, std::string_view function);
+  std::string where() const { return source_suffix(builder().source); }
   bool grad_enabled() const { return builder().grad_enabled; }
   void set_grad_enabled(bool enabled) { builder().grad_enabled = enabled; }
 
   const Proxy* lift(nb::handle tensor) override;
+  // The proxy that stands for a real tensor, always the same object: an operation that writes to
+  // the tensor moves it on.
+  nb::object input_for(nb::handle tensor);
+  // Makes a proxy of an earlier trace stand for `tensor`, an input of this one.
+  void adopt(nb::handle proxy, nb::handle tensor);
+  // The tensor that a proxy of input_for stands for; null for any other object.
+  PyObject* tensor_of(PyObject* proxy) const;
   // The real tensors that became inputs, in the order of the inputs they are.
-  nb::list lifted() const;
+  const std::vector<nb::object>& lifted_tensors() const { return lifted_; }
   void name_tensor(nb::handle tensor, const std::string& name);
-  nb::object wrap(const Proxy* p) { return wrap_proxy(p, ctx_); }
+  const TraceContext* context() const { return ctx_.get(); }
+  // Forgets what was recorded after the first n calls; false if a write is among it, after which
+  // proxies stand for the written tensor.
+  bool try_truncate(size_t n);
   size_t num_recorded() const { return builder_ ? builder_->body().size() : 0; }
 
  private:
   Builder& builder() const;
-  nb::object result_object(const Arg& output, nb::handle args);
+  nb::object result_object(const Arg& output, std::span<PyObject* const> args);
   std::optional<Arg> try_record(const Symbol& symbol, std::span<const Arg> args,
                                 const Kwargs& kwargs, std::string* why);
   Arg output_from_spec(nb::handle spec, bool* views);
@@ -72,8 +86,9 @@ class Recorder final : public TensorLifter {
   bool entered_ = false;
   std::vector<const Proxy*> inputs_;
   std::vector<std::pair<const void*, const Proxy*>> storages_;  // of the inputs
-  std::vector<std::pair<nb::object, const Proxy*>> lifted_;
-  std::unordered_map<PyObject*, const Proxy*> lifted_by_id_;
+  std::vector<nb::object> lifted_;
+  std::unordered_map<PyObject*, nb::object> proxy_of_tensor_;
+  std::unordered_map<PyObject*, PyObject*> tensor_of_proxy_;
   std::unordered_map<PyObject*, std::string> names_;
   Substitution substitution_;
 };

@@ -17,6 +17,9 @@ namespace fulmen::bridge {
 
 bool is_tensor(PyObject* object);
 
+// An instance of `type`, a subclass of torch.Tensor, around an undefined tensor.
+PyObject* new_undefined_tensor(PyTypeObject* type);
+
 struct TensorInfo {
   TensorType type;
   bool is_leaf = false;
@@ -57,6 +60,28 @@ PyObject* constant_to_python(const Arg& a);
 // torch.dtype, torch.device, torch.layout, torch.memory_format objects → Arg; false if `object` is
 // none of them.
 bool torch_constant(PyObject* object, Arg* out);
+
+// What of PyTorch's own state decides which program a call means: grad and inference mode, autocast,
+// default dtype, deterministic algorithms, modes of torch functions, this thread's and the process's.
+struct AmbientState {
+  uint64_t bits = 0;
+  bool operator==(const AmbientState&) const = default;
+};
+AmbientState ambient_state();
+// What differs between the two, for a message.
+std::string ambient_difference(AmbientState expected, AmbientState got);
+
+// A scope in which neither modes nor subclasses see torch functions of this thread.
+class NoTorchFunction {
+ public:
+  NoTorchFunction();
+  ~NoTorchFunction();
+  NoTorchFunction(const NoTorchFunction&) = delete;
+  NoTorchFunction& operator=(const NoTorchFunction&) = delete;
+
+ private:
+  int outer_;
+};
 
 bool grad_enabled();
 void set_grad_enabled(bool enabled);

@@ -102,7 +102,12 @@ PyObject* constant_to_python(const Arg& a) {
       }
       break;
     case Arg::Kind::kEllipsis: return new_ref(Py_Ellipsis);
-    case Arg::Kind::kOpaque: return new_ref(static_cast<PyObject*>(a.opaque()->object));
+    case Arg::Kind::kOpaque:
+      if (a.opaque()->object) return new_ref(static_cast<PyObject*>(a.opaque()->object));
+      throw UserError(
+          ErrorKind::kValue, "constant-without-object",
+          cat("`", a.opaque()->name, "` has no object: this trace was parsed; give it ",
+              "as fulmen.parse_trace(text, constants={'", a.opaque()->name, "': ...})"));
     default: break;
   }
   std::string text;

@@ -48,7 +48,7 @@ PyObject* checked(PyObject* p) {
 
 // An argument with the slots of its proxies resolved.
 struct Node {
-  Arg::Kind kind;
+  Arg::Kind kind = Arg::Kind::kNone;
   uint32_t slot = 0;
   PyObject* constant = nullptr;  // owned by the kernel
   std::vector<Node> items;
@@ -56,9 +56,9 @@ struct Node {
 
 class PythonKernel final : public exec::Kernel {
  public:
-  PythonKernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of)
-      : target_(make_target(bsym.output, slot_of)) {
+  PythonKernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of) {
     const Gil gil;
+    result_ = make(bsym.output, slot_of);
     callable_ = resolve_torch_name(bsym.symbol->info->torch_names.at(0));
     if (!callable_) throw python_error();
     if (bsym.symbol->info->schema.variadic) {
@@ -112,7 +112,7 @@ class PythonKernel final : public exec::Kernel {
       throw std::move(error);
     }
     const Owned owned(result);
-    store(target_, result, slots);
+    store(result_, result, slots);
   }
 
  private:
@@ -164,21 +164,30 @@ class PythonKernel final : public exec::Kernel {
     }
   }
 
-  static void store(const Target& target, PyObject* value, exec::Slot* slots) {
-    switch (target.kind) {
-      case Target::Kind::kNone: return;
-      case Target::Kind::kSlot: value_of(slots[target.slot]) = from_python(value); return;
-      case Target::Kind::kSequence: {
+  // Constants of the result need no slot.
+  static void store(const Node& node, PyObject* value, exec::Slot* slots) {
+    switch (node.kind) {
+      case Arg::Kind::kProxy: value_of(slots[node.slot]) = from_python(value); return;
+      case Arg::Kind::kList:
+      case Arg::Kind::kTuple: {
         const Owned seq(checked(PySequence_Fast(value, "the operator returned no sequence")));
-        if (static_cast<size_t>(PySequence_Fast_GET_SIZE(seq.get())) != target.items.size()) {
+        if (static_cast<size_t>(PySequence_Fast_GET_SIZE(seq.get())) != node.items.size()) {
           internal_error("an operator returned another number of values");
         }
-        for (size_t i = 0; i < target.items.size(); ++i) {
-          store(target.items[i], PySequence_Fast_GET_ITEM(seq.get(), static_cast<Py_ssize_t>(i)),
+        for (size_t i = 0; i < node.items.size(); ++i) {
+          store(node.items[i], PySequence_Fast_GET_ITEM(seq.get(), static_cast<Py_ssize_t>(i)),
                 slots);
         }
         return;
       }
+      case Arg::Kind::kDict:
+        for (size_t i = 0; i + 1 < node.items.size(); i += 2) {
+          const Owned key = load(node.items[i], slots);
+          const Owned item(checked(PyObject_GetItem(value, key.get())));
+          store(node.items[i + 1], item.get(), slots);
+        }
+        return;
+      default: return;
     }
   }
 
@@ -186,7 +195,7 @@ class PythonKernel final : public exec::Kernel {
   std::vector<Node> args_;
   std::vector<std::pair<std::string, Node>> kwargs_;
   std::vector<PyObject*> constants_;
-  Target target_;
+  Node result_;
 };
 
 class PythonExecutor final : public exec::Executor {

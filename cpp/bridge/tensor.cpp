@@ -143,6 +143,12 @@ c10::Device to_c10(Device d) {
   internal_error("unknown device");
 }
 
+PyObject* new_undefined_tensor(PyTypeObject* type) {
+  PyObject* o = type->tp_alloc(type, 0);
+  if (o) new (&reinterpret_cast<THPVariable*>(o)->cdata) at::Tensor();
+  return o;
+}
+
 bool is_tensor(PyObject* object) { return THPVariable_Check(object); }
 
 TensorInfo read_tensor(PyObject* object) {

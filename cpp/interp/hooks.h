@@ -63,6 +63,12 @@ class Hooks {
   // kDone: `*result` is an owned result.
   virtual Answer operate(Frame& frame, int op, Val a, Val b, Val* result) = 0;
 
+  // `key in dict` is about to be decided for a builtin dictionary.
+  virtual bool member(Frame& frame, Val dict, PyObject* key) = 0;
+
+  // Whether Python code that C code calls is followed; if not, nothing that it calls is.
+  virtual bool follows(PyCodeObject* code) = 0;
+
   // A frame suspends (yield), with provenance for its `count` slots, and goes on. `generator`
   // identifies it. resume() fills what it knows into `provs`, which is all null.
   virtual void suspend(PyObject* generator, Prov* const* provs, int count) = 0;

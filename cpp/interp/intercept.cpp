@@ -120,6 +120,11 @@ PyObject* evaluate(PyThreadState* thread, _PyInterpreterFrame* opaque, int raise
   Context* context = current_context();
   if (context && context->intercepts && !context->runs_own && context->thread == thread &&
       !must_run_natively(context)) {
+    if (context->hooks && !context->hooks->follows(native->code)) {
+      const OwnCode own(context);
+      return earlier_hook ? earlier_hook(thread, opaque, raised)
+                          : _PyEval_EvalFrameDefault(thread, opaque, raised);
+    }
     const bool of_generator = native->owner == py::kOwnedByGenerator;
     // Decoding must not meet the exception that is thrown in.
     PyObject *type, *value, *traceback;

@@ -61,6 +61,11 @@ class CountingHooks final : public fi::Hooks {
     check(b);
     return fi::Answer::kNotHandled;
   }
+  bool member(fi::Frame&, fi::Val dict, PyObject*) override {
+    check(dict);
+    return true;
+  }
+  bool follows(PyCodeObject*) override { return true; }
   void suspend(PyObject*, fi::Prov* const*, int) override {}
   void resume(PyObject*, fi::Prov**, int) override {}
 

@@ -19,6 +19,11 @@ class Encoder {
     word(t.functional);
     word(t.inputs.size());
     for (const Proxy* p : t.inputs) proxy(p);
+    word(t.alias_groups.size());
+    for (const auto& group : t.alias_groups) {
+      word(group.size());
+      for (const Proxy* p : group) proxy(p);
+    }
     word(t.body.size());
     for (const BoundSymbol* b : t.body) {
       text(b->symbol->info->schema.name);

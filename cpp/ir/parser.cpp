@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
-#include <limits>
 #include <optional>
 
 #include "ir/builder.h"
 #include "ir/control.h"
 #include "ir/text_scanner.h"
+#include "ir/value_parser.h"
 
 namespace fulmen {
 namespace {
@@ -39,8 +39,8 @@ struct Comment {
 class Parser {
  public:
   Parser(std::string_view text, const SymbolResolver& symbols, const ObjectResolver& objects)
-      : in_(text), symbols_(symbols), objects_(objects) {
-    trace_.ctx = std::make_shared<TraceContext>();
+      : in_(text), symbols_(symbols), values_(in_, ctx(), objects) {
+    trace_.ctx = ctx_;
   }
 
   Trace parse() {
@@ -56,8 +56,8 @@ class Parser {
     }
     if (!in_.at_end()) in_.fail("text after the return statement");
     for (const auto& [proxy, base, at] : pending_bases_) {
-      const auto it = names_.find(base);
-      const TensorProxy* t = it == names_.end() ? nullptr : as_tensor(it->second);
+      const auto it = names().find(base);
+      const TensorProxy* t = it == names().end() ? nullptr : as_tensor(it->second);
       if (!t) in_.fail_at(at, cat("`", base, "` is not a tensor of this trace"));
       proxy->alias_of = t;
     }
@@ -65,7 +65,8 @@ class Parser {
   }
 
  private:
-  TraceContext& ctx() { return *trace_.ctx; }
+  TraceContext& ctx() { return *ctx_; }
+  ValueNames& names() { return values_.names(); }
 
   void header() {
     for (;; in_.skip_lines()) {
@@ -119,7 +120,7 @@ class Parser {
       inputs_checked_ = true;
     }
     if (in_.take_word("return")) {
-      if (in_.peek() != '#' && in_.peek() != '\0') trace_.output = expression_list();
+      if (in_.peek() != '#' && in_.peek() != '\0') trace_.output = values_.list();
       end_of_statement();
       return true;
     }
@@ -127,13 +128,15 @@ class Parser {
       end_of_statement();
     } else if (in_.take_word("del")) {
       deletion();
+    } else if (in_.take_word("match")) {
+      match_statement();
     } else {
       statement();
     }
     return false;
   }
 
-  // `# x: f32[2] leaf`, `# functional`, or a remark.
+  // `# x: f32[2] leaf`, `# functional`, `# shared storage: x, y`, or a remark.
   void input_comment() {
     if (inputs_checked_) {
       in_.rest_of_line();
@@ -143,6 +146,8 @@ class Parser {
     const std::string_view name = in_.try_identifier();
     if (name == "functional" && in_.peek() == '\0') {
       trace_.functional = true;
+    } else if (name == "shared" && in_.take_word("storage") && in_.take(':')) {
+      alias_group();
     } else if (!name.empty() && in_.take(':')) {
       const auto it = std::find(parameters_.begin(), parameters_.end(), name);
       if (it != parameters_.end()) {
@@ -155,12 +160,22 @@ class Parser {
     in_.rest_of_line();
   }
 
+  void alias_group() {
+    std::vector<const Proxy*>& group = trace_.alias_groups.emplace_back();
+    do {
+      const size_t start = in_.position();
+      const std::string_view name = in_.identifier();
+      const auto it = names().find(name);
+      if (it == names().end()) in_.fail_at(start, cat("`", name, "` is not defined above"));
+      group.push_back(it->second);
+    } while (in_.take(','));
+    if (in_.peek() != '\0') in_.fail("unexpected text after the names");
+  }
+
   void end_of_statement() {
     if (in_.take('#')) in_.rest_of_line();
     if (in_.peek() != '\0') in_.fail("unexpected text at the end of the statement");
   }
-
-  // ---- types ----
 
   Proxy* definition(std::string_view name) {
     static constexpr std::string_view kNumbers[] = {"bool", "int", "float", "complex"};
@@ -182,11 +197,11 @@ class Parser {
       const std::string_view rest = in_.line_rest();
       const bool has_value =
           rest.size() > 1 && rest[0] == ' ' && rest[1] != ' ' && rest[1] != '#' && rest[1] != '@';
-      const Dim value = has_value ? dim() : Dim(0);
+      const Dim value = has_value ? values_.dim() : Dim(0);
       p = ctx().make_number(static_cast<NumberType>(it - kNumbers), value, name);
     }
     if (p->name != name) in_.fail_at(start, cat("`", name, "` can't be a name here"));
-    if (!names_.emplace(p->name, p).second) {
+    if (!names().emplace(p->name, p).second) {
       in_.fail_at(start, cat("`", name, "` is defined twice"));
     }
     return p;
@@ -196,17 +211,10 @@ class Parser {
     Dims out;
     in_.expect(open);
     while (!in_.take(close)) {
-      out.push_back(dim());
+      out.push_back(values_.dim());
       if (!in_.take(',') && in_.peek() != close) in_.fail(cat("expected , or ", close));
     }
     return out;
-  }
-
-  Dim dim() {
-    const size_t start = in_.position();
-    const Arg a = expression();
-    if (!a.is_int()) in_.fail_at(start, "expected an integer or a symbolic size");
-    return a.dim();
   }
 
   TensorProxy* tensor_definition(std::string_view name, DType dtype) {
@@ -245,23 +253,21 @@ class Parser {
     TensorProxy* t = ctx().make_tensor(std::move(type), name);
     t->is_leaf = leaf;
     if (!base.empty()) {
-      const auto it = names_.find(base);
-      const TensorProxy* known = it == names_.end() ? nullptr : as_tensor(it->second);
+      const auto it = names().find(base);
+      const TensorProxy* known = it == names().end() ? nullptr : as_tensor(it->second);
       t->alias_of = known;
       if (!known) pending_bases_.push_back({t, base, base_at});
     }
     return t;
   }
 
-  // ---- statements ----
-
   void deletion() {
     Args values;
     do {
       const size_t start = in_.position();
       const std::string_view name = in_.identifier();
-      const auto it = names_.find(name);
-      if (it == names_.end()) in_.fail_at(start, cat("`", name, "` is not defined"));
+      const auto it = names().find(name);
+      if (it == names().end()) in_.fail_at(start, cat("`", name, "` is not defined"));
       values.push_back(it->second);
     } while (in_.take(','));
     const Comment comment = statement_comment({});
@@ -280,6 +286,26 @@ class Parser {
     const std::optional<Target> target = assignment_target();
     if (!target) in_.seek(start);
     const Callee call = callee();
+    record_call(target, call, start);
+  }
+
+  // `match f(x):` and, on the next line, `case {'a': t0}: pass`: results in a dict.
+  void match_statement() {
+    const size_t start = in_.position();
+    const Callee call = callee();
+    in_.expect(':');
+    end_of_statement();
+    in_.skip_lines();
+    if (!in_.take_word("case")) in_.fail("expected `case`");
+    const std::optional<Target> t = target();
+    if (!t) in_.fail("expected a pattern");
+    in_.expect(':');
+    if (!in_.take_word("pass")) in_.fail("expected `pass`");
+    record_call(t, call, start);
+  }
+
+  // With what the comment of the line says.
+  void record_call(const std::optional<Target>& target, const Callee& call, size_t start) {
     std::vector<std::string_view> fresh;
     if (target) collect_fresh(*target, fresh);
     const Comment comment = statement_comment(fresh);
@@ -288,7 +314,7 @@ class Parser {
     Arg output;
     if (target) {
       const bool typed = std::all_of(fresh.begin(), fresh.end(),
-                                     [&](std::string_view n) { return names_.contains(n); });
+                                     [&](std::string_view n) { return names().contains(n); });
       if (typed) {
         size_t constant = 0;
         output = typed_output(*target, comment, constant);
@@ -299,7 +325,7 @@ class Parser {
         output = infer(symbol, args, start);
         if (output.is_proxy() && target->kind == Target::Kind::kName && is_known(output.proxy())) {
           // Eager returns the argument itself; see Builder::call.
-          names_[ctx().arena().copy(target->name)] = output.proxy();
+          names()[ctx().arena().copy(target->name)] = output.proxy();
           if (!symbol.has(kEffect | kInplace)) return;
         } else {
           output = inferred_output(*target, output, start);
@@ -356,7 +382,7 @@ class Parser {
       Target dict;
       dict.kind = Target::Kind::kDict;
       while (!in_.take('}')) {
-        dict.keys.push_back(expression());
+        dict.keys.push_back(values_.value());
         if (!in_.take(':')) return std::nullopt;
         std::optional<Target> t = target();
         if (!t) return std::nullopt;
@@ -381,11 +407,11 @@ class Parser {
       const std::string_view name = in_.try_identifier();
       if (!name.empty() && in_.peek() == '=' && in_.peek_at(1) != '=') {
         in_.take('=');
-        call.kwargs.push_back({name, expression()});
+        call.kwargs.push_back({name, values_.value()});
       } else {
         in_.seek(start);
         if (!call.kwargs.empty()) in_.fail("a positional argument after a keyword argument");
-        call.args.push_back(expression());
+        call.args.push_back(values_.value());
       }
       if (!in_.take(',') && in_.peek() != ')') in_.fail("expected , or )");
     }
@@ -394,7 +420,7 @@ class Parser {
 
   void collect_fresh(const Target& t, std::vector<std::string_view>& fresh) {
     if (t.kind == Target::Kind::kName) {
-      if (t.name == "_" || names_.contains(t.name)) return;
+      if (t.name == "_" || names().contains(t.name)) return;
       if (std::find(fresh.begin(), fresh.end(), t.name) == fresh.end()) fresh.push_back(t.name);
       return;
     }
@@ -435,7 +461,7 @@ class Parser {
         return true;
       }
     } else if (word == "_" && in_.take(':')) {
-      c.constants.push_back(expression());
+      c.constants.push_back(values_.value());
       return true;
     } else if (!word.empty() && std::find(fresh.begin(), fresh.end(), word) != fresh.end() &&
                in_.take(':') && !(in_.peek() >= '0' && in_.peek() <= '9')) {
@@ -515,11 +541,9 @@ class Parser {
     return make_opaque();
   }
 
-  // ---- outputs ----
-
   Arg typed_output(const Target& t, const Comment& comment, size_t& constant) {
     if (t.kind == Target::Kind::kName) {
-      if (t.name != "_") return names_.find(t.name)->second;
+      if (t.name != "_") return names().find(t.name)->second;
       if (comment.constants.empty()) return {};
       if (constant == comment.constants.size()) in_.fail("the comment lacks a value for `_`");
       return comment.constants[constant++];
@@ -538,8 +562,8 @@ class Parser {
   }
 
   bool is_known(const Proxy* p) {
-    const auto it = names_.find(p->name);
-    return it != names_.end() && it->second == p;
+    const auto it = names().find(p->name);
+    return it != names().end() && it->second == p;
   }
 
   // Inferred proxies take names of their own: they live in another context.
@@ -566,13 +590,13 @@ class Parser {
       if (!tensor) in_.fail_at(at, cat("`", t.name, "` does not stand for a tensor"));
       if (is_known(tensor)) return inferred;
       const bool unnamed = t.name == "_";
-      if (!unnamed && names_.contains(t.name))
+      if (!unnamed && names().contains(t.name))
         in_.fail_at(at, cat("`", t.name, "` is defined twice"));
       TensorProxy* p = ctx().make_tensor(tensor->type, unnamed ? std::string_view() : t.name);
       if (!unnamed && p->name != t.name)
         in_.fail_at(at, cat("`", t.name, "` can't be a name here"));
       p->alias_of = tensor->alias_of;
-      names_.emplace(p->name, p);
+      names().emplace(p->name, p);
       return p;
     }
     if (!inferred.is_collection() || inferred.items().size() != t.items.size()) {
@@ -585,259 +609,20 @@ class Parser {
     return ctx().make_collection(inferred.kind(), items);
   }
 
-  // ---- expressions ----
-
-  Arg expression_list() {
-    const Arg first = expression();
-    if (in_.peek() != ',') return first;
-    Args items = {first};
-    while (in_.take(',')) {
-      if (in_.peek() == '\0' || in_.peek() == '#') break;
-      items.push_back(expression());
-    }
-    return ctx().make_collection(Arg::Kind::kTuple, items);
-  }
-
-  Dim operand(const Arg& a, size_t at) {
-    if (!a.is_int()) in_.fail_at(at, "only sizes can be computed with");
-    return a.dim();
-  }
-
-  Arg expression() {
-    const size_t start = in_.position();
-    Arg a = product();
-    for (;;) {
-      if (in_.take('+')) {
-        a = operand(a, start) + operand(product(), in_.position());
-      } else if (in_.peek() == '-') {
-        in_.take('-');
-        a = operand(a, start) - operand(product(), in_.position());
-      } else {
-        return a;
-      }
-    }
-  }
-
-  Arg product() {
-    const size_t start = in_.position();
-    Arg a = primary();
-    for (;;) {
-      if (in_.take('*')) {
-        a = operand(a, start) * operand(primary(), in_.position());
-      } else if (in_.take_text("//")) {
-        a = divided(operand(a, start), operand(primary(), in_.position()), true);
-      } else if (in_.take('%')) {
-        a = divided(operand(a, start), operand(primary(), in_.position()), false);
-      } else {
-        return a;
-      }
-    }
-  }
-
-  Dim divided(Dim a, Dim b, bool quotient) {
-    if (is_zero(b)) in_.fail("division by zero");
-    return quotient ? floor_div(a, b) : floor_mod(a, b);
-  }
-
-  Arg sequence(Arg::Kind kind, char close) {
-    Args items;
-    in_.enter();
-    while (!in_.take_close(close)) {
-      items.push_back(expression());
-      if (!in_.take(',') && in_.peek() != close) in_.fail(cat("expected , or ", close));
-    }
-    return ctx().make_collection(kind, items);
-  }
-
-  Arg primary() {
-    if (++depth_ > 200) in_.fail("too deeply nested");
-    const Arg a = primary_at(in_.peek());
-    --depth_;
-    return a;
-  }
-
-  Arg primary_at(char c) {
-    const size_t start = in_.position();
-    if (c == '(') return parenthesized();
-    if (c == '[') {
-      in_.take('[');
-      return sequence(Arg::Kind::kList, ']');
-    }
-    if (c == '{') return dict();
-    if (c == '\'' || c == '"') return ctx().make_string(in_.string_literal());
-    if (in_.take_text("...")) return Arg::ellipsis();
-    if ((c >= '0' && c <= '9') || c == '.' || c == '-') {
-      if (c == '-' && !in_.number_follows_sign()) {
-        in_.take('-');
-        return Dim(-1) * operand(primary(), start);
-      }
-      return number();
-    }
-    const std::string_view path = in_.try_path();
-    if (path.empty()) in_.fail("expected a value");
-    return named(path, start);
-  }
-
-  Arg number() {
-    const size_t start = in_.position();
-    const std::string_view text = in_.number();
-    const char* end = text.data() + text.size();
-    int64_t i = 0;
-    if (const auto r = std::from_chars(text.data(), end, i); r.ec == std::errc() && r.ptr == end) {
-      return Arg(i);
-    }
-    double d = 0;
-    if (text.find_first_of(".eE") != std::string_view::npos) {
-      const auto r = std::from_chars(text.data(), end, d);
-      if (r.ec == std::errc() && r.ptr == end) return Arg(d);
-    }
-    in_.fail_at(start, cat("`", text, "` is not a number that fits 64 bits"));
-  }
-
-  Arg parenthesized() {
-    in_.take('(');
-    in_.enter();
-    if (in_.take_close(')')) return ctx().make_collection(Arg::Kind::kTuple, {});
-    const Arg first = expression();
-    if (in_.take_close(')')) return first;
-    Args items = {first};
-    in_.expect(',');
-    while (!in_.take_close(')')) {
-      items.push_back(expression());
-      if (!in_.take(',') && in_.peek() != ')') in_.fail("expected , or )");
-    }
-    return ctx().make_collection(Arg::Kind::kTuple, items);
-  }
-
-  Arg dict() {
-    Args items;
-    in_.take('{');
-    in_.enter();
-    while (!in_.take_close('}')) {
-      items.push_back(expression());
-      in_.expect(':');
-      items.push_back(expression());
-      if (!in_.take(',') && in_.peek() != '}') in_.fail("expected , or }");
-    }
-    return ctx().make_collection(Arg::Kind::kDict, items);
-  }
-
-  Args call_arguments(size_t count, size_t at, std::string_view function) {
-    in_.expect('(');
-    const Arg list = sequence(Arg::Kind::kTuple, ')');
-    if (list.items().size() != count) {
-      in_.fail_at(at, cat(function, "() takes ", uint64_t{count}, " arguments here"));
-    }
-    return Args(list.items());
-  }
-
-  Arg named(std::string_view path, size_t at) {
-    if (path == "None") return {};
-    if (path == "True") return true;
-    if (path == "False") return false;
-    if (in_.peek() == '(') {
-      if (path == "slice") {
-        return ctx().make_collection(Arg::Kind::kSlice, call_arguments(3, at, path));
-      }
-      if (path == "float") return special_float(call_arguments(1, at, path)[0], at);
-      if (path == "complex") {
-        const Args parts = call_arguments(2, at, path);
-        return Arg::complex(
-            ctx().arena().make<std::complex<double>>(real(parts[0], at), real(parts[1], at)));
-      }
-      if (path == "max" || path == "min") {
-        const Args args = call_arguments(2, at, path);
-        const Dim a = operand(args[0], at), b = operand(args[1], at);
-        return path == "max" ? max(a, b) : min(a, b);
-      }
-      if (path == "torch.device") {
-        const Arg text = call_arguments(1, at, path)[0];
-        const auto d = text.kind() == Arg::Kind::kString ? device_from_string(text.text())
-                                                         : std::optional<Device>();
-        if (!d) in_.fail_at(at, "unknown device");
-        return *d;
-      }
-      in_.fail_at(at, cat("`", path, "` can't be called inside an expression"));
-    }
-    if (path.starts_with("torch.")) return torch_constant(path.substr(6), at);
-    return variable(path, at);
-  }
-
-  Arg special_float(const Arg& a, size_t at) {
-    if (a.kind() == Arg::Kind::kString) {
-      if (a.text() == "nan") return std::numeric_limits<double>::quiet_NaN();
-      if (a.text() == "inf") return std::numeric_limits<double>::infinity();
-      if (a.text() == "-inf") return -std::numeric_limits<double>::infinity();
-    }
-    in_.fail_at(at, "expected float('nan'), float('inf') or float('-inf')");
-  }
-
-  double real(const Arg& a, size_t at) {
-    if (a.kind() == Arg::Kind::kFloat) return a.real();
-    if (a.kind() == Arg::Kind::kInt) return static_cast<double>(a.integer());
-    in_.fail_at(at, "expected a real number");
-  }
-
-  Arg torch_constant(std::string_view name, size_t at) {
-    static constexpr std::pair<std::string_view, DType> kAliases[] = {
-        {"float", DType::kFloat32}, {"double", DType::kFloat64}, {"half", DType::kFloat16},
-        {"int", DType::kInt32},     {"long", DType::kInt64},     {"short", DType::kInt16}};
-    static constexpr std::string_view kFormats[] = {"contiguous_format", "preserve_format",
-                                                    "channels_last", "channels_last_3d"};
-    static constexpr std::string_view kLayouts[] = {"strided",    "sparse_coo", "sparse_csr",
-                                                    "sparse_csc", "sparse_bsr", "sparse_bsc",
-                                                    "jagged",     "_mkldnn"};
-    if (const auto dtype = dtype_from_name(name)) return *dtype;
-    for (const auto& [alias, dtype] : kAliases) {
-      if (name == alias) return dtype;
-    }
-    for (const std::string_view f : kFormats) {
-      if (name == f) return Arg::named(Arg::Kind::kMemoryFormat, f);
-    }
-    for (const std::string_view l : kLayouts) {
-      if (name == l) return Arg::named(Arg::Kind::kLayout, l);
-    }
-    in_.fail_at(at, cat("unknown constant `torch.", name, "`"));
-  }
-
-  Arg variable(std::string_view name, size_t at) {
-    if (const auto it = names_.find(name); it != names_.end()) return it->second;
-    if (const auto it = opaques_.find(name); it != opaques_.end()) return it->second;
-    if (name.size() > 1 && name[0] == 's') {
-      int64_t index = 0;
-      const char* end = name.data() + name.size();
-      const auto r = std::from_chars(name.data() + 1, end, index);
-      if (r.ec == std::errc() && r.ptr == end && index >= 0 && index < (1 << 30)) {
-        ctx().reserve_symbolic_dims(index + 1);
-        return symbol(index);
-      }
-    }
-    if (name.find('.') != std::string_view::npos) {
-      in_.fail_at(at, cat("`", name, "` is no value that a trace can hold"));
-    }
-    const Opaque* object =
-        objects_ ? objects_(ctx(), name) : ctx().make_opaque(nullptr, [](void*) {}, name);
-    if (!object) in_.fail_at(at, cat("`", name, "` is not defined"));
-    opaques_.emplace(ctx().arena().copy(name), object);
-    return object;
-  }
-
   TextScanner in_;
   const SymbolResolver& symbols_;
-  const ObjectResolver& objects_;
+  const std::shared_ptr<TraceContext> ctx_ = std::make_shared<TraceContext>();
   Trace trace_;
+  ValueParser values_;
   std::vector<std::string_view> roots_;
   std::vector<std::string_view> parameters_;
   bool inputs_checked_ = false;
-  int depth_ = 0;
   struct PendingBase {
     TensorProxy* proxy;
     std::string_view base;
     size_t at;
   };
   std::vector<PendingBase> pending_bases_;
-  std::unordered_map<std::string_view, const Proxy*> names_;
-  std::unordered_map<std::string_view, const Opaque*> opaques_;
   const SourceLine* last_source_ = nullptr;
   std::shared_ptr<TraceContext> scratch_;
 };

@@ -36,23 +36,49 @@ void append_source(std::string& s, const SourceLine& line) {
   }
 }
 
-// The statement's left side. A constant result has no name; the comment holds it.
-void append_target(std::string& s, const Arg& a, bool outermost) {
+using SeenProxies = SmallVec<const Proxy*, 8>;
+
+bool contains(const SeenProxies& seen, const Proxy* p) {
+  return std::find(seen.begin(), seen.end(), p) != seen.end();
+}
+
+bool holds_dict(const Arg& a) {
+  if (a.kind() == Arg::Kind::kDict) return true;
+  return a.is_collection() && std::any_of(a.items().begin(), a.items().end(), holds_dict);
+}
+
+// Where the names of results stand: left of `=`, or in a `case` pattern, which alone takes dicts
+// but binds a name once. A constant result, or a second place of a value in a pattern, has no name;
+// the comment holds it.
+void append_target(std::string& s, const Arg& a, bool outermost, SeenProxies* pattern) {
   const auto sequence = [&](std::string_view open, std::string_view close) {
     append(s, open);
     for (size_t i = 0; i < a.items().size(); ++i) {
       if (i) append(s, ", ");
-      append_target(s, a.items()[i], false);
+      append_target(s, a.items()[i], false, pattern);
     }
     append(s, close);
   };
-  if (a.is_proxy()) return append(s, a.proxy()->name);
+  if (a.is_proxy()) {
+    if (!pattern) return append(s, a.proxy()->name);
+    if (contains(*pattern, a.proxy())) return append(s, '_');
+    pattern->push_back(a.proxy());
+    return append(s, a.proxy()->name);
+  }
   switch (a.kind()) {
     case Arg::Kind::kList: return sequence("[", "]");
     case Arg::Kind::kTuple:
-      if (outermost && a.items().size() > 1) return sequence("", "");
+      if (outermost && !pattern && a.items().size() > 1) return sequence("", "");
       return sequence("(", a.items().size() == 1 ? ",)" : ")");
-    case Arg::Kind::kDict: return append(s, a);
+    case Arg::Kind::kDict:
+      append(s, '{');
+      for (size_t i = 0; i + 1 < a.items().size(); i += 2) {
+        if (i) append(s, ", ");
+        append(s, a.items()[i]);
+        append(s, ": ");
+        append_target(s, a.items()[i + 1], false, pattern);
+      }
+      return append(s, '}');
     default: return append(s, '_');
   }
 }
@@ -152,7 +178,8 @@ void append_symbol_note(std::string& s, const BoundSymbol& bsym, const Written& 
   }
 }
 
-void append_comment(std::string& s, const BoundSymbol& bsym, const Written& w) {
+void append_comment(std::string& s, const BoundSymbol& bsym, const Written& w,
+                    bool pattern = false) {
   const size_t start = s.size();
   append(s, "  # ");
   const size_t first_entry = s.size();
@@ -160,18 +187,27 @@ void append_comment(std::string& s, const BoundSymbol& bsym, const Written& w) {
     if (s.size() > first_entry) append(s, ", ");
   };
   bool constants = false;
-  for_each_leaf(bsym.output,
-                [&](const Arg& a) { constants = constants || (!a.is_proxy() && !a.is_none()); });
-  SmallVec<const Proxy*, 8> seen;
+  SeenProxies bound;
+  const auto has_no_name = [&](const Arg& a) {
+    if (!a.is_proxy()) return true;
+    if (pattern && contains(bound, a.proxy())) return true;
+    bound.push_back(a.proxy());
+    return false;
+  };
   for_each_leaf(bsym.output, [&](const Arg& a) {
-    if (!a.is_proxy()) {
+    if (has_no_name(a)) constants = constants || !a.is_none();
+  });
+  bound.clear();
+  SeenProxies seen;
+  for_each_leaf(bsym.output, [&](const Arg& a) {
+    if (has_no_name(a)) {
       if (!constants) return;
       comma();
       append(s, "_: ");
       return append(s, a);
     }
     const Proxy* p = a.proxy();
-    if (std::find(seen.begin(), seen.end(), p) != seen.end() || holds(bsym.args, p)) return;
+    if (contains(seen, p) || holds(bsym.args, p)) return;
     seen.push_back(p);
     comma();
     append_definition(s, *p);
@@ -205,14 +241,23 @@ void append_statement(std::string& s, const BoundSymbol& bsym) {
     }
     return append_comment(s, bsym, {});
   }
-  if (!bsym.output.is_none()) {
-    append_target(s, bsym.output, true);
+  const bool pattern = holds_dict(bsym.output);
+  if (pattern) {
+    append(s, "match ");
+  } else if (!bsym.output.is_none()) {
+    append_target(s, bsym.output, true, nullptr);
     append(s, " = ");
   }
   append(s, printed_name(*bsym.symbol));
   const Written w = written_arguments(bsym);
   append_arguments(s, w);
-  append_comment(s, bsym, w);
+  if (pattern) {
+    SeenProxies bound;
+    append(s, ":\n    case ");
+    append_target(s, bsym.output, true, &bound);
+    append(s, ": pass");
+  }
+  append_comment(s, bsym, w, pattern);
 }
 
 // torch first, then every other module that a call starts from.
@@ -275,6 +320,14 @@ std::string to_python(const Trace& trace) {
   for (const Proxy* p : trace.inputs) {
     append(s, "  # ");
     append_definition(s, *p);
+    append(s, '\n');
+  }
+  for (const auto& group : trace.alias_groups) {
+    append(s, "  # shared storage: ");
+    for (size_t i = 0; i < group.size(); ++i) {
+      if (i) append(s, ", ");
+      append(s, group[i]->name);
+    }
     append(s, '\n');
   }
   for (const BoundSymbol* bsym : trace.body) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "ir/builder.h"
 #include "ir/control.h"
@@ -23,6 +24,7 @@ class Verifier {
         fail(cat("the input ", p->name, " occurs twice"));
     }
     for (const Proxy* p : trace_.inputs) check_alias(p);
+    check_groups();
     for (at_ = 0; at_ < trace_.body.size(); ++at_) statement(*trace_.body[at_]);
     use(trace_.output);
     if (trace_.functional) check_functional();
@@ -55,6 +57,16 @@ class Verifier {
       if (it == scope_.end()) fail(cat(p->name, " is used before it is defined"));
       if (it->second == State::kDeleted) fail(cat(p->name, " is used after its deletion"));
     });
+  }
+
+  void check_groups() const {
+    std::unordered_set<const Proxy*> grouped;
+    for (const auto& group : trace_.alias_groups) {
+      for (const Proxy* p : group) {
+        if (!scope_.contains(p)) fail(cat(p->name, " shares storage, but is no input"));
+        if (!grouped.insert(p).second) fail(cat(p->name, " is in two groups of shared storage"));
+      }
+    }
   }
 
   void check_alias(const Proxy* p) const {

@@ -285,7 +285,14 @@ constinit const Symbol gelu{
     .schema = "gelu(Tensor input, *, str approximate='none') -> Tensor",
     .torch = "torch.nn.functional.gelu torch._C._nn.gelu torch._C._nn.gelu_",
     .tags = kElementwise,
-    .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+    .meta = [](Call& in) -> Arg {
+      const std::string_view how = in.text("approximate");
+      if (how != "none" && how != "tanh") {
+        in.fail(ErrorKind::kRuntime, "approximate", "there is no approximation '", how,
+                "'; expected 'none' or 'tanh'");
+      }
+      return meta::elementwise<meta::kFloats, meta::Result::kCommon>(in);
+    },
     .decompose = [](Call& in) -> Arg {
       Opmath math(in);
       const Arg x = math.up(in["input"]);

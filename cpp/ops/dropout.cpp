@@ -114,7 +114,7 @@ constinit const Symbol alpha_dropout{
 };
 constinit const Symbol alpha_dropout_train{
     .schema = "alpha_dropout.train(Tensor input, float p, bool train) -> Tensor",
-    .torch = "torch.alpha_dropout",
+    .torch = "torch.alpha_dropout torch.alpha_dropout_",
     .tags = kRandom,
     .meta = [](Call& in) { return dropout_of(in, "train", ErrorKind::kRuntime, Noise::kAlpha); },
 };

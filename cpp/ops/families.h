@@ -23,6 +23,8 @@ std::span<const Symbol* const> softmax_family();
 std::span<const Symbol* const> shape_family();
 std::span<const Symbol* const> indexing_family();
 std::span<const Symbol* const> matmul_family();
+std::span<const Symbol* const> linalg_family();
+std::span<const Symbol* const> fft_family();
 std::span<const Symbol* const> conv_family();
 std::span<const Symbol* const> pooling_family();
 std::span<const Symbol* const> interpolate_family();

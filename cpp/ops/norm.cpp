@@ -85,6 +85,7 @@ Arg standardized(const Arg& x, const Arg& dims, double eps) {
 }
 
 Arg layer_norm_decompose(Call& in) {
+  if (is_zero(numel(in.type("input")))) in.unsupported("an empty input");
   const Opmath math(in.type("input").dtype);
   Arg y = standardized(math.up(in["input"]), trailing_dims(in), in.real("eps"));
   if (in.has("weight")) y = y * math.up(in["weight"]);
@@ -413,6 +414,45 @@ constinit const Symbol cosine_similarity{
     .torch = "torch.nn.functional.cosine_similarity torch.cosine_similarity",
     .tags = kPure | kReduction,
     .meta = cosine_similarity_meta,
+};
+
+constinit const Symbol pairwise_distance{
+    .schema =
+        "pairwise_distance(Tensor x1, Tensor x2, float p=2.0, float eps=1e-06, bool keepdim=False)"
+        " -> Tensor",
+    .torch = "torch.pairwise_distance torch.nn.functional.pairwise_distance",
+    .tags = kPure | kReduction,
+    .decompose = [](Call& in) -> Arg {
+      const Arg difference = in["x1"] - in["x2"];
+      if (!is_floating(difference.tensor()->type.dtype)) in.unsupported("other than floats");
+      return record(linalg_vector_norm,
+                    {difference + in["eps"], in["p"], -1, in["keepdim"], Arg()});
+    },
+};
+constinit const Symbol cdist{
+    .schema =
+        "cdist(Tensor x1, Tensor x2, float p=2.0, str "
+        "compute_mode='use_mm_for_euclid_dist_if_necessary') -> Tensor",
+    .torch = "torch.cdist torch.functional.cdist",
+    .tags = kPure,
+    .meta = [](Call& in) -> Arg {
+      const TensorType &a = in.type("x1"), &b = in.type("x2");
+      if (in.text("compute_mode") != "use_mm_for_euclid_dist_if_necessary") {
+        in.unsupported("a compute_mode");
+      }
+      const size_t n = a.ndim();
+      if (n < 2 || n != b.ndim() || a.dtype != b.dtype || !is_floating(a.dtype) ||
+          !check::equal(in, a.shape[n - 1], b.shape[n - 1]) || in.real("p") < 0) {
+        in.unsupported("operands of several dtypes, ranks or sizes");
+      }
+      check::device(in, {&in.tensor("x1"), &in.tensor("x2")});
+      Dims shape =
+          meta::broadcast(in, std::span(a.shape.data(), n - 2), std::span(b.shape.data(), n - 2));
+      shape.push_back(a.shape[n - 2]);
+      shape.push_back(b.shape[n - 2]);
+      return meta::fresh(in, a, shape, a.dtype);
+    },
+    .aten = "cdist(x1, x2, p, None)",
 };
 
 std::span<const Symbol* const> norm_family() {

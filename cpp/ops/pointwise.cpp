@@ -250,7 +250,7 @@ constinit const Symbol rdiv{
 };
 constinit const Symbol div_number_first{
     .schema = "div.Scalar_Tensor(Scalar input, Tensor other) -> Tensor",
-    .torch = "operator.truediv",
+    .torch = "operator.truediv torch.div torch.divide torch.true_divide",
     .tags = kElementwise | kFloatResult,
     .decompose = [](Call& in) -> Arg { return rdiv(in["other"], in["input"]); },
     .aten = "-",

@@ -105,6 +105,39 @@ Arg max_pool_meta(Call& in) {
   return pooled(in, sizes, !direct);
 }
 
+// (values, indices). Eager gives both the format of the input.
+template <size_t kSpatial>
+Arg max_pool_with_indices_meta(Call& in) {
+  check_input(in, kSpatial);
+  const Dims sizes = window_sizes<kSpatial>(in, true);
+  const TensorType& x = in.type("input");
+  if (kSpatial == 3 && meta::suggests_channels_last(x)) in.unsupported("a channels_last input");
+  const Arg values = pooled(in, sizes);
+  TensorType indices = values.tensor()->type;
+  indices.dtype = DType::kInt64;
+  return in.tuple({values, in.make(std::move(indices))});
+}
+
+template <size_t kSpatial>
+Arg max_unpool_meta(Call& in) {
+  check_input(in, kSpatial);
+  const TensorType &x = in.type("input"), &indices = in.type("indices");
+  const auto size = in.integers("output_size");
+  if (size.size() != kSpatial || indices.dtype != DType::kInt64 ||
+      !meta::same_shape(x.shape, indices.shape)) {
+    in.unsupported("these indices or sizes");
+  }
+  for (const int64_t s : size) {
+    if (s <= 0) in.unsupported("an empty output");
+  }
+  for (const Dim d : x.shape) {
+    if (d.value() == 0) in.unsupported("an empty input");
+  }
+  Dims sizes;
+  for (const int64_t s : size) sizes.push_back(Dim(s));
+  return pooled(in, sizes, kSpatial != 3);
+}
+
 template <size_t kSpatial>
 Arg avg_pool_meta(Call& in) {
   check_input(in, kSpatial);
@@ -233,6 +266,53 @@ constinit const Symbol adaptive_avg_pool3d{
     .torch = "torch.nn.functional.adaptive_avg_pool3d torch._C._nn.adaptive_avg_pool3d",
     .tags = kPure,
     .meta = adaptive_avg_meta<3>,
+};
+constinit const Symbol max_pool1d_with_indices{
+    .schema =
+        "max_pool1d_with_indices(Tensor input, int[1] kernel_size, int[1]? stride=None, "
+        "int[1] padding=0, int[1] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)",
+    .torch = "torch.max_pool1d_with_indices",
+    .tags = kPure,
+    .meta = max_pool_with_indices_meta<1>,
+    .aten =
+        "max_pool1d_with_indices(input, kernel_size, stride ?? kernel_size, padding, dilation, "
+        "ceil_mode)",
+};
+constinit const Symbol max_pool2d_with_indices{
+    .schema =
+        "max_pool2d_with_indices(Tensor input, int[2] kernel_size, int[2]? stride=None, "
+        "int[2] padding=0, int[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)",
+    .torch = "torch._C._nn.max_pool2d_with_indices",
+    .tags = kPure,
+    .meta = max_pool_with_indices_meta<2>,
+    .aten =
+        "max_pool2d_with_indices(input, kernel_size, stride ?? kernel_size, padding, dilation, "
+        "ceil_mode)",
+};
+constinit const Symbol max_pool3d_with_indices{
+    .schema =
+        "max_pool3d_with_indices(Tensor input, int[3] kernel_size, int[3]? stride=None, "
+        "int[3] padding=0, int[3] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)",
+    .torch = "torch._C._nn.max_pool3d_with_indices",
+    .tags = kPure,
+    .meta = max_pool_with_indices_meta<3>,
+    .aten =
+        "max_pool3d_with_indices(input, kernel_size, stride ?? kernel_size, padding, dilation, "
+        "ceil_mode)",
+};
+constinit const Symbol max_unpool2d{
+    .schema = "max_unpool2d(Tensor input, Tensor indices, int[2] output_size) -> Tensor",
+    .torch = "torch._C._nn.max_unpool2d",
+    .tags = kPure,
+    .meta = max_unpool_meta<2>,
+};
+constinit const Symbol max_unpool3d{
+    .schema =
+        "max_unpool3d(Tensor input, Tensor indices, int[3] output_size, int[3] stride, int[3] "
+        "padding) -> Tensor",
+    .torch = "torch._C._nn.max_unpool3d",
+    .tags = kPure,
+    .meta = max_unpool_meta<3>,
 };
 // aten's gives (values, indices) always.
 constinit const Symbol adaptive_max_pool2d{

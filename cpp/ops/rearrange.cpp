@@ -91,6 +91,53 @@ TensorType rolled(Call& in, const TensorType& t, int64_t shift, int64_t dim) {
   return meta::cat_type(in, parts, d);
 }
 
+// How many windows fit in `sizes`, as F.unfold and F.fold slide them.
+std::optional<int64_t> num_windows(const Call& in, std::span<const int64_t> sizes) {
+  const auto kernel = in.integers("kernel_size", 2), dilation = in.integers("dilation", 2),
+             padding = in.integers("padding", 2), stride = in.integers("stride", 2);
+  int64_t n = 1;
+  for (size_t i = 0; i < 2; ++i) {
+    if (kernel[i] < 1 || dilation[i] < 1 || padding[i] < 0 || stride[i] < 1) return std::nullopt;
+    const int64_t room = sizes[i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1;
+    if (room < 0) return std::nullopt;
+    n *= room / stride[i] + 1;
+  }
+  return n;
+}
+
+Arg im2col_meta(Call& in) {
+  const TensorType& x = in.type("input");
+  if (x.ndim() != 3 && x.ndim() != 4) in.unsupported("other than an image or a batch of them");
+  const size_t n = x.ndim();
+  for (size_t i = n - 3; i < n; ++i) {  // the batch alone may be empty
+    if (x.shape[i].value() == 0) in.unsupported("an empty image");
+  }
+  const int64_t sizes[] = {x.shape[n - 2].value(), x.shape[n - 1].value()};
+  const auto windows = num_windows(in, sizes);
+  if (!windows) in.unsupported("windows that do not fit");
+  const auto kernel = in.integers("kernel_size", 2);
+  Dims shape(std::span(x.shape.data(), n - 3));
+  shape.push_back(x.shape[n - 3] * Dim(kernel[0] * kernel[1]));
+  shape.push_back(Dim(*windows));
+  return meta::fresh(in, x, shape, x.dtype);
+}
+
+Arg col2im_meta(Call& in) {
+  const TensorType& x = in.type("input");
+  if (x.ndim() != 2 && x.ndim() != 3) in.unsupported("other than columns or a batch of them");
+  if (numel(x).value() == 0) in.unsupported("an empty input");
+  const auto kernel = in.integers("kernel_size", 2), size = in.integers("output_size", 2);
+  const int64_t area = kernel[0] * kernel[1], rows = x.shape[x.ndim() - 2].value();
+  const auto windows = num_windows(in, size);
+  if (!windows || area < 1 || rows % area != 0 || x.shape[x.ndim() - 1].value() != *windows) {
+    in.unsupported("columns that do not fit");
+  }
+  Dims shape(std::span(x.shape.data(), x.ndim() - 2));
+  shape.push_back(Dim(rows / area));
+  for (const int64_t s : size) shape.push_back(Dim(s));
+  return meta::fresh(in, x, shape, x.dtype);
+}
+
 Arg roll_meta(Call& in) {
   const TensorType& t = in.type("input");
   const auto shifts = in.integers("shifts"), dims = in.integers("dims");
@@ -343,6 +390,22 @@ constinit const Symbol repeat_interleave{
     .tags = kPure,
     .meta = repeat_interleave_meta,
     .decompose = repeat_interleave_rule,
+};
+constinit const Symbol im2col{
+    .schema =
+        "im2col(Tensor input, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride)"
+        " -> Tensor",
+    .torch = "torch._C._nn.im2col",
+    .tags = kPure,
+    .meta = im2col_meta,
+};
+constinit const Symbol col2im{
+    .schema =
+        "col2im(Tensor input, int[2] output_size, int[2] kernel_size, int[2] dilation, int[2] "
+        "padding, int[2] stride) -> Tensor",
+    .torch = "torch._C._nn.col2im",
+    .tags = kPure,
+    .meta = col2im_meta,
 };
 constinit const Symbol roll{
     .schema = "roll(Tensor input, int[1] shifts, int[1]? dims=()) -> Tensor",

@@ -345,6 +345,20 @@ constinit const Symbol index_copy{
     .tags = kPure,
     .meta = index_write_meta,
 };
+constinit const Symbol index_reduce{
+    .schema =
+        "index_reduce(Tensor input, int dim, Tensor index, Tensor source, str reduce, *, bool "
+        "include_self=True) -> Tensor",
+    .torch = "torch.index_reduce torch.Tensor.index_reduce torch.Tensor.index_reduce_",
+    .tags = kPure,
+    .meta = [](Call& in) -> Arg {
+      const std::string_view how = in.text("reduce");
+      if (how != "prod" && how != "mean" && how != "amax" && how != "amin") {
+        in.unsupported("reduce='", how, "'");
+      }
+      return index_write_meta(in);
+    },
+};
 constinit const Symbol index_fill{
     .schema = "index_fill.int_Scalar(Tensor input, int dim, Tensor index, Scalar value) -> Tensor",
     .torch = "torch.index_fill torch.Tensor.index_fill torch.Tensor.index_fill_",

@@ -54,7 +54,7 @@ namespace fulmen::ops {
   X(clone)                                                                                      \
   X(contiguous) X(repeat) X(tile) X(repeat_interleave) X(roll) X(flip) X(fliplr) X(flipud)      \
       X(rot90) X(tril) X(triu) X(diag) X(diag_embed) X(pad) X(constant_pad_nd) X(pixel_shuffle) \
-          X(pixel_unshuffle)
+          X(pixel_unshuffle) X(im2col) X(col2im)
 #define FULMEN_SHAPE_OPS(X) \
   FULMEN_VIEW_OPS(X)        \
   FULMEN_PERMUTE_OPS(X)     \

@@ -357,7 +357,7 @@ constinit const Symbol as_strided{
     .schema =
         "as_strided(Tensor input, int[] size, int[] stride, int? storage_offset=None) -> "
         "Tensor",
-    .torch = "torch.as_strided torch.Tensor.as_strided",
+    .torch = "torch.as_strided torch.Tensor.as_strided torch.as_strided_ torch.Tensor.as_strided_",
     .tags = kPureView,
     .meta = as_strided_meta,
 };

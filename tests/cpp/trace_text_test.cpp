@@ -10,6 +10,7 @@
 #include "ir/printer.h"
 #include "ir/verify.h"
 #include "ops/registry.h"
+#include "support/cat.h"
 #include "support/flags.h"
 
 namespace fulmen {
@@ -58,6 +59,7 @@ def f(x, w, n, k, o):
   # n: int 5
   # k: int (s0 + 1)
   # o: object
+  # shared storage: x, w
   t0 = torch.add(x, w, alpha=2)  # t0: f32[s0, (2 * s0)] cuda:0  a dir/m.py:41 in f.<locals>.g  @aten
   t1, (t2, _) = torch.fft.foo(t0, -1, 1e-05, n=(s0 // 2), name='it\'s\n')  # t1: f32[2, 3], t2: i64[], opaque
   [t3, t4] = torch.fft.bar((t1,), [], (), slice(None, 3, None), ..., float('-inf'), -0.0)  # t3: f32[1], t4: f32[1] view of t1, opaque inplace view  m.py:1
@@ -66,6 +68,42 @@ def f(x, w, n, k, o):
   del t0, t1
   return (t5, {'a': None}, group)
 )py");
+}
+
+TEST_CASE("results in a dict are bound by a pattern") {
+  check_round_trip(R"py(import torch
+
+def f(x):
+  # x: f32[2]
+  match torch.fft.foo(x):
+    case {'a': t0, 'b': (t1, [_]), 'c': _, 'd': _}: pass  # t0: f32[2], t1: f32[3], _: t0, _: None, _: 5, opaque  m.py:3 in f  @x
+  match torch.fft.bar(x):
+    case ({'a': t2}, _): pass  # t2: f32[2], opaque
+  match torch.fft.baz(x):
+    case {'a': x, 'b': t3}: pass  # t3: f32[2], opaque inplace
+  return {'a': (t0, t1), 'b': t2, 3: t3}
+)py");
+  CHECK(syntax_error("def f(x):\n  # x: f32[2]\n  match torch.fft.foo(x):\n  return x\n") ==
+        "trace, line 4: expected `case`\n  return x");
+}
+
+TEST_CASE("inputs that share storage are part of a trace") {
+  const auto text = [](std::string_view remarks) {
+    return cat("def f(x, y, z):\n  # x: f32[2]\n  # y: f32[2]\n  # z: f32[2]\n", remarks,
+               "  return (x, y, z)\n");
+  };
+  const Trace apart = parse(text(""));
+  const Trace shared = parse(text("  # shared storage: x, z\n"));
+  verify(shared);
+  CHECK(shared.alias_groups.size() == 1);
+  CHECK(!equal(apart, shared));
+  CHECK(hash(apart) != hash(shared));
+  CHECK(equal(shared, parse(to_python(shared))));
+  CHECK(!equal(shared, parse(text("  # shared storage: x, y\n"))));
+  CHECK(broken(text("  # shared storage: x, z\n  # shared storage: z, y\n")).find("two groups") !=
+        std::string::npos);
+  CHECK(syntax_error(text("  # shared storage: x, t\n")).find("`t` is not defined above") !=
+        std::string::npos);
 }
 
 TEST_CASE("hand-written text may be spaced freely and leave out result types") {

@@ -13,7 +13,7 @@ import transformers as hf
 BATCH, LENGTH, VOCABULARY = 2, 12, 120
 
 
-INDEXING = frozenset({"torch.Tensor.__getitem__", "torch.Tensor.__setitem__"})
+NONE: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Family:
     build: Callable[[], torch.nn.Module]
     inputs: Callable[[], dict[str, Any]]
     loss: Callable[[Any], torch.Tensor]
-    fallbacks: frozenset[str] = INDEXING
+    fallbacks: frozenset[str] = NONE
     data_dependent: bool = False
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ _DECODER: dict[str, Any] = {
 
 
 def _decoder(
-    name: str, prefix: str, fallbacks: frozenset[str] = INDEXING, **settings: Any
+    name: str, prefix: str, fallbacks: frozenset[str] = NONE, **settings: Any
 ) -> Family:
     build = functools.partial(
         _build,
@@ -130,8 +130,7 @@ TRANSFORMERS = [
     _decoder(
         "mixtral",
         "Mixtral",
-        INDEXING
-        | {"torch.histc", "torch._grouped_mm", "torch.ops.transformers.grouped_mm_fallback"},
+        frozenset({"torch.histc", "torch._grouped_mm", "torch.ops.transformers.grouped_mm_fallback"}),
         num_local_experts=4,
         num_experts_per_tok=2,
         router_jitter_noise=0.0,
@@ -169,7 +168,7 @@ TRANSFORMERS = [
         _loss_of,
     ),
     _vision(
-        "vit", hf.ViTModel, hf.ViTConfig, INDEXING,
+        "vit", hf.ViTModel, hf.ViTConfig, NONE,
         hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
         image_size=32, patch_size=8, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
     ),
@@ -208,6 +207,7 @@ def _litgpt_family(name: str, config_name: str, **settings: Any) -> Family:
         functools.partial(_litgpt, config_name, **{**_LITGPT_SMALL, **settings}),
         lambda: {"idx": tokens()},
         _loss_of,
+        fallbacks=frozenset({"torch.where"}) if "n_expert" in settings else NONE,
         data_dependent="n_expert" in settings,
     )
 

@@ -1,5 +1,5 @@
-"""The pass pipeline on programs with in-place operations and views: values, metadata, aliasing among
-results and inputs, random state and gradients equal eager's."""
+"""The pass pipeline on programs with in-place operations and views: values, metadata, aliasing
+among results and inputs, random state and gradients equal eager's."""
 
 from __future__ import annotations
 

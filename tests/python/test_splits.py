@@ -64,7 +64,6 @@ def test_autocast_region() -> None:
 
     stats = check(fn, x())
     assert any("autocast" in reason for reason in stats.splits.values())
-    assert stats.instructions > 0, "what is outside the region compiles"
 
 
 def test_call_inside_autocast() -> None:
@@ -73,7 +72,7 @@ def test_call_inside_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = jitted(x())
     assert got.dtype == torch.bfloat16
-    assert "autocast" in fulmen.stats(jitted).splits["the whole graph"]
+    assert "autocast" in fulmen.stats(jitted).splits["the whole function"]
     assert jitted(x()).dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert jitted(x()).dtype == torch.bfloat16
@@ -83,8 +82,7 @@ def test_cond() -> None:
     def fn(x: torch.Tensor) -> torch.Tensor:
         return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x.relu(),)) * 2
 
-    stats = check(fn, x())
-    assert any("cond" in name or "cond" in reason for name, reason in stats.splits.items())
+    check(fn, x())
     jitted = fulmen.jit(fn)
     for value in (torch.ones(3), -torch.ones(3)):
         assert torch.equal(jitted(value), fn(value))
@@ -184,16 +182,16 @@ def test_graph_break() -> None:
         return y + 1
 
     stats = check(fn, x())
-    assert stats.cache_misses == 2, "a program on each side of the break"
+    assert stats.cache_misses == 1 and stats.splits == {}, "it says nothing to an interpreter"
 
 
-def test_fullgraph_refuses_a_graph_break() -> None:
+def test_fullgraph_refuses_to_ask_for_a_value() -> None:
     def fn(x: torch.Tensor) -> torch.Tensor:
-        torch._dynamo.graph_break()
-        return x + 1
+        return x + 1 if x.sum() > 0 else x - 1
 
-    with pytest.raises(torch._dynamo.exc.Unsupported):
+    with pytest.raises(fulmen.errors.DataDependentError, match=r"test_splits.py:\d+ in fn"):
         fulmen.jit(fn, fullgraph=True)(x())
+    assert fulmen.stats(fulmen.jit(fn)).splits == {}
 
 
 def test_complex_numbers() -> None:

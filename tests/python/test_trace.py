@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +231,105 @@ def test_str_is_a_program_that_runs() -> None:
     scope: dict[str, Any] = {}
     exec(str(trace), scope)
     assert torch.equal(scope["computation"](X), torch.softmax(X @ X.t(), dim=-1))
+
+
+def test_parse_trace() -> None:
+    trace = fulmen.trace(lambda x, y: {"a": (x @ y.t(), [x.sum(), 3])})(X, X)
+    parsed = fulmen.parse_trace(str(trace))
+    assert parsed.equals(trace, names=True) and parsed.hash() == trace.hash()
+    assert torch.equal(run(parsed, X)["a"][0], X @ X.t())
+    other = fulmen.parse_trace(str(trace).replace("torch.sum", "torch.mean"))
+    assert not other.equals(trace) and other.hash() != trace.hash()
+
+
+def test_the_hash_is_the_same_in_every_process() -> None:
+    text = "def f(x):\n  # x: f32[2, 3]\n  y = torch.add(x, 1.5, alpha=2)\n  return (y, None)\n"
+    program = f"import fulmen; print(fulmen.parse_trace({text!r}).hash())"
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    printed = subprocess.run(
+        [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True
+    )
+    assert int(printed.stdout) == fulmen.parse_trace(text).hash()
+    assert fulmen.parse_trace(text.replace("y", "z").replace("f(", "g(")).hash() == int(
+        printed.stdout
+    ), "names do not count"
+
+
+def test_parse_trace_names_the_line() -> None:
+    with pytest.raises(ValueError) as info:
+        fulmen.parse_trace("def f(x):\n  # x: f32[2]\n  y = torch.nothing x\n  return y\n")
+    assert info.value.id == "trace-syntax" and "line 3" in str(info.value)
+
+
+def test_objects_of_a_trace() -> None:
+    generator = torch.Generator().manual_seed(3)
+    trace = fulmen.trace(lambda x: torch.bernoulli(x / 6, generator=generator))(X)
+    (name,) = trace.constants
+    assert trace.constants == {name: generator} and f"generator={name}" in str(trace)
+    parsed = fulmen.parse_trace(str(trace), {name: generator})
+    assert parsed.equals(trace, names=True)
+    got = run(parsed, X)
+    assert torch.equal(got, torch.bernoulli(X / 6, generator=generator.manual_seed(3)))
+    with pytest.raises(ValueError) as info:
+        run(fulmen.parse_trace(str(trace)), X)
+    assert info.value.id == "constant-without-object" and name in str(info.value)
+    with pytest.raises(ValueError, match=f"`{name}` is not defined"):
+        fulmen.parse_trace(str(trace), {})
+
+
+def test_a_result_in_a_dict_is_a_program() -> None:
+    text = """import torch
+import fulmen
+
+def f(x, y):
+  # x: f32[2, 3]
+  # y: f32[2, 3]
+  match fulmen.fallback.call(make, x, y):
+    case {'sum': t0, 3: (t1, [_, _])}: pass  # t0: f32[2, 3], t1: f32[2, 3], _: t0, _: 5, opaque
+  t2 = torch.sub(t0, t1)  # t2: f32[2, 3]
+  return {'a': t2, 'b': (t0,)}
+"""
+
+    def make(x: torch.Tensor, y: torch.Tensor) -> Any:
+        total = x + y
+        return {"sum": total, 3: (x * y, [total, 5])}
+
+    trace = fulmen.parse_trace(text, {"make": make})
+    assert str(trace) == text
+    scope: dict[str, Any] = {"make": make}
+    exec(text, scope)
+    expected = scope["f"](X, X + 1)
+    assert torch.equal(expected["a"], X + X + 1 - X * (X + 1))
+    got = run(trace, X, X + 1)
+    assert torch.equal(got["a"], expected["a"]) and torch.equal(got["b"][0], expected["b"][0])
+
+
+def test_symbols_are_functions() -> None:
+    x = X.clone().requires_grad_()
+    got = fulmen.symbols.gelu(x, approximate="tanh")
+    expected = torch.nn.functional.gelu(x, approximate="tanh")
+    assert torch.equal(got, expected) and got.grad_fn is not None
+    values, indices = fulmen.symbols.max.dim(X, dim=1)
+    assert values.tolist() == [2, 5] and indices.tolist() == [2, 2]
+    assert names(fulmen.trace(lambda x: fulmen.symbols.gelu(x) + 1)(X)) == ["gelu", "add"]
+    with pytest.raises(AttributeError, match="no symbol 'nothing'"):
+        fulmen.symbols.nothing  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no symbol 'max\.nothing'"):
+        fulmen.symbols.max.nothing  # noqa: B018
+    assert "gelu" in dir(fulmen.symbols)
+
+
+def test_a_symbol_by_its_own_name_in_text() -> None:
+    text = """import torch
+import fulmen
+
+def f(x):
+  # x: f32[2, 3]
+  y = fulmen.symbols.gelu(x)
+  return y
+"""
+    trace = fulmen.parse_trace(text)
+    assert names(trace) == ["gelu"]
+    scope: dict[str, Any] = {}
+    exec(text, scope)
+    assert torch.equal(scope["f"](X), run(trace, X))

@@ -2,7 +2,9 @@
 
 #include "bindings/bind.h"
 #include "bindings/dispatch.h"
+#include "interp/interpreter.h"
 #include "interp/python_functions.h"
+#include "jit/bind_jit.h"
 
 NB_MODULE(_core, m) {
   m.doc() = "Fulmen's C++ core.";
@@ -15,5 +17,7 @@ NB_MODULE(_core, m) {
   fulmen::bindings::bind_program(m);
   fulmen::bindings::bind_passes(m);
   fulmen::bindings::add_dispatch_type(m);
-  if (!fulmen::interp::add_functions(m.ptr())) throw nanobind::python_error();
+  if (!fulmen::interp::init() || !fulmen::interp::add_functions(m.ptr()))
+    throw nanobind::python_error();
+  fulmen::jit::bind_jit(m);
 }

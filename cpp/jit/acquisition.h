@@ -1,0 +1,149 @@
+#pragma once
+
+#include <Python.h>
+
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "bindings/recorder.h"
+#include "interp/frame.h"
+#include "interp/hooks.h"
+#include "jit/entry.h"
+
+namespace fulmen::jit {
+
+// Trace mode: what the interpreter reads becomes guards, what it does with tensors a trace, and
+// what it writes an epilogue. One acquisition follows one call of a jitted function.
+//
+// Note [Do and undo]
+// Stores to objects that the program was given are made for real, so that native code sees them,
+// and logged. When the call has been followed they are undone, last first, and their final values
+// become the entry's writes. Objects made during the call need neither.
+class Acquisition final : public interp::Hooks {
+ public:
+  // `tracer`: the fulmen.tracer.Tracer that records; it is entered. `compile`: Trace → Program, for
+  // the parts of a call that asks for the value of a tensor (None: such calls are refused). `ran`: outputs of parts that this call
+  // has already run, a tuple.
+  Acquisition(PyObject* tracer, PyObject* compile, PyObject* ran);
+  ~Acquisition() override;
+
+  // The provenance of argument `position` of the call; `*object` may become a proxy.
+  interp::Prov* argument(PyObject** object, int64_t position, const char* name);
+  // The provenance of an object that stays the same for all calls, as the jitted function itself.
+  interp::Prov* constant(PyObject* object, const std::string& label);
+
+  // The acquisition that this thread is in; null if none.
+  static Acquisition* current();
+  // Asks for the value of a proxy, from native code: see Note [Asking for a value]. New reference,
+  // or null with an error set.
+  PyObject* ask_for(PyObject* proxy, const char* how);
+
+  // Ends the acquisition, well or not: undoes the stores. With a `result` it first fills the entry
+  // and the trace. False with a Python error set.
+  bool finish(PyObject* result, Trace* trace);
+  // What the segments but the last have put out, and what was asked of them. Owned here.
+  const std::vector<PyObject*>& segment_outputs() const { return segment_outputs_; }
+
+  Entry& entry() { return *entry_; }
+  std::unique_ptr<Entry> take_entry() { return std::move(entry_); }
+  // Set when something asked for what tracing can't give; user code may have swallowed the error.
+  PyObject* refusal() const { return refusal_; }
+
+  bool read(interp::Frame&, interp::Read, interp::Val from, PyObject* key,
+            interp::Val* value) override;
+  bool absent(interp::Frame&, interp::Read, interp::Val from, PyObject* key) override;
+  bool write(interp::Frame&, interp::Write, interp::Val target, PyObject* key,
+             interp::Val value) override;
+  bool mutate(interp::Frame&, interp::Val container, PyObject* callee) override;
+  interp::Answer call(interp::Frame&, interp::Val callee, const interp::Args&,
+                      interp::Val* result) override;
+  bool before_opaque(interp::Frame&, interp::Val callee, const interp::Args&) override;
+  bool after_opaque(interp::Frame&, interp::Val callee, const interp::Args&,
+                    interp::Val* result) override;
+  int truth(interp::Frame&, interp::Val value) override;
+  bool contents(interp::Frame&, interp::Val container) override;
+  interp::Answer operate(interp::Frame&, int op, interp::Val a, interp::Val b,
+                         interp::Val* result) override;
+  bool member(interp::Frame&, interp::Val dict, PyObject* key) override;
+  bool follows(PyCodeObject* code) override;
+  void suspend(PyObject*, interp::Prov* const*, int) override {}
+  void resume(PyObject*, interp::Prov**, int) override {}
+
+ private:
+  struct Store {
+    interp::Write kind;
+    bool contents;  // the whole contents of a container: `old` is a copy
+    bool appended;  // items after the first `length` of a list
+    Py_ssize_t length;
+    PyObject* target;  // owned, as key and old
+    PyObject* key;
+    PyObject* old;  // null: there was nothing
+  };
+
+  // Provenance: Prov::id is a slot of the guard program.
+  interp::Prov* node(int slot, PyObject* value);
+  interp::Prov* known(PyObject* object) const;
+  interp::Prov* source(interp::Val v) const { return v.p ? v.p : known(v.o); }
+  interp::Prov* track(int slot, PyObject* value);
+  void guard(int slot, PyObject* value);
+  bool place(interp::Read kind, interp::Val from, PyObject* key, PyObject* value, int* slot);
+  bool attribute_place(interp::Prov* p, PyObject* object, PyObject* name, PyObject* value,
+                       int* slot);
+  int dict_slot(PyObject* globals);
+  void look_inside(PyObject* container, interp::Prov* p, int depth);
+  void look_inside_parts(PyObject* callable, int slot);
+  bool is_written(PyObject* target, PyObject* key) const;
+
+  // Tensors.
+  bool to_proxy(interp::Val* value);
+  PyObject* proxy_of(PyObject* tensor);
+  interp::Answer record(PyObject* callable, PyObject* callee, interp::Frame&, const interp::Args&,
+                        interp::Val* result);
+  interp::Answer call_tracer(PyObject* callable, interp::Frame&, const interp::Args&,
+                             interp::Val* result);
+  interp::Answer module_attribute(const interp::Args&, interp::Val* result);
+  bool read_natively(interp::Frame&, PyObject* callee, const interp::Args&);
+  bool store_natively(interp::Frame&, PyObject* callee, const interp::Args&);
+  void set_source(interp::Frame&);
+  // Note [Asking for a value]
+  // A program that asks for the value of a tensor (a condition, .item()) is cut there: what was
+  // recorded runs on the real inputs, every proxy that is still in use becomes an input of a new
+  // trace, and the program goes on with the answer. The next call runs the same segments and goes
+  // on with the entry that saw the same answers; one that has not been seen is followed anew, with
+  // the segments that ran taken as they are.
+  bool ask(interp::Frame&, PyObject* proxy, const char* how, PyObject** answer);
+  bool ask(PyObject* proxy, const char* how, PyObject** answer);
+  interp::Answer settle(interp::Frame&, interp::Val* result);
+  void add_segment_inputs(Segment& segment);
+  void note_refusal();
+
+  // The end.
+  int known_node(PyObject* object);
+  bool make_writes();
+  // The dictionary before the stores to single keys of it. New reference.
+  PyObject* original_dict(PyObject* dict) const;
+  void undo();
+
+  bindings::Recorder* recorder_ = nullptr;
+  PyObject *tracer_, *compile_, *ran_;
+  std::vector<PyObject*> segment_outputs_;             // owned
+  std::unordered_map<PyObject*, int> segment_source_;  // output tensor → its index
+  std::unique_ptr<Entry> entry_;
+  std::deque<interp::Prov> provs_;
+  std::unordered_map<PyObject*, interp::Prov*> known_;
+  std::vector<PyObject*> kept_;  // owned: addresses in known_ stay theirs
+  std::vector<Store> stores_;
+  std::unordered_map<PyObject*, std::unordered_set<PyObject*>> written_;  // target → keys
+  std::unordered_set<PyObject*> rewritten_;                               // containers
+  // Lists that were only appended to, and how long they were: what is in them was not read.
+  std::unordered_map<PyObject*, Py_ssize_t> appended_;
+  std::unordered_set<PyObject*> looked_inside_;
+  std::vector<PyObject*> outputs_;  // proxies that the program returns; owned
+  PyObject* refusal_ = nullptr;
+  Acquisition* outer_ = nullptr;
+};
+
+}  // namespace fulmen::jit

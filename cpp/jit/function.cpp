@@ -1,0 +1,217 @@
+#include "jit/function.h"
+
+#include <structmember.h>
+
+// The hot call path, on plain CPython.
+namespace fulmen::jit {
+namespace {
+
+struct FunctionObject {
+  PyObject_HEAD vectorcallfunc vectorcall;
+  std::vector<std::shared_ptr<Entry>>* entries;
+  PyObject* on_miss;
+  PyObject* dict;
+  PyObject* weakrefs;
+  uint64_t calls;
+  uint64_t hits;
+};
+
+PyObject* pack_kwargs(PyObject* const* values, PyObject* names) {
+  PyObject* dict = PyDict_New();
+  for (Py_ssize_t i = 0; dict && names && i < PyTuple_GET_SIZE(names); ++i) {
+    if (PyDict_SetItem(dict, PyTuple_GET_ITEM(names, i), values[i]) < 0) Py_CLEAR(dict);
+  }
+  return dict;
+}
+
+// The outputs of the segments that ran, and what was observed of them: the acquisition that follows
+// takes them as they are.
+PyObject* replay(const Call& call) {
+  PyObject* outputs = PyTuple_New(static_cast<Py_ssize_t>(call.outputs().size()));
+  for (size_t i = 0; outputs && i < call.outputs().size(); ++i)
+    PyTuple_SET_ITEM(outputs, static_cast<Py_ssize_t>(i), Py_NewRef(call.outputs()[i]));
+  return outputs;
+}
+
+PyObject* miss(FunctionObject* self, const Call* call, PyObject* const* args, Py_ssize_t n,
+               PyObject* names) {
+  PyObject* positional = PyTuple_New(n);
+  for (Py_ssize_t i = 0; positional && i < n; ++i)
+    PyTuple_SET_ITEM(positional, i, Py_NewRef(args[i]));
+  PyObject* kwargs = positional ? pack_kwargs(args + n, names) : nullptr;
+  PyObject* ran = kwargs ? (call ? replay(*call) : Py_NewRef(Py_None)) : nullptr;
+  PyObject* result =
+      ran ? PyObject_CallFunctionObjArgs(self->on_miss, self, ran, positional, kwargs, nullptr)
+          : nullptr;
+  Py_XDECREF(positional);
+  Py_XDECREF(kwargs);
+  Py_XDECREF(ran);
+  return result;
+}
+
+PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyObject* names) {
+  auto* self = reinterpret_cast<FunctionObject*>(self_object);
+  const auto n = static_cast<size_t>(PyVectorcall_NARGS(nargsf));
+  const size_t total = n + static_cast<size_t>(names ? PyTuple_GET_SIZE(names) : 0);
+  ++self->calls;
+  const bridge::AmbientState ambient = bridge::ambient_state();
+  auto& entries = *self->entries;
+  if (!entries.empty() && entries.front()->plain >= 0) {
+    const std::shared_ptr<Entry> entry = entries.front();  // another thread may add entries
+    if (entry->takes(n, names) && entry->ambient == ambient) {
+      if (PyObject* result = call_plain(*entry, args, total, entry->plain)) {
+        ++self->hits;
+        return result;
+      }
+      if (PyErr_Occurred()) return nullptr;
+    }
+  }
+  const bool grad_enabled = bridge::grad_enabled();
+  Call state(args, total);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const std::shared_ptr<Entry> entry = entries[i];  // calls of other threads may reorder them
+    if (!entry->takes(n, names) || !(entry->ambient == ambient)) continue;
+    if (state.segments_run() > 0 && !state.continues(*entry)) continue;
+    if (!state.accepts(*entry, nullptr)) continue;
+    if (state.segments_run() == 0 && i > 0 && entries[i] == entry)
+      std::rotate(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(i),
+                  entries.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+    if (state.run(*entry)) {
+      ++self->hits;
+      return state.finish(*entry);
+    }
+    if (PyErr_Occurred()) return nullptr;
+    i = static_cast<size_t>(-1);  // another answer: look for the entry that goes on from here
+  }
+  bridge::set_grad_enabled(grad_enabled);  // a segment that ran may have left another
+  return miss(self, state.segments_run() > 0 ? &state : nullptr, args, static_cast<Py_ssize_t>(n),
+              names);
+}
+
+PyObject* make(PyTypeObject* type, PyObject* args, PyObject*) {
+  PyObject* on_miss = nullptr;
+  if (!PyArg_ParseTuple(args, "O", &on_miss)) return nullptr;
+  auto* self = reinterpret_cast<FunctionObject*>(type->tp_alloc(type, 0));
+  if (!self) return nullptr;
+  self->vectorcall = call;
+  self->entries = new std::vector<std::shared_ptr<Entry>>;
+  self->on_miss = Py_NewRef(on_miss);
+  return reinterpret_cast<PyObject*>(self);
+}
+
+int traverse(PyObject* o, visitproc visit, void* arg) {
+  auto* self = reinterpret_cast<FunctionObject*>(o);
+  Py_VISIT(Py_TYPE(o));
+  Py_VISIT(self->on_miss);
+  Py_VISIT(self->dict);
+  return 0;
+}
+
+int clear(PyObject* o) {
+  auto* self = reinterpret_cast<FunctionObject*>(o);
+  Py_CLEAR(self->on_miss);
+  Py_CLEAR(self->dict);
+  if (self->entries) self->entries->clear();
+  return 0;
+}
+
+void dealloc(PyObject* o) {
+  auto* self = reinterpret_cast<FunctionObject*>(o);
+  PyObject_GC_UnTrack(o);
+  if (self->weakrefs) PyObject_ClearWeakRefs(o);
+  clear(o);
+  delete self->entries;
+  PyTypeObject* type = Py_TYPE(o);
+  type->tp_free(o);
+  Py_DECREF(type);
+}
+
+// explain(*args, **kwargs): the first guard that fails, one string an entry.
+PyObject* explain(PyObject* o, PyObject* args, PyObject* kwargs) {
+  auto* self = reinterpret_cast<FunctionObject*>(o);
+  std::vector<PyObject*> all;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(args); ++i) all.push_back(PyTuple_GET_ITEM(args, i));
+  const size_t n = all.size();
+  PyObject* names = kwargs ? PyDict_Keys(kwargs) : nullptr;
+  if (names) {
+    PyObject* tuple = PyList_AsTuple(names);
+    Py_SETREF(names, tuple);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); ++i)
+      all.push_back(PyDict_GetItem(kwargs, PyTuple_GET_ITEM(names, i)));
+  }
+  PyObject* list = PyList_New(0);
+  const bridge::AmbientState ambient = bridge::ambient_state();
+  for (const auto& entry : *self->entries) {
+    std::string why;
+    Call state(all.data(), all.size());
+    if (!entry->takes(n, names)) {
+      why = "other arguments: their number or their names";
+    } else if (!(entry->ambient == ambient)) {
+      why = bridge::ambient_difference(entry->ambient, ambient);
+    } else if (state.accepts(*entry, &why)) {
+      continue;
+    }
+    PyObject* text = PyUnicode_FromStringAndSize(why.data(), static_cast<Py_ssize_t>(why.size()));
+    if (text) PyList_Append(list, text);
+    Py_XDECREF(text);
+  }
+  Py_XDECREF(names);
+  return list;
+}
+
+PyObject* counts(PyObject* o, void*) {
+  auto* self = reinterpret_cast<FunctionObject*>(o);
+  return Py_BuildValue("(KKn)", self->calls, self->hits,
+                       static_cast<Py_ssize_t>(self->entries->size()));
+}
+
+PyMethodDef methods[] = {
+    {"explain", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(explain)),
+     METH_VARARGS | METH_KEYWORDS,
+     "explain(*args, **kwargs): the guard that fails, for each specialization that refuses them."},
+    {nullptr, nullptr, 0, nullptr}};
+PyGetSetDef getset[] = {
+    {"counts", counts, nullptr, "(calls, hits, specializations)", nullptr},
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyMemberDef members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(FunctionObject, vectorcall), READONLY, nullptr},
+    {"__dictoffset__", T_PYSSIZET, offsetof(FunctionObject, dict), READONLY, nullptr},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(FunctionObject, weakrefs), READONLY, nullptr},
+    {nullptr, 0, 0, 0, nullptr}};
+PyObject* bind(PyObject* self, PyObject* object, PyObject*) {
+  return object && object != Py_None ? PyMethod_New(self, object) : Py_NewRef(self);
+}
+PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(make)},
+                       {Py_tp_dealloc, reinterpret_cast<void*>(dealloc)},
+                       {Py_tp_traverse, reinterpret_cast<void*>(traverse)},
+                       {Py_tp_clear, reinterpret_cast<void*>(clear)},
+                       {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
+                       {Py_tp_descr_get, reinterpret_cast<void*>(bind)},
+                       {Py_tp_methods, methods},
+                       {Py_tp_getset, getset},
+                       {Py_tp_members, members},
+                       {0, nullptr}};
+PyType_Spec spec = {"fulmen._core.JitFunction", sizeof(FunctionObject), 0,
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL |
+                        Py_TPFLAGS_METHOD_DESCRIPTOR,
+                    slots};
+PyTypeObject* function_type = nullptr;
+
+}  // namespace
+
+void add_function_type(nanobind::module_& m) {
+  const nanobind::object type = nanobind::steal(PyType_FromSpec(&spec));
+  function_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+  m.attr("JitFunction") = type;
+}
+
+void add_entry(PyObject* function, std::shared_ptr<Entry> entry) {
+  if (!PyObject_TypeCheck(function, function_type))
+    throw nanobind::type_error("expected a JitFunction");
+  auto& entries = *reinterpret_cast<FunctionObject*>(function)->entries;
+  entry->plain = entry->plain_output();
+  entries.insert(entries.begin(), std::move(entry));
+}
+
+}  // namespace fulmen::jit

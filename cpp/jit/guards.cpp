@@ -1,0 +1,433 @@
+#include "jit/guards.h"
+
+#include <cstring>
+
+#include "support/cat.h"
+
+extern "C" {
+PyAPI_FUNC(PyObject**) _PyObject_GetDictPtr(PyObject*);
+PyAPI_FUNC(PyObject*) _PyDict_GetItem_KnownHash(PyObject*, PyObject*, Py_hash_t);
+PyAPI_FUNC(PyObject*) _PyType_Lookup(PyTypeObject*, PyObject*);
+}
+
+namespace fulmen::jit {
+namespace {
+
+#if PY_VERSION_HEX < 0x030D0000
+constexpr bool kHasDictVersions = true;
+uint64_t dict_version(PyObject* dict) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+  return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
+#pragma GCC diagnostic pop
+}
+#else
+// Stores through inline values leave no trace in the dictionary: every guard runs at every call.
+constexpr bool kHasDictVersions = false;
+uint64_t dict_version(PyObject*) { return 0; }
+#endif
+
+unsigned type_version(PyTypeObject* type) {
+  return PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG) ? type->tp_version_tag : 0;
+}
+
+bool same_value(PyObject* a, PyObject* b) {
+  if (a == b) return true;
+  if (Py_TYPE(a) != Py_TYPE(b)) return false;
+  if (PyFloat_CheckExact(a)) {  // NaN equals itself here, and -0.0 is not 0.0
+    const double x = PyFloat_AS_DOUBLE(a), y = PyFloat_AS_DOUBLE(b);
+    return std::memcmp(&x, &y, sizeof x) == 0;
+  }
+  const int equal = PyObject_RichCompareBool(a, b, Py_EQ);
+  if (equal < 0) PyErr_Clear();
+  return equal == 1;
+}
+
+bool has_keys(PyObject* dict, PyObject* keys) {
+  if (!PyDict_Check(dict) || PyDict_GET_SIZE(dict) != PyTuple_GET_SIZE(keys)) return false;
+  PyObject *key = nullptr, *value = nullptr;
+  Py_ssize_t at = 0, i = 0;
+  while (PyDict_Next(dict, &at, &key, &value)) {
+    if (!same_value(key, PyTuple_GET_ITEM(keys, i++))) return false;
+  }
+  return true;
+}
+
+PyObject* defaults_of(PyObject* f) { return reinterpret_cast<PyFunctionObject*>(f)->func_defaults; }
+PyObject* kwdefaults_of(PyObject* f) {
+  return reinterpret_cast<PyFunctionObject*>(f)->func_kwdefaults;
+}
+PyObject* code_of(PyObject* f) { return reinterpret_cast<PyFunctionObject*>(f)->func_code; }
+
+std::string repr(PyObject* o) {
+  PyObject* text = o ? PyObject_Repr(o) : nullptr;
+  const char* utf8 = text ? PyUnicode_AsUTF8(text) : nullptr;
+  std::string s = utf8 ? utf8 : "?";
+  Py_XDECREF(text);
+  PyErr_Clear();
+  return s;
+}
+
+std::string plain(PyObject* name) {
+  const char* utf8 = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : nullptr;
+  if (!utf8) PyErr_Clear();
+  return utf8 ? utf8 : repr(name);
+}
+
+}  // namespace
+
+Py_ssize_t container_length(PyObject* o) {
+  if (PyList_Check(o)) return PyList_GET_SIZE(o);
+  if (PyTuple_Check(o)) return PyTuple_GET_SIZE(o);
+  if (PyDict_Check(o)) return PyDict_GET_SIZE(o);
+  if (PyAnySet_Check(o)) return PySet_GET_SIZE(o);
+  return -1;
+}
+
+GuardProgram::~GuardProgram() {
+  if (!Py_IsInitialized()) return;
+  for (const GuardInstruction& g : code_) {
+    Py_XDECREF(g.key);
+    Py_XDECREF(g.expect);
+  }
+  for (const Lookups& t : lookups_) {
+    for (const auto& [name, found] : t.names) {
+      Py_DECREF(name);
+      Py_XDECREF(found);
+    }
+  }
+  for (const Function& f : functions_) {
+    Py_DECREF(f.function);
+    Py_DECREF(f.code);
+    Py_XDECREF(f.defaults);
+    Py_XDECREF(f.kwdefaults);
+  }
+}
+
+int GuardProgram::add(GuardInstruction g) {
+  const bool fetches = g.fetch != Fetch::kSlot;
+  const Identity id{static_cast<int>(g.fetch) << 8 | static_cast<int>(g.check), g.parent, g.key,
+                    g.expect, g.aux};
+  const auto [it, fresh] = memo_.emplace(id, fetches ? static_cast<int>(num_slots_) : g.parent);
+  if (!fresh) return it->second;
+  Py_XINCREF(g.key);
+  Py_XINCREF(g.expect);
+  g.dynamic = g.fetch == Fetch::kArg ||
+              (g.parent >= 0 && code_[static_cast<size_t>(code_of_slot_[g.parent])].dynamic);
+  if ((g.check == Check::kSame || g.check == Check::kNotSame) &&
+      code_[static_cast<size_t>(code_of_slot_[g.aux])].dynamic) {
+    g.dynamic = true;
+  }
+  code_.push_back(g);
+  slot_of_code_.push_back(fetches ? static_cast<int32_t>(num_slots_) : -1);
+  if (fetches) {
+    code_of_slot_.push_back(static_cast<int32_t>(code_.size() - 1));
+    ++num_slots_;
+  }
+  return it->second;
+}
+
+int GuardProgram::constant(PyObject* object, const std::string& label) {
+  const int slot = add({Fetch::kConst, Check::kNone, false, -1, nullptr, 0, object, 0});
+  labels_.emplace(slot, label);
+  return slot;
+}
+
+int GuardProgram::argument(int64_t position) {
+  return add({Fetch::kArg, Check::kNone, true, -1, nullptr, 0, nullptr, position});
+}
+
+int GuardProgram::fetch(Fetch how, int parent, PyObject* key, int64_t index) {
+  Py_hash_t hash = 0;
+  if (how == Fetch::kDictItem) {
+    hash = PyObject_Hash(key);
+    if (hash == -1) PyErr_Clear();
+  }
+  return add({how, Check::kNone, false, parent, key, hash, nullptr, index});
+}
+
+void GuardProgram::require(int slot, Check check, PyObject* expect, int64_t aux) {
+  if (check == Check::kValue && PyLong_CheckExact(expect)) {
+    int overflow = 0;
+    const long long v = PyLong_AsLongLongAndOverflow(expect, &overflow);
+    if (!overflow) {
+      check = Check::kInt;
+      aux = v;
+      expect = nullptr;
+    }
+  }
+  add({Fetch::kSlot, check, false, slot, nullptr, 0, expect, aux});
+}
+
+void GuardProgram::require_absent(int dict_slot, PyObject* key) {
+  const Py_hash_t hash = PyObject_Hash(key);
+  if (hash == -1) PyErr_Clear();
+  add({Fetch::kSlot, Check::kAbsent, false, dict_slot, key, hash, nullptr, 0});
+}
+
+void GuardProgram::require_lookup(PyTypeObject* type, PyObject* name, PyObject* found) {
+  auto [it, fresh] = lookups_of_.emplace(type, lookups_.size());
+  if (fresh) {
+    lookups_.push_back({type, 0, {}});
+    const int slot = constant(reinterpret_cast<PyObject*>(type), type->tp_name);
+    require(slot, Check::kVersion, nullptr, static_cast<int64_t>(it->second));
+  }
+  auto& names = lookups_[it->second].names;
+  for (const auto& [known, value] : names) {
+    if (known == name) return;
+  }
+  Py_INCREF(name);
+  Py_XINCREF(found);
+  names.emplace_back(name, found);
+}
+
+void GuardProgram::require_function(PyObject* function) {
+  for (const Function& f : functions_) {
+    if (f.function == function) return;
+  }
+  Py_INCREF(function);
+  functions_.push_back({function, Py_NewRef(code_of(function)), Py_XNewRef(defaults_of(function)),
+                        Py_XNewRef(kwdefaults_of(function))});
+  const int slot =
+      constant(function, plain(reinterpret_cast<PyFunctionObject*>(function)->func_qualname));
+  require(slot, Check::kCode, nullptr, static_cast<int64_t>(functions_.size() - 1));
+}
+
+bool GuardProgram::lookups_hold(Lookups& table) {
+  const unsigned version = type_version(table.type);
+  if (version != 0 && version == table.version) return true;
+  for (const auto& [name, found] : table.names) {
+    if (_PyType_Lookup(table.type, name) != found) return false;
+  }
+  table.version = type_version(table.type);
+  return true;
+}
+
+bool GuardProgram::holds(const GuardInstruction& g, PyObject* o, const Values& values) {
+  switch (g.check) {
+    case Check::kNone: return true;
+    case Check::kType: return reinterpret_cast<PyObject*>(Py_TYPE(o)) == g.expect;
+    case Check::kIdentity: return o == g.expect;
+    case Check::kSame: return o == values.slots[static_cast<size_t>(g.aux)];
+    case Check::kNotSame: return o != values.slots[static_cast<size_t>(g.aux)];
+    case Check::kInt: {
+      if (!PyLong_CheckExact(o)) return false;
+      int overflow = 0;
+      return PyLong_AsLongLongAndOverflow(o, &overflow) == g.aux && !overflow;
+    }
+    case Check::kValue: return same_value(o, g.expect);
+    case Check::kLength: return container_length(o) == g.aux;
+    case Check::kNotEmpty: return container_length(o) > 0;
+    case Check::kKeys: return has_keys(o, g.expect);
+    case Check::kAbsent:
+      return PyDict_Check(o) && !_PyDict_GetItem_KnownHash(o, g.key, g.hash) && !PyErr_Occurred();
+    case Check::kVersion: return lookups_hold(lookups_[static_cast<size_t>(g.aux)]);
+    case Check::kCode: {
+      const Function& f = functions_[static_cast<size_t>(g.aux)];
+      return code_of(o) == f.code && defaults_of(o) == f.defaults &&
+             kwdefaults_of(o) == f.kwdefaults;
+    }
+  }
+  return false;
+}
+
+bool GuardProgram::run(size_t at, PyObject* const* args, size_t n, Values& values) {
+  const GuardInstruction& g = code_[at];
+  PyObject* from = g.parent >= 0 ? values.slots[static_cast<size_t>(g.parent)] : nullptr;
+  PyObject* o = nullptr;
+  switch (g.fetch) {
+    case Fetch::kSlot:
+      // An object without __dict__ has no entry in it.
+      if (g.check == Check::kAbsent && !from) return true;
+      o = from;
+      break;
+    case Fetch::kConst: o = g.expect; break;
+    case Fetch::kArg: o = static_cast<size_t>(g.aux) < n ? args[g.aux] : nullptr; break;
+    case Fetch::kInstanceDict: {
+      PyObject** place = from ? _PyObject_GetDictPtr(from) : nullptr;
+      values.slots[static_cast<size_t>(slot_of_code_[at])] = place ? *place : nullptr;
+      return true;  // what is looked up in it decides
+    }
+    case Fetch::kDictItem:
+      o = from && PyDict_Check(from) ? _PyDict_GetItem_KnownHash(from, g.key, g.hash) : nullptr;
+      break;
+    case Fetch::kSequenceItem:
+      if (from && PyList_Check(from)) {
+        o = g.aux < PyList_GET_SIZE(from) ? PyList_GET_ITEM(from, g.aux) : nullptr;
+      } else if (from && PyTuple_Check(from)) {
+        o = g.aux < PyTuple_GET_SIZE(from) ? PyTuple_GET_ITEM(from, g.aux) : nullptr;
+      }
+      break;
+    case Fetch::kCell: o = from && PyCell_Check(from) ? PyCell_GET(from) : nullptr; break;
+    case Fetch::kAttr:
+      o = from ? PyObject_GetAttr(from, g.key) : nullptr;
+      if (o) values.owned.push_back(o);
+      break;
+    case Fetch::kType: o = from ? reinterpret_cast<PyObject*>(Py_TYPE(from)) : nullptr; break;
+  }
+  if (!o) {
+    PyErr_Clear();
+    return false;
+  }
+  if (slot_of_code_[at] >= 0) values.slots[static_cast<size_t>(slot_of_code_[at])] = o;
+  const bool good = holds(g, o, values);
+  if (!good) PyErr_Clear();
+  return good;
+}
+
+bool GuardProgram::unchanged() {
+  for (const DictEpoch& d : dicts_) {
+    if (dict_version(d.dict) != d.version) return false;
+  }
+  for (const InstanceEpoch& i : instances_) {
+    if (*i.place != i.dict) return false;
+  }
+  for (const CellEpoch& c : cells_) {
+    if (PyCell_GET(c.cell) != c.contents) return false;
+  }
+  for (const ListEpoch& l : lists_) {
+    const auto n = static_cast<Py_ssize_t>(l.items.size());
+    if (PyList_GET_SIZE(l.list) != n) return false;
+    for (Py_ssize_t i = 0; i < n; ++i) {
+      if (PyList_GET_ITEM(l.list, i) != l.items[static_cast<size_t>(i)]) return false;
+    }
+  }
+  return true;
+}
+
+bool GuardProgram::check(PyObject* const* args, size_t n, Values& values, std::string* failed) {
+  values.slots.resize(num_slots_, nullptr);
+  if (has_snapshot_ && unchanged()) {
+    std::copy(snapshot_.begin(), snapshot_.end(), values.slots.begin());
+    for (const uint32_t at : always_) {
+      if (run(at, args, n, values)) continue;
+      if (failed) *failed = text(code_[at], {});
+      return false;
+    }
+    return true;
+  }
+  for (size_t at = 0; at < code_.size(); ++at) {
+    if (run(at, args, n, values)) continue;
+    if (failed) *failed = text(code_[at], {});
+    return false;
+  }
+  if (kHasDictVersions) take_snapshot(values.slots.data());
+  return true;
+}
+
+void GuardProgram::take_snapshot(PyObject* const* values) {
+  dicts_.clear();
+  instances_.clear();
+  cells_.clear();
+  lists_.clear();
+  always_.clear();
+  snapshot_.assign(num_slots_, nullptr);
+  std::unordered_map<PyObject*, bool> seen;
+  const auto watch = [&](PyObject* o) {
+    if (!o || !seen.emplace(o, true).second) return;
+    if (PyDict_Check(o)) dicts_.push_back({o, dict_version(o)});
+    if (PyList_Check(o)) {
+      lists_.push_back({o, {}});
+      for (Py_ssize_t i = 0; i < PyList_GET_SIZE(o); ++i)
+        lists_.back().items.push_back(PyList_GET_ITEM(o, i));
+    }
+    if (PyCell_Check(o)) cells_.push_back({o, PyCell_GET(o)});
+  };
+  // What hangs below something that C code computes is looked at again each time.
+  std::vector<bool> volatile_slot(num_slots_);
+  for (size_t at = 0; at < code_.size(); ++at) {
+    const GuardInstruction& g = code_[at];
+    const int32_t slot = slot_of_code_[at];
+    const bool is_volatile = g.dynamic || g.fetch == Fetch::kAttr ||
+                             (g.parent >= 0 && volatile_slot[static_cast<size_t>(g.parent)]);
+    if (slot >= 0) {
+      volatile_slot[static_cast<size_t>(slot)] = is_volatile;
+      if (!is_volatile) snapshot_[static_cast<size_t>(slot)] = values[slot];
+    }
+    if (is_volatile || g.check == Check::kVersion || g.check == Check::kCode ||
+        g.check == Check::kType) {
+      always_.push_back(static_cast<uint32_t>(at));
+      continue;
+    }
+    PyObject* from = g.parent >= 0 ? values[g.parent] : nullptr;
+    if (g.fetch == Fetch::kInstanceDict) {
+      PyObject** place = from ? _PyObject_GetDictPtr(from) : nullptr;
+      if (place) instances_.push_back({place, *place});
+    } else if (from && g.check != Check::kIdentity) {
+      watch(from);
+    }
+    // A set has neither version nor order: its guards run each time.
+    if (from && PyAnySet_Check(from)) always_.push_back(static_cast<uint32_t>(at));
+  }
+  has_snapshot_ = true;
+}
+
+std::string GuardProgram::path(int slot, const std::vector<std::string>& names) const {
+  const GuardInstruction& g = code_[static_cast<size_t>(code_of_slot_[static_cast<size_t>(slot)])];
+  const auto parent = [&] { return path(g.parent, names); };
+  switch (g.fetch) {
+    case Fetch::kConst: return labels_.at(slot);
+    case Fetch::kArg: {
+      const auto i = static_cast<size_t>(g.aux);
+      return i < names.size() ? names[i] : cat("args[", i, "]");
+    }
+    case Fetch::kInstanceDict: return cat(parent(), ".__dict__");
+    case Fetch::kDictItem: {
+      std::string from = parent();
+      if (from.ends_with(".__dict__") && PyUnicode_Check(g.key))
+        return cat(from.substr(0, from.size() - 9), ".", plain(g.key));
+      return cat(from, "[", repr(g.key), "]");
+    }
+    case Fetch::kSequenceItem: return cat(parent(), "[", g.aux, "]");
+    case Fetch::kCell: return cat(parent(), ".cell_contents");
+    case Fetch::kAttr: return cat(parent(), ".", plain(g.key));
+    case Fetch::kType: return cat("type(", parent(), ")");
+    case Fetch::kSlot: break;
+  }
+  return "?";
+}
+
+std::string GuardProgram::text(const GuardInstruction& g,
+                               const std::vector<std::string>& names) const {
+  if (g.fetch != Fetch::kSlot) {
+    for (size_t i = 0; i < code_.size(); ++i) {
+      if (&code_[i] == &g) return cat(path(slot_of_code_[i], names), " exists");
+    }
+  }
+  const std::string x = path(g.parent, names);
+  switch (g.check) {
+    case Check::kNone: return cat(x, " exists");
+    case Check::kType:
+      return cat("type(", x, ") is ", reinterpret_cast<PyTypeObject*>(g.expect)->tp_name);
+    case Check::kIdentity: return cat(x, " is ", repr(g.expect));
+    case Check::kSame: return cat(x, " is ", path(static_cast<int>(g.aux), names));
+    case Check::kNotSame: return cat(x, " is not ", path(static_cast<int>(g.aux), names));
+    case Check::kInt: return cat(x, " == ", g.aux);
+    case Check::kValue: return cat(x, " == ", repr(g.expect));
+    case Check::kNotEmpty: return cat("len(", x, ") > 0");
+    case Check::kLength: return cat("len(", x, ") == ", g.aux);
+    case Check::kKeys: return cat("tuple(", x, ") == ", repr(g.expect));
+    case Check::kAbsent: return cat(repr(g.key), " not in ", x);
+    case Check::kCode: return cat(x, " has the same code and defaults");
+    case Check::kVersion: {
+      std::string list;
+      for (const auto& [name, found] : lookups_[static_cast<size_t>(g.aux)].names)
+        list += cat(list.empty() ? "" : ", ", plain(name));
+      return cat("attributes of ", x, " are unchanged: ", list);
+    }
+  }
+  return "?";
+}
+
+std::string GuardProgram::python(const std::vector<std::string>& names) const {
+  std::string lines;
+  for (const GuardInstruction& g : code_) {
+    if (g.fetch != Fetch::kSlot) continue;
+    lines += g.check == Check::kCode || g.check == Check::kVersion
+                 ? cat("  # ", text(g, names), "\n")
+                 : cat("  assert ", text(g, names), "\n");
+  }
+  return lines;
+}
+
+}  // namespace fulmen::jit

@@ -1,0 +1,176 @@
+#pragma once
+
+#include <Python.h>
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "support/hash.h"
+#include "support/small_vec.h"
+
+namespace fulmen::jit {
+
+// How a guard instruction finds the object that it looks at; `parent` is the slot it starts from.
+enum class Fetch : uint8_t {
+  kSlot,          // the parent itself
+  kConst,         // an object that the program holds
+  kArg,           // an argument, by its position in the call's array (keyword arguments last)
+  kInstanceDict,  // the __dict__ of an object
+  kDictItem,      // dict[key]
+  kSequenceItem,  // list or tuple item
+  kCell,          // the contents of a cell
+  kAttr,          // getattr: what lives in slots and getters of C
+  kType,          // the type of an object
+};
+
+// What must hold for the object.
+enum class Check : uint8_t {
+  kNone,      // it exists
+  kType,      // its type is `expect`
+  kIdentity,  // it is `expect`
+  kSame,      // it is the object of slot `aux`
+  kNotSame,   // it is not the object of slot `aux`
+  kInt,       // an int of value `aux`
+  kValue,     // of the type of `expect`, and equal to it
+  kLength,    // a list, tuple, dict or set of `aux` items
+  kNotEmpty,  // a list, tuple, dict or set of at least one item
+  kKeys,      // a dict whose keys, in order, are the tuple `expect`
+  kAbsent,    // a dict without `key` (or no __dict__ at all)
+  kVersion,   // the lookups that were made on the type find what they found (table `aux`)
+  kCode,      // a function whose code and defaults are the ones of table `aux`
+};
+
+struct GuardInstruction {
+  Fetch fetch;
+  Check check;
+  bool dynamic;  // depends on the arguments
+  int32_t parent;
+  PyObject* key;
+  Py_hash_t hash;
+  PyObject* expect;
+  int64_t aux;
+};
+
+// The number of items of a list, tuple, dict or set; -1 for another object.
+Py_ssize_t container_length(PyObject* object);
+
+// What a program read of Python's objects, as a flat list of instructions. check() runs those that
+// start from arguments; the others stand for objects that the program holds, and as long as no
+// dictionary, list, cell, type or function on the way to them has changed, they need not run.
+class GuardProgram {
+ public:
+  GuardProgram() = default;
+  ~GuardProgram();
+  GuardProgram(GuardProgram&&) = delete;
+
+  // The slots of fetched objects; the same fetch twice gives the same slot.
+  // `label` stands for the constant in the printed program.
+  int constant(PyObject* object, const std::string& label);
+  int argument(int64_t position);
+  int fetch(Fetch how, int parent, PyObject* key, int64_t index = 0);
+  // Adds a condition; the same twice counts once.
+  void require(int slot, Check check, PyObject* expect = nullptr, int64_t aux = 0);
+  void require_absent(int dict_slot, PyObject* key);
+  // `found` (null: nothing) is what looking `name` up on the type finds.
+  void require_lookup(PyTypeObject* type, PyObject* name, PyObject* found);
+  void require_function(PyObject* function);
+
+  // Whether what the slot holds depends on the arguments.
+  bool is_dynamic(int slot) const {
+    return code_[static_cast<size_t>(code_of_slot_[static_cast<size_t>(slot)])].dynamic;
+  }
+  size_t num_slots() const { return num_slots_; }
+  size_t num_instructions() const { return code_.size(); }
+
+  // What the slots hold now: borrowed from the program, the arguments and what these refer to, and
+  // from `owned` for attributes that C code makes on each read.
+  struct Values {
+    Values() = default;
+    Values(const Values&) = delete;
+    Values& operator=(const Values&) = delete;
+    ~Values() {
+      for (PyObject* o : owned) Py_DECREF(o);
+    }
+    SmallVec<PyObject*, 16> slots;
+    std::vector<PyObject*> owned;
+  };
+  // False if a guard fails: `failed` is its text, when given. Never leaves a Python error set.
+  bool check(PyObject* const* args, size_t n, Values& values, std::string* failed);
+
+  // How a program finds what the slot holds: `fn.layers[0].weight`.
+  std::string path(int slot, const std::vector<std::string>& argument_names) const;
+  // The program as the body of a Python function, one statement a guard.
+  std::string python(const std::vector<std::string>& argument_names) const;
+
+ private:
+  struct Lookups {
+    PyTypeObject* type;
+    unsigned version;
+    std::vector<std::pair<PyObject*, PyObject*>> names;  // name, what it finds (null: nothing)
+  };
+  struct Function {
+    PyObject *function, *code, *defaults, *kwdefaults;
+  };
+  struct DictEpoch {
+    PyObject* dict;
+    uint64_t version;
+  };
+  struct InstanceEpoch {
+    PyObject **place, *dict;
+  };
+  struct CellEpoch {
+    PyObject *cell, *contents;
+  };
+  struct ListEpoch {
+    PyObject* list;
+    std::vector<PyObject*> items;
+  };
+
+  int add(GuardInstruction instruction);
+  bool run(size_t at, PyObject* const* args, size_t n, Values& values);
+  bool holds(const GuardInstruction& g, PyObject* o, const Values& values);
+  bool lookups_hold(Lookups& table);
+  bool unchanged();
+  void take_snapshot(PyObject* const* values);
+  std::string text(const GuardInstruction& g, const std::vector<std::string>& names) const;
+
+  std::vector<GuardInstruction> code_;
+  std::vector<int32_t> slot_of_code_;  // where instruction i leaves its object; -1: only a check
+  std::vector<int32_t> code_of_slot_;
+  size_t num_slots_ = 0;
+  std::vector<Lookups> lookups_;
+  std::vector<Function> functions_;
+  std::unordered_map<PyTypeObject*, size_t> lookups_of_;
+  // What makes two instructions the same.
+  struct Identity {
+    int kind;
+    int32_t parent;
+    const void *key, *expect;
+    int64_t aux;
+    bool operator==(const Identity&) const = default;
+  };
+  struct IdentityHash {
+    size_t operator()(const Identity& i) const {
+      return Hasher()
+          .add(static_cast<uint64_t>(i.kind) << 32 | static_cast<uint32_t>(i.parent))
+          .add(reinterpret_cast<uintptr_t>(i.key))
+          .add(reinterpret_cast<uintptr_t>(i.expect))
+          .add(static_cast<uint64_t>(i.aux))
+          .value();
+    }
+  };
+  std::unordered_map<Identity, int, IdentityHash> memo_;
+  std::unordered_map<int, std::string> labels_;
+
+  bool has_snapshot_ = false;
+  std::vector<PyObject*> snapshot_;  // the static slots' objects
+  std::vector<DictEpoch> dicts_;
+  std::vector<InstanceEpoch> instances_;
+  std::vector<CellEpoch> cells_;
+  std::vector<ListEpoch> lists_;
+  std::vector<uint32_t> always_;  // instructions that no epoch covers
+};
+
+}  // namespace fulmen::jit

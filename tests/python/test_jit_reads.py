@@ -1,0 +1,249 @@
+"""What a jitted program read decides when it is compiled again, and nothing else does."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any
+
+import pytest
+import torch
+
+import fulmen
+
+X = torch.arange(6.0).reshape(2, 3)
+GLOBAL = 2.0
+UNREAD = 1.0
+TABLE = {"a": 1.0, "b": [2.0, 3.0]}
+
+
+class Mode(enum.Enum):
+    FAST = 1
+    SLOW = 2
+
+
+class Holder:
+    def __init__(self) -> None:
+        self.scale = 2.0
+        self.items = [1.0, 2.0]
+        self.table = {"k": 3.0}
+        self.pair = (1.0, 4.0)
+        self.members = {1, 2}
+        self.child: Any = None
+        self.mode = Mode.FAST
+        self.dtype = torch.float64
+        self.function = lambda x: x + 1
+        self.unread = 1.0
+
+
+def misses(jitted: Any) -> int:
+    return fulmen.stats(jitted).cache_misses
+
+
+def check(program: Any, change: Any, args: tuple[Any, ...] = (X,)) -> None:
+    """`change` makes the program compile again, once, and both results are eager's."""
+    jitted = fulmen.jit(program)
+    for _ in range(2):
+        torch.testing.assert_close(jitted(*args), program(*args), rtol=0, atol=0)
+    assert misses(jitted) == 1
+    change()
+    for _ in range(2):
+        torch.testing.assert_close(jitted(*args), program(*args), rtol=0, atol=0)
+    assert misses(jitted) == 2, fulmen.last_prologue(jitted)
+    assert len(fulmen.stats(jitted).recompiles) == 1
+    assert fulmen.stats(jitted).splits == {}
+
+
+def set_attr(target: Any, name: str, value: Any) -> Any:
+    return lambda: setattr(target, name, value)
+
+
+def _cases() -> list[Any]:
+    def case(read: Any, change: Any, name: str) -> Any:
+        h = Holder()
+        return pytest.param(lambda x: read(x, h), lambda: change(h), id=name)
+
+    return [
+        case(lambda x, h: x * h.scale, lambda h: setattr(h, "scale", 3.0), "attribute"),
+        case(lambda x, h: x * h.scale, lambda h: setattr(h, "scale", 2), "type of attribute"),
+        case(lambda x, h: x * h.items[0], lambda h: h.items.__setitem__(0, 5.0), "list item"),
+        case(lambda x, h: x * h.items[-1], lambda h: h.items.append(7.0), "last list item"),
+        case(lambda x, h: x * len(h.items), lambda h: h.items.append(1.0), "length"),
+        case(lambda x, h: sum((x * i for i in h.items), x), lambda h: h.items.pop(), "iteration"),
+        case(lambda x, h: x * h.table["k"], lambda h: h.table.update(k=4.0), "dict item"),
+        case(lambda x, h: x * h.table.get("z", 1.0), lambda h: h.table.update(z=4.0), "dict.get"),
+        case(lambda x, h: x + ("z" in h.table), lambda h: h.table.update(z=4.0), "in a dict"),
+        case(lambda x, h: x + len(list(h.table)), lambda h: h.table.update(z=4.0), "dict keys"),
+        case(lambda x, h: x + sum(h.table.values()), lambda h: h.table.update(k=9.0), "values"),
+        case(lambda x, h: x * h.pair[1], lambda h: setattr(h, "pair", (1.0, 5.0)), "tuple"),
+        case(lambda x, h: x + (3 in h.members), lambda h: h.members.add(3), "set"),
+        case(lambda x, h: x + bool(h.members), lambda h: h.members.clear(), "truth of a set"),
+        case(lambda x, h: x if h.child is None else -x, lambda h: setattr(h, "child", 1), "None"),
+        case(lambda x, h: x + hasattr(h, "new"), lambda h: setattr(h, "new", 1), "hasattr"),
+        case(lambda x, h: x * getattr(h, "new", 1.0), lambda h: setattr(h, "new", 3.0), "getattr"),
+        case(lambda x, h: x + (h.mode is Mode.FAST), lambda h: setattr(h, "mode", Mode.SLOW), "enum"),
+        case(lambda x, h: x.to(h.dtype), lambda h: setattr(h, "dtype", torch.float16), "dtype"),
+        case(lambda x, h: h.function(x), lambda h: setattr(h, "function", lambda x: x - 1), "function"),
+        case(
+            lambda x, h: x + isinstance(h.child, Holder),
+            lambda h: setattr(h, "child", Holder()),
+            "type",
+        ),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("program", "change"), _cases())
+def test_what_was_read_is_guarded(program: Any, change: Any) -> None:
+    check(program, change)
+
+
+def test_a_global() -> None:
+    def change() -> None:
+        global GLOBAL
+        GLOBAL += 1.0
+
+    check(lambda x: x * GLOBAL, change)
+
+
+def test_a_container_behind_a_global() -> None:
+    check(lambda x: x * TABLE["b"][1], lambda: TABLE["b"].__setitem__(1, TABLE["b"][1] + 1))  # type: ignore[index]
+
+
+def test_a_closure() -> None:
+    factor = 2.0
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return x * factor
+
+    def change() -> None:
+        nonlocal factor
+        factor = 5.0
+
+    check(program, change)
+
+
+def test_a_class_attribute_and_a_method() -> None:
+    class Base:
+        scale = 2.0
+
+        def apply(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.scale
+
+    obj = Base()
+    check(lambda x: obj.apply(x), lambda: setattr(Base, "scale", 3.0))
+    check(lambda x: obj.apply(x), lambda: setattr(obj, "scale", 4.0))
+    check(lambda x: obj.apply(x), lambda: setattr(Base, "apply", lambda self, x: x + 100))
+
+
+def test_the_code_and_the_defaults_of_a_function() -> None:
+    def inner(x: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
+        return x * scale
+
+    def other(x: torch.Tensor, scale: float = 2.0) -> torch.Tensor:
+        return x - scale
+
+    check(lambda x: inner(x), lambda: setattr(inner, "__defaults__", (3.0,)))
+    check(lambda x: inner(x), lambda: setattr(inner, "__code__", other.__code__))
+
+
+def test_properties_slots_and_dataclasses() -> None:
+    class Slotted:
+        __slots__ = ("value",)
+
+    @dataclasses.dataclass
+    class Config:
+        width: int = 3
+
+        @property
+        def double(self) -> int:
+            return self.width * 2
+
+    slotted, config = Slotted(), Config()
+    slotted.value = 2.0
+    check(lambda x: x * slotted.value, lambda: setattr(slotted, "value", 3.0))
+    check(lambda x: x * config.double, lambda: setattr(config, "width", 4))
+
+
+def test_what_was_not_read_causes_no_recompilation() -> None:
+    h = Holder()
+
+    def program(x: torch.Tensor, unused: int = 0) -> torch.Tensor:
+        return x * h.scale
+
+    jitted = fulmen.jit(program)
+    jitted(X)
+    global UNREAD
+    UNREAD += 1
+    h.unread = 5.0
+    h.items.append(1.0)
+    h.new = 1.0  # type: ignore[attr-defined]
+    jitted(X)
+    jitted(X + 1)
+    assert misses(jitted) == 1
+
+
+def test_arguments() -> None:
+    def program(x: torch.Tensor, n: int, options: dict[str, Any], names: list[str]) -> Any:
+        return x * n + options["bias"] + len(names)
+
+    jitted = fulmen.jit(program)
+    calls: list[tuple[Any, ...]] = [
+        (X, 2, {"bias": 1.0}, ["a"]),
+        (X, 3, {"bias": 1.0}, ["a"]),
+        (X, 3, {"bias": X}, ["a"]),
+        (X, 3, {"bias": X}, ["a", "b"]),
+    ]
+    for _ in range(2):
+        for args in calls:
+            torch.testing.assert_close(jitted(*args), program(*args), rtol=0, atol=0)
+    assert misses(jitted) == len(calls)
+
+
+def test_modules() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(0.5), torch.nn.ReLU())
+    jitted = fulmen.jit(net)
+    seen = []
+    changes: list[Any] = [
+        lambda: None,
+        lambda: net.eval(),
+        lambda: net[0].weight.requires_grad_(False),
+        lambda: setattr(net[0], "bias", None),
+        lambda: net[2].register_forward_hook(lambda m, args, out: out + 1),
+        lambda: net.append(torch.nn.Tanh()),
+        lambda: net.double(),
+    ]
+    for change in changes:
+        change()
+        x = X.to(net[0].weight.dtype)
+        for _ in range(2):
+            torch.manual_seed(0)
+            expected = net(x)
+            torch.manual_seed(0)
+            torch.testing.assert_close(jitted(x), expected, rtol=0, atol=0)
+        seen.append(misses(jitted))
+    assert seen == list(range(1, len(changes) + 1))
+
+
+def test_in_place_changes_of_parameters_cause_no_recompilation() -> None:
+    net = torch.nn.Linear(3, 3)
+    jitted = fulmen.jit(net)
+    for _ in range(3):
+        torch.testing.assert_close(jitted(X), net(X), rtol=0, atol=0)
+        with torch.no_grad():
+            net.weight.mul_(2)
+        net.load_state_dict({k: v + 1 for k, v in net.state_dict().items()})
+    assert misses(jitted) == 1
+
+
+def test_the_state_of_pytorch() -> None:
+    jitted = fulmen.jit(lambda x: x @ x.T + torch.ones(2, 2))
+    x = X.clone().requires_grad_()
+    assert jitted(x).requires_grad
+    with torch.no_grad():
+        assert not jitted(x).requires_grad
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert jitted(x.detach()).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert jitted(x.detach()).dtype == torch.float32
