@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "interp/intercept.h"
+#include "interp/lookaside.h"
 #include "interp/protocol.h"
 #include "interp/slots.h"
 #include "py/names.h"
@@ -331,6 +332,7 @@ bool call(Frame& frame, Val callee, const Args& args, Val* result) {
   if (PyType_Check(object) && type->tp_call == PyType_Type.tp_call) {
     return call_type(frame, callee, args, result);
   }
+  if (type == partial_type) return call_partial(frame, callee, args, result);
   if (type->tp_call == python_slots.all.tp_call) {
     Val method;
     PyObject* found = _PyType_Lookup(type, names::__call__);
@@ -358,10 +360,12 @@ bool call(Frame& frame, Val callee, const Args& args, Val* result) {
 }
 
 bool call_stealing(Frame& frame, Val callee, const Args& args, Val* result) {
-  if (!frame.hooks && Py_IS_TYPE(callee.o, &PyFunction_Type)) {
-    return call_function(frame, callee, args, /*steal=*/true, result);
+  if (!Py_IS_TYPE(callee.o, &PyFunction_Type)) return call(frame, callee, args, result);
+  if (frame.hooks) {
+    const Answer answer = frame.hooks->call(frame, callee, args, result);
+    if (answer != Answer::kNotHandled) return answer == Answer::kDone;
   }
-  return call(frame, callee, args, result);
+  return call_function(frame, callee, args, /*steal=*/true, result);
 }
 
 bool call_with(Frame& frame, Val callee, std::initializer_list<Val> args, Val* result) {
@@ -387,7 +391,8 @@ namespace {
 bool is_opaque(PyObject* callee) {
   PyTypeObject* type = Py_TYPE(callee);
   return type != &PyFunction_Type && type != &PyMethod_Type && !PyType_Check(callee) &&
-         type->tp_call != python_slots.all.tp_call && !has_lookaside(callee);
+         type->tp_call != python_slots.all.tp_call && type != partial_type &&
+         !has_lookaside(callee);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <unordered_map>
 
+#include "interp/steps.h"
 #include "py/private_api.h"
 #include "py/ref.h"
 
@@ -57,7 +58,7 @@ bool register_builtin(const char* name, Lookaside lookaside) {
 bool init_lookasides() {
   if (!table().empty()) return true;
   return init_object_lookasides() && init_execution_lookasides() && init_generator_lookasides() &&
-         init_iteration_lookasides() && init_container_lookasides() && init_functools_lookasides();
+         init_iteration_lookasides() && init_steps();
 }
 
 bool has_lookaside(PyObject* callee) { return table().count(callee_key(callee)) != 0; }

@@ -24,12 +24,14 @@ bool register_builtin(const char* name, Lookaside lookaside);
 
 bool init_lookasides();
 
+// functools.partial, whose objects are called by their type; null before init.
+extern PyTypeObject* partial_type;
+bool call_partial(Frame& frame, Val partial, const Args& args, Val* result);
+
 // The groups, each in its file.
 bool init_object_lookasides();
 bool init_iteration_lookasides();
 bool init_generator_lookasides();
 bool init_execution_lookasides();
-bool init_container_lookasides();
-bool init_functools_lookasides();
 
 }  // namespace fulmen::interp

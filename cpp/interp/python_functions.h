@@ -1,6 +1,6 @@
 // The interpreter's functions for Python, shared by every module that exposes them.
 #pragma once
-#include "py/version.h"
+#include <Python.h>
 
 namespace fulmen::interp {
 

@@ -10,6 +10,9 @@ namespace fulmen::interp {
 using Step = int (*)(Frame& frame, Val iterator,
                      Val* result);  // as next(); StopIteration may be set
 
+// Compares the layout of these iterators; where it differs there are no steps.
+bool init_steps();
+
 // Null for a type that has none.
 Step has_step(PyTypeObject* type);
 

@@ -5,6 +5,7 @@
 MODULE_DIR holds the extension `_interp`. Prints what fails; the last line is the count.
 """
 
+import contextlib
 import dis
 import gc
 import sys
@@ -27,10 +28,8 @@ def check_opcodes(interp):
 
 def blocks_after(call, function, calls):
     for _ in range(calls):
-        try:
+        with contextlib.suppress(Exception):
             call(function, [])
-        except Exception:
-            pass
     gc.collect()
     return sys.getallocatedblocks()
 
@@ -65,6 +64,7 @@ def main():
     import _interp
     import differential
     import lifetime
+
     import registry
 
     everything = registry.programs()
@@ -76,6 +76,11 @@ def main():
         refused = _interp.last_counters()["refused"]
         if refused and function.__name__ not in registry.MAY_RUN_NATIVELY:
             failures.append(f"{function.__name__}: {refused} calls were left to CPython")
+    for function in everything:
+        difference = differential.compare(_interp.interpret_hooked, function)
+        if difference:
+            failures.append(f"{function.__name__}, with hooks\n{difference}")
+    failures += check_leaks(_interp.interpret_hooked, everything, 100)
     failures += check_leaks(_interp.interpret, everything, 100)
     failures += check_leaks(_interp.interpret, [lifetime.soak], 10_000)
     for failure in failures:

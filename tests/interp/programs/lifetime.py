@@ -6,6 +6,7 @@ import operator
 import weakref
 
 from control_flow import Point
+
 from registry import program
 
 

@@ -1,7 +1,7 @@
 """The programs, which have to do the same natively and interpreted.
 
-Each is a function of one list, to which it appends what is compared besides its value, its exception
-and its output.
+Each is a function of one list, to which it appends what is compared besides its value, its
+exception and its output.
 """
 
 import importlib
