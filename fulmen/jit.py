@@ -82,9 +82,7 @@ class Jitted:
         self.function = _core.JitFunction(self._miss)
         self.function._fulmen_state = self
 
-    def _miss(
-        self, function: Any, ran: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _miss(self, function: Any, ran: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self._lock:
             reasons = function.explain(*args, **kwargs)
             known = ran is None and len(reasons) < function.counts[2]

@@ -211,8 +211,7 @@ bool stack_is_short(Context* context) {
 }
 
 bool must_run_natively(Context* context) {
-  return stack_is_short(context) || context->thread->c_tracefunc ||
-         context->thread->c_profilefunc;
+  return stack_is_short(context) || context->thread->c_tracefunc || context->thread->c_profilefunc;
 }
 
 void init_calls(PyObject* function) {

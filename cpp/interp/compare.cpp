@@ -90,7 +90,7 @@ bool compare(Frame& frame, int op, Val a, Val b, Val* result) {
 int contains(Frame& frame, Val container, Val item) {
   PyTypeObject* type = Py_TYPE(container.o);
   if (frame.hooks && !(PyDict_Check(container.o) ? frame.hooks->member(frame, container, item.o)
-                                                : frame.hooks->contents(frame, container))) {
+                                                 : frame.hooks->contents(frame, container))) {
     return -1;
   }
   if (!is_heap_type(type) || !type->tp_as_sequence ||

@@ -13,11 +13,11 @@ struct Frame;
 
 // Counts of one Context, for stats and tests.
 struct Counters {
-  uint64_t frames = 0;      // frames interpreted
-  uint64_t lookasides = 0;  // calls replaced by the interpreter's own
-  uint64_t opaque = 0;      // C callables called through
-  uint64_t refused = 0;     // Python functions left to CPython
-  uint64_t intercepted = 0; // frames that C code began and that were interpreted nevertheless
+  uint64_t frames = 0;       // frames interpreted
+  uint64_t lookasides = 0;   // calls replaced by the interpreter's own
+  uint64_t opaque = 0;       // C callables called through
+  uint64_t refused = 0;      // Python functions left to CPython
+  uint64_t intercepted = 0;  // frames that C code began and that were interpreted nevertheless
 };
 
 // The interpreter's state in one thread, from the outermost interpret() to its return. Contexts
@@ -26,9 +26,9 @@ struct Context {
   PyThreadState* thread = nullptr;
   Hooks* hooks = nullptr;  // null: emulate mode
   Context* outer = nullptr;
-  Frame* root = nullptr;   // stands for the native caller of whatever is interpreted
-  bool intercepts = false;  // see intercept.h
-  bool runs_own = false;    // Python code of the interpreter's own runs natively
+  Frame* root = nullptr;              // stands for the native caller of whatever is interpreted
+  bool intercepts = false;            // see intercept.h
+  bool runs_own = false;              // Python code of the interpreter's own runs natively
   const char* stack_limit = nullptr;  // below this address calls are left to CPython
   uint32_t ticks = 0;
   Counters counters;

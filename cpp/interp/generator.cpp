@@ -108,8 +108,7 @@ Sent resume(Frame& caller, PyObject* object, Val argument, bool raised, Val* res
 
   if (!raised && must_run_natively(caller.context)) {
     caller.context->counters.refused++;
-    const PySendResult sent =
-        PyIter_Send(object, argument.o ? argument.o : Py_None, &result->o);
+    const PySendResult sent = PyIter_Send(object, argument.o ? argument.o : Py_None, &result->o);
     return sent == PYGEN_NEXT ? Sent::kNext : sent == PYGEN_RETURN ? Sent::kReturn : Sent::kError;
   }
 

@@ -13,8 +13,8 @@ namespace fulmen::interp {
 namespace {
 
 // Both under the GIL.
-int intercepting = 0;  // sessions that intercept, in all threads
-int paused = 0;        // scopes in which they do not
+int intercepting = 0;                         // sessions that intercept, in all threads
+int paused = 0;                               // scopes in which they do not
 _PyFrameEvalFunction earlier_hook = nullptr;  // what stood there before
 
 #if FULMEN_PY_312_UP

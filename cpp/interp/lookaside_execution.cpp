@@ -66,7 +66,8 @@ py::Ref compile_source(PyObject* source, const char* mode) {
   if (!PyUnicode_Check(source) && !PyBytes_Check(source)) return {};
   py::Ref text = py::Ref::borrow(source);
   if (*mode == 'e') {  // eval() ignores blanks before an expression
-    text = py::Ref::steal(PyObject_CallMethod(source, "lstrip", PyBytes_Check(source) ? "y" : "s", " \t"));
+    text = py::Ref::steal(
+        PyObject_CallMethod(source, "lstrip", PyBytes_Check(source) ? "y" : "s", " \t"));
     if (!text) return {};
   }
   // compile() takes over the future statements of the frame that calls it, as exec() does.

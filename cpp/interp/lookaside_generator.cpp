@@ -45,8 +45,8 @@ Looked next_value(Frame& frame, Val, const Args& args, Val* result) {
 
 // throw() and close() of a generator that delegates to another are CPython's to dispatch.
 bool delegates(PyObject* generator) {
-  PyObject* inner = PyObject_GetAttrString(
-      generator, PyCoro_CheckExact(generator) ? "cr_await" : "gi_yieldfrom");
+  PyObject* inner =
+      PyObject_GetAttrString(generator, PyCoro_CheckExact(generator) ? "cr_await" : "gi_yieldfrom");
   const bool is = inner && inner != Py_None;
   if (!inner) PyErr_Clear();
   Py_XDECREF(inner);

@@ -21,8 +21,8 @@ PyObject* interpret_function(PyObject*, PyObject* const* args, Py_ssize_t count,
 }
 
 PyObject* last_counters(PyObject*, PyObject*) {
-  return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K}", "frames", last.frames, "lookasides", last.lookasides,
-                       "opaque", last.opaque, "refused", last.refused,
+  return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K}", "frames", last.frames, "lookasides",
+                       last.lookasides, "opaque", last.opaque, "refused", last.refused,
                        "intercepted", last.intercepted);
 }
 

@@ -107,7 +107,8 @@ VISION = [
     _vit("ijepa", "IJepa"),
     _vit("vit-msn", "ViTMSN"),
     _vit("yolos", "Yolos", image_size=[32, 32], num_detection_tokens=4),
-    _vit("dpt", "DPT", "ForDepthEstimation", settles=True, is_hybrid=False, backbone_out_indices=[0, 1, 2, 3],
+    _vit("dpt", "DPT", "ForDepthEstimation", settles=True, is_hybrid=False,
+         backbone_out_indices=[0, 1, 2, 3],
          num_hidden_layers=4,
          neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8),
     _vit("hiera", "Hiera", embed_dim=16, image_size=[32, 32], patch_size=[3, 3],
@@ -141,7 +142,8 @@ VISION = [
     _vision("regnet", "RegNet", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2],
             groups_width=4),
     _vision("bit", "Bit", embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], num_groups=4),
-    _vision("segformer", "Segformer", "ForSemanticSegmentation", _PYRAMID, settles=True, patch_sizes=[7, 3],
+    _vision("segformer", "Segformer", "ForSemanticSegmentation", _PYRAMID, settles=True,
+            patch_sizes=[7, 3],
             strides=[4, 2], decoder_hidden_size=16),
     _vision("glpn", "GLPN", "ForDepthEstimation", num_encoder_blocks=4, depths=[1, 1, 1, 1],
             sr_ratios=[2, 2, 1, 1], hidden_sizes=[8, 8, 16, 16], num_attention_heads=[1, 1, 2, 2],
@@ -317,9 +319,7 @@ def _multimodal(
     cached: bool = False,
     settles: bool = False,
 ) -> Row:
-    return Row(
-        name, model, config, settings, inputs, LENGTHS, "multimodal", cached, settles
-    )
+    return Row(name, model, config, settings, inputs, LENGTHS, "multimodal", cached, settles)
 
 
 def _image_in_text(patches: int) -> InputMaker:
