@@ -31,6 +31,7 @@ help:
 	@echo 'make demo     embed a page of sentences with a model compiled by Fulmen'
 	@echo 'make test     lint, C++ and Python tests'
 	@echo 'make test-asan  the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
+	@echo 'make test-cpython  CPython'"'"'s own tests on our interpreter, for every Python here'
 	@echo 'make bench    comparison tables, results in benchmarks/results/'
 	@echo 'make build    the extension, in place: `import fulmen` in .venv sees every edit'
 	@echo 'make wheel    a wheel in dist/, built against the PyTorch of .venv'
@@ -89,6 +90,14 @@ build: $(BUILD)/configured $(STAMPS)/editable
 test: build lint $(STAMPS)/test
 	@$(STAGE) 'C++ tests' $(LOGS)/ctest.log ctest --test-dir $(BUILD) --output-on-failure
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest $(PYTEST_ARGS) tests
+	@$(MAKE) test-interp
+
+# The interpreter alone, on each supported Python of this machine.
+.PHONY: test-interp test-cpython
+test-interp: $(STAMPS)/build
+	@$(PY) tools/interp_suite.py --jobs $(JOBS)
+test-cpython: $(STAMPS)/build
+	@$(PY) tools/interp_suite.py --jobs $(JOBS) --full --write-docs
 
 .PHONY: test-asan
 test-asan: $(STAMPS)/build

@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch  # noqa: F401 - first: its libraries are what the core links to
 
 from fulmen import dynamo, errors, proxy, symbols
-from fulmen._core import BoundSymbol, NumberProxy, Symbol, TensorProxy, Trace, parse_trace
+from fulmen._core import (
+    BoundSymbol,
+    NumberProxy,
+    Symbol,
+    TensorProxy,
+    Trace,
+    interpret,
+    parse_trace,
+)
 from fulmen.errors import InternalError, UserError
 from fulmen.jit import jit, last_prologue, last_traces, stats
 from fulmen.trace import trace
@@ -27,6 +35,7 @@ __all__ = [
     "UserError",
     "dynamo",
     "errors",
+    "interpret",
     "jit",
     "last_prologue",
     "last_traces",

@@ -22,6 +22,9 @@ from fulmen.transform import Transform
 
 log = logging.getLogger("fulmen")
 
+# The hook by which Python code that C code calls is followed is one for the whole process.
+_ACQUIRING = threading.RLock()
+
 
 def jit(
     fn: Callable[..., Any] | torch.nn.Module,
@@ -110,7 +113,8 @@ class Jitted:
             if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
                 raise Unsupported("called inside torch.autocast")
             compile_segment = None if self.fullgraph else self._compile_segment
-            acquired = _core.acquire(self.fn, args, kwargs, tracer, compile_segment, ran)
+            with _ACQUIRING:
+                acquired = _core.acquire(self.fn, args, kwargs, tracer, compile_segment, ran)
         except (Unsupported, DataDependentError) as e:
             if self.fullgraph:
                 raise

@@ -143,16 +143,22 @@ bool type_attr(Frame& frame, Val object, PyObject* name, Val* result) {
     if (!gets_by_python(meta)) return native_attr(frame, object, name, result);
     return descriptor_get(frame, meta, object, reinterpret_cast<PyObject*>(metatype), result);
   }
-  if (PyObject* own = _PyType_Lookup(type, name)) {
+  // Looked up once, as CPython does: looking can run the __eq__ of a key.
+  PyObject* own = _PyType_Lookup(type, name);
+  PyObject* chosen = own ? own : meta;
+  if (!chosen) return native_attr(frame, object, name, result);  // raises
+  py::Ref keep_chosen = py::Ref::borrow(chosen);
+  const Val instance = own ? Val{} : object;
+  PyObject* owner = own ? object.o : reinterpret_cast<PyObject*>(metatype);
+  if (Py_TYPE(chosen)->tp_descr_get) {
     // A property found on a class is the property.
-    if (!gets_by_python(own) || is_property(own)) return native_attr(frame, object, name, result);
-    py::Ref keep_own = py::Ref::borrow(own);
-    return descriptor_get(frame, own, {}, object.o, result);
+    if (!own || !is_property(own)) {
+      if (!descriptor_get(frame, chosen, instance, owner, result)) return false;
+      return gets_by_python(chosen) || found(frame, object, name, result);
+    }
   }
-  if (meta && gets_by_python(meta)) {
-    return descriptor_get(frame, meta, object, reinterpret_cast<PyObject*>(metatype), result);
-  }
-  return native_attr(frame, object, name, result);
+  *result = {Py_NewRef(chosen), nullptr};
+  return found(frame, object, name, result);
 }
 
 // An attribute of a module, which may define __getattr__.

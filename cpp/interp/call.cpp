@@ -229,7 +229,7 @@ bool call_function(Frame& frame, Val function, const Args& args, bool steal, Val
   if (code->refusal || must_run_natively(frame.context)) {
     frame.context->counters.refused++;
     if (!stack_is_short(frame.context)) return call_opaque(frame, function, args, result);
-    const InterceptionPaused pause;
+    const ShortStack scope(frame.context);
     return call_opaque(frame, function, args, result);
   }
   return run_function(frame, function, code, args, steal, result);

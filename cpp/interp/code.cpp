@@ -26,11 +26,6 @@ int set_extra(PyObject* code, Py_ssize_t index, void* extra) {
 
 void free_code(void* code) { delete static_cast<Code*>(code); }
 
-Py_ssize_t extra_index() {
-  static const Py_ssize_t index = request_index(free_code);
-  return index;
-}
-
 #ifdef FULMEN_INTERP_CHECKS
 // Follows the stack effects through the code: every path to an instruction must agree on the depth.
 void check_depths(Code& code) {
@@ -50,7 +45,7 @@ void check_depths(Code& code) {
       }
       code.depth_at[i] = depth;
       const Inst& inst = code.insts[i];
-      if (inst.target >= 0) {
+      if (inst.target >= 0 && inst.op != Op::kLOAD_GLOBAL) {
         const StackEffect jump = jump_effect(inst);
         work.emplace_back(inst.target, depth - jump.pops + jump.pushes);
       }
@@ -72,8 +67,11 @@ void check_depths(Code& code) {
 
 }  // namespace
 
-Code* decoded(PyCodeObject* code) {
-  const Py_ssize_t index = extra_index();
+Py_ssize_t code_extra_index = -1;
+
+Code* make_decoded(PyCodeObject* code) {
+  if (code_extra_index < 0) code_extra_index = request_index(free_code);
+  const Py_ssize_t index = code_extra_index;
   auto* object = reinterpret_cast<PyObject*>(code);
   void* extra = nullptr;
   if (get_extra(object, index, &extra) < 0) return nullptr;

@@ -18,6 +18,14 @@ struct ExceptionRow {
   bool push_unit;  // the handler wants the offset of the instruction that raised
 };
 
+// What a LOAD_GLOBAL found last. A dictionary's version changes with every change of its contents
+// and is unique among dictionaries, so that while both versions hold, `value` (borrowed) is right.
+struct GlobalCache {
+  uint64_t globals_version = 0;
+  uint64_t builtins_version = 0;
+  PyObject* value = nullptr;
+};
+
 struct Code {
   PyCodeObject* object = nullptr;  // borrowed: this lives in its extra slot
   std::vector<Inst> insts;
@@ -26,14 +34,30 @@ struct Code {
 #ifdef FULMEN_INTERP_CHECKS
   std::vector<int32_t> depth_at;  // value stack depth before each instruction; -1: not reached
 #endif
+  std::vector<GlobalCache> globals;  // one a LOAD_GLOBAL, numbered by its target
   size_t frame_bytes = 0;
   bool simple_parameters = false;  // positional only in the loose sense: no *, ** or keyword-only
   bool makes_generator = false;    // generator, coroutine or asynchronous generator
   const char* refusal = nullptr;   // why calls of it are left to CPython
 };
 
+// What CPython keeps at PyCodeObject::co_extra.
+struct CodeExtra {
+  Py_ssize_t size;
+  void* items[1];
+};
+extern Py_ssize_t code_extra_index;
+
+// Makes and keeps the decoded form of `code`; null with an exception set.
+Code* make_decoded(PyCodeObject* code);
 // The decoded form of `code`, made on first use; null with an exception set.
-Code* decoded(PyCodeObject* code);
+inline Code* decoded(PyCodeObject* code) {
+  const auto* extra = static_cast<CodeExtra*>(code->co_extra);
+  if (extra && code_extra_index >= 0 && extra->size > code_extra_index) {
+    if (void* made = extra->items[code_extra_index]) return static_cast<Code*>(made);
+  }
+  return make_decoded(code);
+}
 
 // Fills everything but `object`. Never fails but for memory: what cannot be decoded sets `refusal`.
 bool decode(PyCodeObject* code, Code& out);

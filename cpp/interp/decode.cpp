@@ -103,6 +103,11 @@ class Decoder {
     }
     out_.index_of_unit[count] = size();
     for (const auto& [inst, unit] : jumps_) out_.insts[inst].target = out_.index_of_unit[unit];
+    for (Inst& inst : out_.insts) {
+      if (inst.op != Op::kLOAD_GLOBAL) continue;
+      inst.target = static_cast<int32_t>(out_.globals.size());
+      out_.globals.emplace_back();
+    }
     decode_exceptions();
     const int flags = code_->co_flags;
     out_.simple_parameters =
@@ -218,7 +223,8 @@ std::string disassemble(const Code& code) {
     const Inst& inst = code.insts[i];
     text += std::to_string(i) + "  " + op_name(inst.op) + " " + std::to_string(inst.arg);
     if (inst.aux) text += " /" + std::to_string(inst.aux);
-    if (inst.target >= 0) text += " -> " + std::to_string(inst.target);
+    if (inst.target >= 0 && inst.op != Op::kLOAD_GLOBAL)
+      text += " -> " + std::to_string(inst.target);
     text += "\n";
   }
   for (const ExceptionRow& row : code.exceptions) {

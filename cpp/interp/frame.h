@@ -30,12 +30,25 @@ struct Context {
   bool intercepts = false;            // see intercept.h
   bool runs_own = false;              // Python code of the interpreter's own runs natively
   const char* stack_limit = nullptr;  // below this address calls are left to CPython
+  size_t stack_reserve = 0;           // bytes below stack_limit
   uint32_t ticks = 0;
   Counters counters;
 };
 
 // The Context of the running thread; null when nothing is interpreted in it.
 Context* current_context();
+
+inline uint64_t dict_version(PyObject* dict) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+  return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
+#pragma GCC diagnostic pop
+}
+
+inline bool is_current(const GlobalCache& cache, PyObject* globals, PyObject* builtins) {
+  return PyDict_CheckExact(globals) && dict_version(globals) == cache.globals_version &&
+         PyDict_CheckExact(builtins) && dict_version(builtins) == cache.builtins_version;
+}
 
 // A scope in which Python code that native code calls is not intercepted.
 class OwnCode {

@@ -8,8 +8,24 @@ namespace fulmen::interp {
 
 namespace names = py::names;
 
+namespace {
+
+// Null, perhaps without an exception. __builtins__ may be any mapping.
+py::Ref find_importer(PyObject* builtins) {
+  if (PyDict_CheckExact(builtins)) {
+    PyObject* importer = PyDict_GetItemWithError(builtins, names::__import__);
+    return importer ? py::Ref::borrow(importer) : py::Ref();
+  }
+  py::Ref importer = py::Ref::steal(PyObject_GetItem(builtins, names::__import__));
+  if (!importer && PyErr_ExceptionMatches(PyExc_KeyError)) PyErr_Clear();
+  return importer;
+}
+
+}  // namespace
+
 bool import_name(Frame& frame, PyObject* name, PyObject* from, PyObject* level, Val* result) {
-  PyObject* importer = PyDict_GetItemWithError(frame.builtins(), names::__import__);
+  const py::Ref found = find_importer(frame.builtins());
+  PyObject* importer = found.get();
   if (!importer) {
     if (!PyErr_Occurred()) PyErr_SetString(PyExc_ImportError, "__import__ not found");
     return false;
@@ -23,7 +39,6 @@ bool import_name(Frame& frame, PyObject* name, PyObject* from, PyObject* level, 
     result->o = PyImport_ImportModuleLevelObject(name, frame.globals(), locals, from, depth);
     return result->o != nullptr;
   }
-  py::Ref keep = py::Ref::borrow(importer);
   return call_with(frame, {importer, nullptr},
                    {{name, nullptr},
                     {frame.globals(), nullptr},

@@ -21,7 +21,7 @@ struct Inst {
   Op op;
   uint16_t aux;
   int32_t arg;
-  int32_t target;  // index of the instruction that a jump goes to; -1 without one
+  int32_t target;  // index of the instruction that a jump goes to; LOAD_GLOBAL: of its cache; or -1
   uint32_t unit;   // code unit in the original bytecode, for lines and for suspended frames
 };
 static_assert(sizeof(Inst) == 16);

@@ -138,7 +138,7 @@ PyObject* evaluate(PyThreadState* thread, _PyInterpreterFrame* opaque, int raise
   }
   if (earlier_hook) return earlier_hook(thread, opaque, raised);
   if (context && stack_is_short(context)) {
-    const InterceptionPaused pause;
+    const ShortStack scope(context);
     return _PyEval_EvalFrameDefault(thread, opaque, raised);
   }
   return _PyEval_EvalFrameDefault(thread, opaque, raised);
@@ -161,11 +161,23 @@ void uninstall() {
 
 }  // namespace
 
-InterceptionPaused::InterceptionPaused() {
+ShortStack::ShortStack(Context* context) : context_(context) {
+#if FULMEN_PY_312_UP
+  // CPython counts recursion in C as if the whole stack were its own.
+  constexpr int kBytesALevel = 768;
+  const char here = 0;
+  const char* end = context->stack_limit - context->stack_reserve;
+  const auto left = static_cast<int>((&here - end) / kBytesALevel);
+  saved_ = context->thread->c_recursion_remaining;
+  if (left < saved_) context->thread->c_recursion_remaining = left;
+#endif
   if (paused++ == 0 && intercepting) uninstall();
 }
 
-InterceptionPaused::~InterceptionPaused() {
+ShortStack::~ShortStack() {
+#if FULMEN_PY_312_UP
+  context_->thread->c_recursion_remaining = saved_;
+#endif
   if (--paused == 0 && intercepting) install();
 }
 

@@ -6,16 +6,24 @@
 
 namespace fulmen::interp {
 
+struct Context;
+
 void begin_intercepting();
 void end_intercepting();
 
-// A scope without the hook. CPython runs calls of Python functions without C stack only then.
-class InterceptionPaused {
+// A scope in which CPython goes on alone because the C stack is short: without the hook, since only
+// then do its calls of Python functions need no C stack, and with recursion in C limited to what is
+// left.
+class ShortStack {
  public:
-  InterceptionPaused();
-  ~InterceptionPaused();
-  InterceptionPaused(const InterceptionPaused&) = delete;
-  InterceptionPaused& operator=(const InterceptionPaused&) = delete;
+  explicit ShortStack(Context* context);
+  ~ShortStack();
+  ShortStack(const ShortStack&) = delete;
+  ShortStack& operator=(const ShortStack&) = delete;
+
+ private:
+  [[maybe_unused]] Context* context_;
+  [[maybe_unused]] int saved_ = 0;
 };
 
 }  // namespace fulmen::interp

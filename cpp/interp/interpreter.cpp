@@ -18,21 +18,27 @@ namespace {
 thread_local Context* running_context = nullptr;
 
 // What native code may still need below an interpreted frame.
-constexpr size_t kReserve = 512 << 10;
+constexpr size_t kReserve = 2 << 20;
 
-const char* find_stack_limit() {
+struct StackEnd {
+  const char* limit = nullptr;
+  size_t reserve = 0;
+};
+
+StackEnd find_stack_end() {
   pthread_attr_t attributes;
   void* base = nullptr;
   size_t size = 0;
-  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return nullptr;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return {};
   pthread_attr_getstack(&attributes, &base, &size);
   pthread_attr_destroy(&attributes);
-  return static_cast<const char*>(base) + (size > 4 * kReserve ? kReserve : size / 4);
+  const size_t reserve = size >= 4 * kReserve ? kReserve : size / 4;
+  return {static_cast<const char*>(base) + reserve, reserve};
 }
 
-const char* stack_limit() {
-  thread_local const char* limit = find_stack_limit();
-  return limit;
+const StackEnd& stack_end() {
+  thread_local const StackEnd end = find_stack_end();
+  return end;
 }
 
 }  // namespace
@@ -51,7 +57,8 @@ Session::Session(Hooks* hooks, bool intercept) {
   context_.thread = PyThreadState_Get();
   context_.hooks = hooks;
   context_.outer = running_context;
-  context_.stack_limit = stack_limit();
+  context_.stack_limit = stack_end().limit;
+  context_.stack_reserve = stack_end().reserve;
   running_context = &context_;
   frame_ = Frame{};
   frame_.context = &context_;

@@ -35,6 +35,7 @@ Exit run_loop(Frame& f, bool raised, Val* result) {
   PyObject** sp = f.top;
   const Inst* ip = insts + f.pc;
   const Inst* in = ip;
+  Val r;  // one result slot for all handlers keeps the C frame small
   // From a slot to the slot of its provenance.
   const ptrdiff_t to_prov =
       kTraced ? reinterpret_cast<char*>(f.provs) - reinterpret_cast<char*>(locals) : 0;

@@ -67,6 +67,6 @@
   do {                                                            \
     if (FULMEN_UNLIKELY((++f.context->ticks & kTickMask) == 0)) { \
       SYNC();                                                     \
-      if (!tick(f.context)) RAISE();                                       \
+      if (!tick(f.context)) RAISE();                              \
     }                                                             \
   } while (0)

@@ -77,10 +77,29 @@ int find_in_mapping(Frame& frame, PyObject* mapping, PyObject* name, Val* result
 
 }  // namespace
 
-bool load_global(Frame& frame, PyObject* name, Val* result) {
+namespace {
+
+// An instance's dictionary whose values lie in the instance changes without a new version.
+bool has_versions(PyObject* dict) {
+  return PyDict_CheckExact(dict) && !reinterpret_cast<PyDictObject*>(dict)->ma_values;
+}
+
+}  // namespace
+
+bool load_global(Frame& frame, PyObject* name, GlobalCache* cache, Val* result) {
   PyObject* globals = frame.globals();
   result->p = nullptr;
   int has = find(globals, name, &result->o);
+  if (cache && has >= 0) {
+    PyObject* builtins = frame.builtins();
+    PyObject* value = result->o;
+    if (!value && PyDict_CheckExact(builtins)) value = PyDict_GetItemWithError(builtins, name);
+    if (!value && PyErr_Occurred()) return false;
+    cache->value = nullptr;
+    if (value && has_versions(globals) && has_versions(builtins)) {
+      *cache = {dict_version(globals), dict_version(builtins), value};
+    }
+  }
   if (has > 0) return note(frame, Read::kGlobal, {globals, nullptr}, name, result);
   if (has < 0) return false;
   if (frame.hooks && !frame.hooks->absent(frame, Read::kGlobal, {globals, nullptr}, name)) {
@@ -96,7 +115,7 @@ bool load_global(Frame& frame, PyObject* name, Val* result) {
 bool load_from_dict_or_globals(Frame& frame, PyObject* mapping, PyObject* name, Val* result) {
   const int has = find_in_mapping(frame, mapping, name, result);
   if (has > 0) return note(frame, Read::kName, {mapping, nullptr}, name, result);
-  return has == 0 && load_global(frame, name, result);
+  return has == 0 && load_global(frame, name, nullptr, result);
 }
 
 bool load_name(Frame& frame, PyObject* name, Val* result) {

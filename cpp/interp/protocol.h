@@ -121,7 +121,8 @@ bool match_class(Frame& frame, Val subject, Val type, Py_ssize_t positional, PyO
 bool match_keys(Frame& frame, Val subject, Val keys, PyObject** values);
 
 // names.cpp
-bool load_global(Frame& frame, PyObject* name, Val* result);
+// `cache` may be null.
+bool load_global(Frame& frame, PyObject* name, GlobalCache* cache, Val* result);
 bool load_name(Frame& frame, PyObject* name, Val* result);
 bool store_name(Frame& frame, PyObject* name, Val value);
 bool load_from_dict_or_globals(Frame& frame, PyObject* mapping, PyObject* name, Val* result);

@@ -1,4 +1,6 @@
 // Making instances: type.__call__.
+#include <alloca.h>
+
 #include <cstring>
 
 #include "interp/protocol.h"
@@ -35,18 +37,20 @@ bool pack(const Args& args, py::Ref* positional, py::Ref* kwargs) {
 // Calls `callee(first, *args)`.
 bool call_first(Frame& frame, Val callee, Val first, const Args& args, Val* result) {
   const Py_ssize_t total = args.total();
-  std::vector<PyObject*> objects(total + 2);
-  std::vector<Prov*> provs(frame.hooks ? total + 2 : 0);
+  auto** objects = static_cast<PyObject**>(alloca(sizeof(PyObject*) * (total + 2)));
+  objects[0] = nullptr;
   objects[1] = first.o;
-  if (total) std::memcpy(&objects[2], args.objects, sizeof(PyObject*) * total);
+  if (total) std::memcpy(objects + 2, args.objects, sizeof(PyObject*) * total);
+  Prov** provs = nullptr;
   if (frame.hooks) {
+    provs = static_cast<Prov**>(alloca(sizeof(Prov*) * (total + 2)));
+    provs[0] = nullptr;
     provs[1] = first.p;
     for (Py_ssize_t i = 0; i < total; i++) provs[i + 2] = args.at(i).p;
   }
-  return call(
-      frame, callee,
-      Args{&objects[1], frame.hooks ? &provs[1] : nullptr, args.count + 1, args.names, true},
-      result);
+  return call(frame, callee,
+              Args{objects + 1, provs ? provs + 1 : nullptr, args.count + 1, args.names, true},
+              result);
 }
 
 bool make_instance(Frame& frame, Val type_value, const Args& args, Val* result) {
@@ -60,7 +64,12 @@ bool make_instance(Frame& frame, Val type_value, const Args& args, Val* result) 
     return ok;
   }
   py::Ref positional, kwargs;
-  if (!pack(args, &positional, &kwargs)) return false;
+  if (type->tp_new == PyBaseObject_Type.tp_new &&
+      type->tp_init == python_slots.all.tp_init) {  // object.__new__ ignores the arguments then
+    positional = py::Ref::steal(PyTuple_New(0));
+  } else if (!pack(args, &positional, &kwargs)) {
+    return false;
+  }
   result->o = type->tp_new(type, positional.get(), kwargs.get());
   return result->o != nullptr;
 }

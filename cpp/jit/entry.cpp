@@ -82,6 +82,24 @@ bool Entry::takes(size_t n, PyObject* names) const {
   return true;
 }
 
+int Entry::plain_output() const {
+  return segments.size() == 1 && writes.empty() ? recipe.output_of(result) : -1;
+}
+
+PyObject* call_plain(Entry& entry, PyObject* const* args, size_t n, int output) {
+  GuardProgram::Values values;
+  if (!entry.guards.check(args, n, values, nullptr)) return nullptr;
+  const Segment& s = entry.segments.front();
+  SmallVec<PyObject*, 16> inputs;
+  for (const int i : s.inputs) inputs.push_back(values.slots[static_cast<size_t>(i)]);
+  if (!s.check->accepts(inputs.data(), inputs.size(), nullptr)) return nullptr;
+  PyObject* results = bridge::call_program(*s.program, inputs.data(), inputs.size());
+  if (!results) return nullptr;
+  PyObject* result = Py_NewRef(PyTuple_GET_ITEM(results, output));
+  Py_DECREF(results);
+  return result;
+}
+
 Call::~Call() {
   for (PyObject* o : outputs_) Py_DECREF(o);
   for (PyObject* o : observed_) Py_DECREF(o);

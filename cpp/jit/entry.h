@@ -60,11 +60,19 @@ class Entry {
   std::vector<Segment> segments;
   Recipe recipe;
   int result = -1;
+  int plain = -1;  // see plain_output()
   std::vector<Write> writes;
   std::vector<std::string> argument_names;
 
   bool takes(size_t n, PyObject* names) const;
+  // Whether the result is that of the only program, with nothing to write: then the index of the
+  // output that is the result, else -1.
+  int plain_output() const;
 };
+
+// A call that finds a plain entry: no state outlives its one program. Null without an error set if
+// the guards do not hold.
+PyObject* call_plain(Entry& entry, PyObject* const* args, size_t n, int output);
 
 // What a call has done so far: the values its guards found, and the outputs of its segments.
 class Call {

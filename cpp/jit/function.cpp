@@ -55,8 +55,18 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
   const size_t total = n + static_cast<size_t>(names ? PyTuple_GET_SIZE(names) : 0);
   ++self->calls;
   const bridge::AmbientState ambient = bridge::ambient_state();
-  const bool grad_enabled = bridge::grad_enabled();
   auto& entries = *self->entries;
+  if (!entries.empty() && entries.front()->plain >= 0) {
+    const std::shared_ptr<Entry> entry = entries.front();  // another thread may add entries
+    if (entry->takes(n, names) && entry->ambient == ambient) {
+      if (PyObject* result = call_plain(*entry, args, total, entry->plain)) {
+        ++self->hits;
+        return result;
+      }
+      if (PyErr_Occurred()) return nullptr;
+    }
+  }
+  const bool grad_enabled = bridge::grad_enabled();
   Call state(args, total);
   for (size_t i = 0; i < entries.size(); ++i) {
     const std::shared_ptr<Entry> entry = entries[i];  // calls of other threads may reorder them
@@ -200,6 +210,7 @@ void add_entry(PyObject* function, std::shared_ptr<Entry> entry) {
   if (!PyObject_TypeCheck(function, function_type))
     throw nanobind::type_error("expected a JitFunction");
   auto& entries = *reinterpret_cast<FunctionObject*>(function)->entries;
+  entry->plain = entry->plain_output();
   entries.insert(entries.begin(), std::move(entry));
 }
 

@@ -48,6 +48,12 @@ class Recipe {
     std::vector<PyObject*> made_;
   };
 
+  // The output that `node` is; -1 if it is something else.
+  int output_of(int node) const {
+    const Node& n = nodes_[static_cast<size_t>(node)];
+    return n.kind == Kind::kOutput ? n.index : -1;
+  }
+
  private:
   enum class Kind : uint8_t {
     kOutput,    // index

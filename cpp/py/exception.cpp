@@ -67,7 +67,11 @@ void raise_with_cause(PyObject* exception, PyObject* cause) {
   if (cause) {
     PyObject* fixed;
     if (PyExceptionClass_Check(cause)) {
+#if FULMEN_PY_313
+      fixed = instantiate(cause);
+#else
       fixed = PyObject_CallNoArgs(cause);
+#endif
       if (!fixed) {
         Py_DECREF(instance);
         return;
