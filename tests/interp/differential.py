@@ -49,7 +49,8 @@ def compare(interpret, function):
     native = observe(lambda f, *args: f(*args), function)
     interpreted = observe(interpret, function)
     return "\n".join(
-        f"{key}: natively {native.get(key)!r}\n{' ' * len(key)}  interpreted {interpreted.get(key)!r}"
+        f"{key}: natively {native.get(key)!r}\n"
+        f"{' ' * len(key)}  interpreted {interpreted.get(key)!r}"
         for key in sorted(native.keys() | interpreted.keys())
         if native.get(key) != interpreted.get(key)
     )

@@ -5,6 +5,7 @@
 MODULE_DIR holds the extension `_interp`. Prints what fails; the last line is the count.
 """
 
+import contextlib
 import dis
 import gc
 import sys
@@ -27,10 +28,8 @@ def check_opcodes(interp):
 
 def blocks_after(call, function, calls):
     for _ in range(calls):
-        try:
+        with contextlib.suppress(Exception):
             call(function, [])
-        except Exception:
-            pass
     gc.collect()
     return sys.getallocatedblocks()
 

@@ -26,9 +26,7 @@ def raises_deep(n):
     if n:
         raises_deep(n - 1)
     else:
-        raise LookupError(
-            "at the bottom"
-        )
+        raise LookupError("at the bottom")
 
 
 @program
@@ -129,11 +127,7 @@ def error_in_a_callback(effects):
 @program
 def error_lines(effects):
     values = [1, 2]
-    return (
-        values[0]
-        + values[1]
-        + values[5]
-    )
+    return values[0] + values[1] + values[5]
 
 
 @program

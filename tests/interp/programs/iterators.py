@@ -28,7 +28,9 @@ def generators(effects):
         yield value
 
     g = outer()
-    effects.append((next(g), g.send("sent"), g.throw(ValueError("thrown")), next(g), next(g, "end")))
+    effects.append(
+        (next(g), g.send("sent"), g.throw(ValueError("thrown")), next(g), next(g, "end"))
+    )
     h = outer()
     next(h)
     h.close()
@@ -46,7 +48,9 @@ def generator_state(effects):
         yield x
 
     gen = g()
-    effects.append((inspect.isgenerator(gen), isinstance(gen, types.GeneratorType), gen.gi_code is g.__code__))
+    effects.append(
+        (inspect.isgenerator(gen), isinstance(gen, types.GeneratorType), gen.gi_code is g.__code__)
+    )
     next(gen)
     effects.append((gen.gi_frame.f_lineno - g.__code__.co_firstlineno, gen.gi_frame.f_locals["x"]))
     try:
@@ -111,7 +115,9 @@ def iterator_classes(effects):
                 raise IndexError
             return i
 
-    effects.append((list(Count(3)), [*Old()], tuple(Count(2)), set(Count(2)), 1 in Count(3), 7 in Old()))
+    effects.append(
+        (list(Count(3)), [*Old()], tuple(Count(2)), set(Count(2)), 1 in Count(3), 7 in Old())
+    )
     effects.append((list(iter(Count(5).__next__, 1)), list(enumerate(Count(2), 1)), max(Count(4))))
     effects.append([type(x).__name__ for x in (map(str, []), zip(), filter(None, []), iter(Old()))])
     for _ in 5:

@@ -218,7 +218,9 @@ def comparisons(effects):
             return hash(self.n)
 
     one, two = Version(1), Version(2)
-    effects.append((one < two, one >= two, one == 1, one != two, two in [one, two], one in {one: 1}))
+    effects.append(
+        (one < two, one >= two, one == 1, one != two, two in [one, two], one in {one: 1})
+    )
     return one < "text"
 
 
@@ -361,4 +363,9 @@ def formatting(effects):
 
     f = Fancy()
     width = 6
-    return f"{f} {f!r} {f!s:>5} {f:abc} {3.14159:{width}.2f} {'x'!a} {1=}", "%s" % f, str(f), repr(f)
+    return (
+        f"{f} {f!r} {f!s:>5} {f:abc} {3.14159:{width}.2f} {'x'!a} {1=}",
+        "%s" % f,
+        str(f),
+        repr(f),
+    )
