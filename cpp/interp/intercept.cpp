@@ -121,7 +121,7 @@ PyObject* evaluate(PyThreadState* thread, _PyInterpreterFrame* opaque, int raise
   if (context && context->intercepts && !context->runs_own && context->thread == thread &&
       !must_run_natively(context)) {
     if (context->hooks && !context->hooks->follows(native->code)) {
-      const InterceptionPaused pause;
+      const OwnCode own(context);
       return earlier_hook ? earlier_hook(thread, opaque, raised)
                           : _PyEval_EvalFrameDefault(thread, opaque, raised);
     }

@@ -6,7 +6,6 @@
 #include "bindings/bind.h"
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
-#include "interp/intercept.h"
 #include "interp/protocol.h"
 #include "jit/acquisition.h"
 #include "jit/call_rules.h"
@@ -198,7 +197,7 @@ Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& ar
   static PyObject* record_call = python_function("fulmen.fallback", "record_call");
   if (!call_traced || !record_call) return Answer::kError;
   set_source(frame);
-  const interp::InterceptionPaused pause;
+  const interp::OwnCode own(interp::current_context());
   PyObject* object =
       PyObject_CallFunctionObjArgs(is_autograd_apply(callable) ? record_call : call_traced, tracer_,
                                    callable, positional(args).ptr(), named(args).ptr(), nullptr);
@@ -228,7 +227,7 @@ Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, c
     nb::object object =
         recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names);
     if (PyTuple_CheckExact(object.ptr())) {  // max() and its like name their results
-      const interp::InterceptionPaused pause;
+      const interp::OwnCode own(interp::current_context());
       static PyObject* name_fields = python_function("fulmen.tracer", "with_field_names");
       object = nb::handle(name_fields)(nb::handle(callable), object);
     }
@@ -293,7 +292,7 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
       return Answer::kDone;
     case CallRule::kNative: {
       if (!before_opaque(frame, callee, args)) return Answer::kError;
-      const interp::InterceptionPaused pause;
+      const interp::OwnCode own(interp::current_context());
       PyObject* object =
           PyObject_Vectorcall(callable, args.objects, static_cast<size_t>(args.count), args.names);
       if (!object) {

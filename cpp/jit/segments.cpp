@@ -5,7 +5,6 @@
 #include "bindings/program_object.h"
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
-#include "interp/intercept.h"
 #include "jit/acquisition.h"
 #include "support/error.h"
 
@@ -74,7 +73,7 @@ PyObject* Acquisition::ask_for(PyObject* proxy, const char* how) {
 }
 
 bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
-  const interp::InterceptionPaused pause;
+  const interp::OwnCode own(interp::current_context());
   try {
     if (compile_ == Py_None) {
       nb::object error =
