@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from fulmen import _core, fallback, proxy, tracer
+from fulmen import _core, fallback, polyfills, proxy, tracer
 
 
 def _named(*names: str) -> Iterator[Any]:
@@ -141,6 +141,8 @@ def install() -> None:
     for callable_ in _named(*_REFUSED, *_EVERY_CALL):
         _core.add_call_rule(callable_, "refuse")
     _core.add_call_rule(torch.nn.Module.__getattr__, "module")
+    for callable_ in _named("torch._higher_order_ops.associative_scan.associative_scan"):
+        _core.add_call_rule(callable_, "same", polyfills.associative_scan)
     for callable_ in _named(*_UNCHANGED):
         _core.add_call_rule(callable_, "same", _unchanged)
     for wrapper, method in proxy.METHODS.items():

@@ -118,6 +118,9 @@ class Tracer:
         except Unsupported as e:
             done, result = self._try_inline(func, args, kwargs)
             if not done:
+                known = _with_known_sizes(args, kwargs) if _core.can_ask() else None
+                if known is not None:
+                    return self.call(func, *known)
                 result = fallback.record_opaque(self, func, args, kwargs, str(e))
         return with_field_names(func, result)
 
@@ -313,6 +316,37 @@ def _with_known_bounds(index: Any) -> Any:
     return slice(
         *(_core.ask(b, "__index__") if isinstance(b, _core.TensorProxy) else b for b in bounds)
     )
+
+
+def _with_known_sizes(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """The arguments with their sizes known, if any is a list of 0-d integer tensors.
+
+    The first argument is left alone: it may be what is stacked.
+    """
+    changed = False
+
+    def known(value: Any) -> Any:
+        nonlocal changed
+        if not isinstance(value, (list, tuple)):
+            return value
+        scalars = [_is_scalar_index(v) for v in value]
+        if not any(scalars) or not all(
+            s or isinstance(v, int) for s, v in zip(scalars, value, strict=True)
+        ):
+            return value
+        if all(scalars) and args and value is args[0]:
+            return value
+        changed = True
+        return type(value)(
+            _core.ask(v, "__index__") if s and isinstance(v, _core.TensorProxy) else v
+            for s, v in zip(scalars, value, strict=True)
+        )
+
+    new_args = tuple(known(a) for a in args)
+    new_kwargs = {k: known(v) for k, v in kwargs.items()}
+    return (new_args, new_kwargs) if changed else None
 
 
 def _is_scalar_index(index: Any) -> bool:

@@ -72,4 +72,17 @@ NoTorchFunction::~NoTorchFunction() {
       static_cast<at::impl::TorchFunctionDisabledState>(outer_));
 }
 
+WithoutMode::WithoutMode() {
+  if (at::impl::PythonTorchFunctionTLS::stack_len() > 0)
+    mode_ = std::const_pointer_cast<c10::SafePyObject>(
+        std::shared_ptr<const c10::SafePyObject>(at::impl::PythonTorchFunctionTLS::pop_stack()));
+}
+
+WithoutMode::~WithoutMode() {
+  if (mode_) {
+    at::impl::PythonTorchFunctionTLS::push_onto_stack(
+        std::static_pointer_cast<c10::SafePyObject>(mode_));
+  }
+}
+
 }  // namespace fulmen::bridge

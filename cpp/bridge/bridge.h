@@ -84,6 +84,18 @@ class NoTorchFunction {
   int outer_;
 };
 
+// A scope without the innermost mode of torch functions, as a mode's own handler has it.
+class WithoutMode {
+ public:
+  WithoutMode();
+  ~WithoutMode();
+  WithoutMode(const WithoutMode&) = delete;
+  WithoutMode& operator=(const WithoutMode&) = delete;
+
+ private:
+  std::shared_ptr<void> mode_;
+};
+
 bool grad_enabled();
 void set_grad_enabled(bool enabled);
 DType default_dtype();

@@ -198,6 +198,7 @@ Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& ar
   if (!call_traced || !record_call) return Answer::kError;
   set_source(frame);
   const interp::OwnCode own(interp::current_context());
+  const bridge::WithoutMode outside;
   PyObject* object =
       PyObject_CallFunctionObjArgs(is_autograd_apply(callable) ? record_call : call_traced, tracer_,
                                    callable, positional(args).ptr(), named(args).ptr(), nullptr);

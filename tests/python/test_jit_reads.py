@@ -251,3 +251,50 @@ def test_the_state_of_pytorch() -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     assert jitted(x.detach()).dtype == torch.float32
+
+
+def test_questions_about_metadata() -> None:
+    def program(x: torch.Tensor) -> Any:
+        return (
+            x + torch.is_floating_point(x), torch.is_floating_point(x), x.is_floating_point(),
+            torch.is_complex(x), x.size(0), x.stride(), x.numel(), torch.numel(x), x.dim(),
+            len(x), x.element_size(), x.is_contiguous(), torch.is_tensor(x),
+            isinstance(x, torch.nn.Parameter), type(x) is torch.Tensor, x.device.type,
+            torch.result_type(x, 1.0), torch.can_cast(x.dtype, torch.int64),
+        )  # fmt: skip
+
+    for x in (X, X.to(torch.int64), X.double().t(), X[:0]):
+        jitted = fulmen.jit(program)
+        expected = program(x)
+        got = jitted(x)
+        torch.testing.assert_close(got[0], expected[0], rtol=0, atol=0)
+        assert got[1:] == expected[1:]
+        assert fulmen.stats(jitted).splits == {}
+
+
+def test_layers_reached_by_builtin_iterators() -> None:
+    class Scale(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = 2.0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.factor
+
+    layers = torch.nn.ModuleList([Scale(), Scale()])
+
+    def enumerated(x: torch.Tensor) -> torch.Tensor:
+        for _, layer in enumerate(layers):
+            x = layer(x)
+        return x
+
+    programs = [
+        enumerated,
+        lambda x: sum(layer(x) for layer in layers),
+        lambda x: list(map(lambda layer: layer(x), layers))[0],
+        lambda x: [layer(x) for _, layer in zip(range(2), layers, strict=True)][0],
+        lambda x: next(iter(reversed(list(layers))))(x),
+    ]
+    for program in programs:
+        layers[0].factor = layers[1].factor = 2.0
+        check(program, lambda: [setattr(layer, "factor", 3.0) for layer in layers])
