@@ -29,7 +29,7 @@ CPP_FILES = $(shell find cpp tests/cpp -name '*.h' -o -name '*.cpp' | sort)
 .PHONY: help
 help:
 	@echo 'make demo     embed a page of sentences with a model compiled by Fulmen'
-	@echo 'make test     C++ and Python tests'
+	@echo 'make test     lint, C++ and Python tests'
 	@echo 'make test-asan  the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make test-cpython  CPython'"'"'s own tests on our interpreter, for every Python here'
 	@echo 'make bench    comparison tables, results in benchmarks/results/'
@@ -87,7 +87,7 @@ build: $(BUILD)/configured $(STAMPS)/editable
 	@$(STAGE) 'compile' $(LOGS)/compile.log ninja -C $(BUILD) -j $(JOBS)
 
 .PHONY: test
-test: build $(STAMPS)/test
+test: build lint $(STAMPS)/test
 	@$(STAGE) 'C++ tests' $(LOGS)/ctest.log ctest --test-dir $(BUILD) --output-on-failure
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest $(PYTEST_ARGS) tests
 	@$(MAKE) test-interp

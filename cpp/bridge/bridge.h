@@ -61,8 +61,9 @@ PyObject* constant_to_python(const Arg& a);
 // none of them.
 bool torch_constant(PyObject* object, Arg* out);
 
-// What of PyTorch's own state decides which program a call means: grad and inference mode, autocast,
-// default dtype, deterministic algorithms, modes of torch functions, this thread's and the process's.
+// What of PyTorch's own state decides which program a call means: grad and inference mode,
+// autocast, default dtype, deterministic algorithms, modes of torch functions, this thread's and
+// the process's.
 struct AmbientState {
   uint64_t bits = 0;
   bool operator==(const AmbientState&) const = default;

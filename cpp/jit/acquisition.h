@@ -25,8 +25,8 @@ namespace fulmen::jit {
 class Acquisition final : public interp::Hooks {
  public:
   // `tracer`: the fulmen.tracer.Tracer that records; it is entered. `compile`: Trace → Program, for
-  // the parts of a call that asks for the value of a tensor (None: such calls are refused). `ran`: outputs of parts that this call
-  // has already run, a tuple.
+  // the parts of a call that asks for the value of a tensor (None: such calls are refused). `ran`:
+  // outputs of parts that this call has already run, a tuple.
   Acquisition(PyObject* tracer, PyObject* compile, PyObject* ran);
   ~Acquisition() override;
 

@@ -183,8 +183,9 @@ void bind_jit(nb::module_& m) {
   m.def("acquire", acquire, nb::arg("fn"), nb::arg("args"), nb::arg("kwargs"), nb::arg("tracer"),
         nb::arg("compile").none(), nb::arg("ran").none(),
         "Follows one call of `fn` without running it.");
-  m.def("can_ask", [] { return Acquisition::current() != nullptr; },
-        "Whether this thread follows a call that may ask for the value of a tensor.");
+  m.def(
+      "can_ask", [] { return Acquisition::current() != nullptr; },
+      "Whether this thread follows a call that may ask for the value of a tensor.");
   m.def(
       "ask",
       [](nb::handle proxy, const std::string& method) {

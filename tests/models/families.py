@@ -128,7 +128,9 @@ TRANSFORMERS = [
     _decoder(
         "mixtral",
         "Mixtral",
-        frozenset({"torch.histc", "torch._grouped_mm", "torch.ops.transformers.grouped_mm_fallback"}),
+        frozenset(
+            {"torch.histc", "torch._grouped_mm", "torch.ops.transformers.grouped_mm_fallback"}
+        ),
         num_local_experts=4,
         num_experts_per_tok=2,
         router_jitter_noise=0.0,

@@ -1,4 +1,4 @@
-"""Every stage of a model's program is text: it reads back as an equal trace, and runs in PyTorch."""
+"""Every stage of a model is text that reads back as the same trace, and runs in PyTorch."""
 
 from __future__ import annotations
 

@@ -17,9 +17,13 @@ UNREAD = 1.0
 TABLE = {"a": 1.0, "b": [2.0, 3.0]}
 
 
+def minus_one(x: torch.Tensor) -> torch.Tensor:
+    return x - 1
+
+
 class Mode(enum.Enum):
-    FAST = 1
-    SLOW = 2
+    A = 1
+    B = 2
 
 
 class Holder:
@@ -30,7 +34,7 @@ class Holder:
         self.pair = (1.0, 4.0)
         self.members = {1, 2}
         self.child: Any = None
-        self.mode = Mode.FAST
+        self.mode = Mode.A
         self.dtype = torch.float64
         self.function = lambda x: x + 1
         self.unread = 1.0
@@ -81,9 +85,9 @@ def _cases() -> list[Any]:
         case(lambda x, h: x if h.child is None else -x, lambda h: setattr(h, "child", 1), "None"),
         case(lambda x, h: x + hasattr(h, "new"), lambda h: setattr(h, "new", 1), "hasattr"),
         case(lambda x, h: x * getattr(h, "new", 1.0), lambda h: setattr(h, "new", 3.0), "getattr"),
-        case(lambda x, h: x + (h.mode is Mode.FAST), lambda h: setattr(h, "mode", Mode.SLOW), "enum"),
+        case(lambda x, h: x + (h.mode is Mode.A), lambda h: setattr(h, "mode", Mode.B), "enum"),
         case(lambda x, h: x.to(h.dtype), lambda h: setattr(h, "dtype", torch.float16), "dtype"),
-        case(lambda x, h: h.function(x), lambda h: setattr(h, "function", lambda x: x - 1), "function"),
+        case(lambda x, h: h.function(x), lambda h: setattr(h, "function", minus_one), "function"),
         case(
             lambda x, h: x + isinstance(h.child, Holder),
             lambda h: setattr(h, "child", Holder()),
