@@ -291,8 +291,8 @@ def test_layers_reached_by_builtin_iterators() -> None:
     programs = [
         enumerated,
         lambda x: sum(layer(x) for layer in layers),
-        lambda x: list(map(lambda layer: layer(x), layers))[0],
-        lambda x: [layer(x) for _, layer in zip(range(2), layers, strict=True)][0],
+        lambda x: list(map(lambda layer: layer(x), layers))[-1],  # noqa: C417
+        lambda x: [layer(x) for _, layer in zip(range(2), layers, strict=True)][-1],
         lambda x: next(iter(reversed(list(layers))))(x),
     ]
     for program in programs:
