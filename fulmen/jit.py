@@ -15,7 +15,13 @@ import torch
 from fulmen import _core, call_rules
 from fulmen.compile import CompiledTrace, compile_trace
 from fulmen.dynamo import FulmenCompiler
-from fulmen.errors import DataDependentError, Unsupported, UserError, UserTypeError
+from fulmen.errors import (
+    DataDependentError,
+    Unsupported,
+    UserError,
+    UserNotImplementedError,
+    UserTypeError,
+)
 from fulmen.stats import Stats
 from fulmen.tracer import Tracer
 from fulmen.transform import Transform
@@ -116,6 +122,10 @@ class Jitted:
             with _ACQUIRING:
                 acquired = _core.acquire(self.fn, args, kwargs, tracer, compile_segment, ran)
         except (Unsupported, DataDependentError) as e:
+            if self.fullgraph and isinstance(e, Unsupported):
+                raise UserNotImplementedError(
+                    f"fullgraph=True, but eager PyTorch must run this call: {e}", "not-fullgraph"
+                ) from e
             if self.fullgraph:
                 raise
             self._leave_to_eager(str(e))

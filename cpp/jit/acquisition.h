@@ -119,6 +119,7 @@ class Acquisition final : public interp::Hooks {
   interp::Answer settle(interp::Frame&, interp::Val* result);
   void add_segment_inputs(Segment& segment);
   void note_refusal();
+  bool refuse(interp::Frame&, const std::string& what);  // false, with the error set
 
   // The end.
   int known_node(PyObject* object);

@@ -192,6 +192,13 @@ void Acquisition::note_refusal() {
   PyErr_Restore(type, value, traceback);
 }
 
+bool Acquisition::refuse(Frame& frame, const std::string& what) {
+  set_source(frame);
+  bindings::set_python_error(std::make_exception_ptr(Unsupported(what + recorder_->where())));
+  note_refusal();
+  return false;
+}
+
 Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& args, Val* result) {
   static PyObject* call_traced = python_function("fulmen.tracer", "call_traced");
   static PyObject* record_call = python_function("fulmen.fallback", "record_call");
@@ -309,13 +316,10 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
       break;
     }
     case CallRule::kRefuse: {
-      set_source(frame);
       PyObject* name = PyObject_Repr(callable);
-      bindings::set_python_error(std::make_exception_ptr(
-          Unsupported(cat("a trace can't express ", name ? PyUnicode_AsUTF8(name) : "a call",
-                          recorder_->where()))));
+      const char* text = name ? PyUnicode_AsUTF8(name) : nullptr;
+      refuse(frame, cat("a trace can't express ", text ? text : "a call"));
       Py_XDECREF(name);
-      note_refusal();
       return Answer::kError;
     }
     case CallRule::kSame:
@@ -330,6 +334,12 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
   }
   if (is_autograd_apply(callable) && has_proxy(args))
     return call_tracer(callable, frame, args, result);
+  // A step of an iterator that is older than the call can't be undone, nor told by a guard.
+  for (Py_ssize_t i = 0; !PyFunction_Check(callable) && i < args.total(); ++i) {
+    if (!PyIter_Check(args.objects[i]) || !known(args.objects[i])) continue;
+    refuse(frame, "giving an iterator from outside of the call to code in C");
+    return Answer::kError;
+  }
   // type(x) of a proxy is what eager shows.
   if (callable == reinterpret_cast<PyObject*>(&PyType_Type) && args.total() == 1 &&
       bindings::tensor_proxy_state(args.objects[0])) {

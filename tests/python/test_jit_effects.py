@@ -205,5 +205,20 @@ def test_print_happens_at_every_call(capsys: pytest.CaptureFixture[str]) -> None
     for _ in range(3):
         jitted(torch.ones(2))
     assert capsys.readouterr().out == "called\n" * 3
-    with pytest.raises(fulmen.errors.Unsupported, match="print"):
+    with pytest.raises(fulmen.errors.UserNotImplementedError, match="print"):
         fulmen.jit(fn, fullgraph=True)(torch.ones(2))
+
+
+def test_an_iterator_from_outside_goes_on() -> None:
+    def numbers() -> Any:
+        yield from range(10)
+
+    for make in (lambda: iter(range(10)), numbers, lambda: iter([0, 1, 2, 3, 4])):
+        for step in (
+            lambda it: next(it),
+            lambda it: next(n for n, _ in zip(it, (0,), strict=False)),
+        ):
+            eager, mine = make(), make()
+            jitted = fulmen.jit(lambda x, it=mine, step=step: x + step(it))
+            for _ in range(3):
+                assert torch.equal(jitted(X), X + step(eager))
