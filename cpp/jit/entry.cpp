@@ -165,9 +165,8 @@ bool Call::continues(const Entry& entry) const {
 PyObject* Call::finish(const Entry& entry) {
   // The epilogue may drop the last reference to what a slot holds.
   if (!entry.writes.empty()) {
-    for (PyObject* o : values_.slots) {
-      if (o) values_.owned.push_back(Py_NewRef(o));
-    }
+    for (const int32_t slot : entry.recipe.slots())
+      values_.owned.push_back(Py_NewRef(values_.slots[static_cast<size_t>(slot)]));
   }
   Recipe::Run run(entry.recipe, outputs_, {values_.slots.data(), values_.slots.size()});
   // All objects are made before the first is stored: a failure leaves everything as it was.

@@ -211,6 +211,13 @@ void add_entry(PyObject* function, std::shared_ptr<Entry> entry) {
     throw nanobind::type_error("expected a JitFunction");
   auto& entries = *reinterpret_cast<FunctionObject*>(function)->entries;
   entry->plain = entry->plain_output();
+  std::vector<int32_t> wanted = entry->recipe.slots();
+  for (const Segment& s : entry->segments) {
+    for (const int input : s.inputs) {
+      if (input >= 0) wanted.push_back(input);
+    }
+  }
+  entry->guards.set_wanted(std::move(wanted));
   entries.insert(entries.begin(), std::move(entry));
 }
 

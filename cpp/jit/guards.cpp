@@ -282,6 +282,18 @@ bool GuardProgram::unchanged() {
   for (const InstanceEpoch& i : instances_) {
     if (*i.place != i.dict) return false;
   }
+  for (const TypeEpoch& t : types_) {
+    if (Py_TYPE(t.object) != t.type) return false;
+  }
+  for (const VersionEpoch& v : versions_) {
+    if (type_version(v.type) != v.version) return false;
+  }
+  for (const Function& f : functions_) {
+    if (code_of(f.function) != f.code || defaults_of(f.function) != f.defaults ||
+        kwdefaults_of(f.function) != f.kwdefaults) {
+      return false;
+    }
+  }
   for (const CellEpoch& c : cells_) {
     if (PyCell_GET(c.cell) != c.contents) return false;
   }
@@ -296,9 +308,10 @@ bool GuardProgram::unchanged() {
 }
 
 bool GuardProgram::check(PyObject* const* args, size_t n, Values& values, std::string* failed) {
-  values.slots.resize(num_slots_, nullptr);
   if (has_snapshot_ && unchanged()) {
-    std::copy(snapshot_.begin(), snapshot_.end(), values.slots.begin());
+    values.slots.resize_for_overwrite(num_slots_);
+    for (const int32_t slot : copied_)
+      values.slots[static_cast<size_t>(slot)] = snapshot_[static_cast<size_t>(slot)];
     for (const uint32_t at : always_) {
       if (run(at, args, n, values)) continue;
       if (failed) *failed = text(code_[at], {});
@@ -306,6 +319,8 @@ bool GuardProgram::check(PyObject* const* args, size_t n, Values& values, std::s
     }
     return true;
   }
+  values.slots.resize_for_overwrite(num_slots_);
+  std::fill(values.slots.begin(), values.slots.end(), nullptr);
   for (size_t at = 0; at < code_.size(); ++at) {
     if (run(at, args, n, values)) continue;
     if (failed) *failed = text(code_[at], {});
@@ -321,6 +336,8 @@ void GuardProgram::take_snapshot(PyObject* const* values) {
   cells_.clear();
   lists_.clear();
   always_.clear();
+  types_.clear();
+  versions_.clear();
   snapshot_.assign(num_slots_, nullptr);
   std::unordered_map<PyObject*, bool> seen;
   const auto watch = [&](PyObject* o) {
@@ -344,9 +361,22 @@ void GuardProgram::take_snapshot(PyObject* const* values) {
       volatile_slot[static_cast<size_t>(slot)] = is_volatile;
       if (!is_volatile) snapshot_[static_cast<size_t>(slot)] = values[slot];
     }
-    if (is_volatile || g.check == Check::kVersion || g.check == Check::kCode ||
-        g.check == Check::kType) {
+    if (is_volatile) {
       always_.push_back(static_cast<uint32_t>(at));
+      continue;
+    }
+    if (g.check == Check::kCode) continue;  // unchanged() looks at all functions
+    if (g.check == Check::kVersion) {
+      const Lookups& table = lookups_[static_cast<size_t>(g.aux)];
+      if (table.version != 0) {
+        versions_.push_back({table.type, table.version});
+      } else {
+        always_.push_back(static_cast<uint32_t>(at));
+      }
+      continue;
+    }
+    if (g.check == Check::kType) {
+      types_.push_back({values[g.parent], reinterpret_cast<PyTypeObject*>(g.expect)});
       continue;
     }
     PyObject* from = g.parent >= 0 ? values[g.parent] : nullptr;
@@ -358,6 +388,22 @@ void GuardProgram::take_snapshot(PyObject* const* values) {
     }
     // A set has neither version nor order: its guards run each time.
     if (from && PyAnySet_Check(from)) always_.push_back(static_cast<uint32_t>(at));
+  }
+  // Static slots that somebody reads after a check by epochs.
+  std::vector<bool> copied(num_slots_);
+  const auto copy = [&](int64_t slot) {
+    if (slot >= 0 && !volatile_slot[static_cast<size_t>(slot)])
+      copied[static_cast<size_t>(slot)] = true;
+  };
+  for (const int32_t slot : wanted_) copy(slot);
+  for (const uint32_t at : always_) {
+    const GuardInstruction& g = code_[at];
+    copy(g.parent);
+    if (g.check == Check::kSame || g.check == Check::kNotSame) copy(g.aux);
+  }
+  copied_.clear();
+  for (size_t slot = 0; slot < num_slots_; ++slot) {
+    if (copied[slot]) copied_.push_back(static_cast<int32_t>(slot));
   }
   has_snapshot_ = true;
 }

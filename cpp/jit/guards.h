@@ -81,6 +81,8 @@ class GuardProgram {
   bool is_dynamic(int slot) const {
     return code_[static_cast<size_t>(code_of_slot_[static_cast<size_t>(slot)])].dynamic;
   }
+  // The slots that are read after a check; only these, and what guards need, are set then.
+  void set_wanted(std::vector<int32_t> slots) { wanted_ = std::move(slots); }
   size_t num_slots() const { return num_slots_; }
   size_t num_instructions() const { return code_.size(); }
 
@@ -122,6 +124,14 @@ class GuardProgram {
   };
   struct CellEpoch {
     PyObject *cell, *contents;
+  };
+  struct TypeEpoch {
+    PyObject* object;
+    PyTypeObject* type;
+  };
+  struct VersionEpoch {
+    PyTypeObject* type;
+    unsigned version;
   };
   struct ListEpoch {
     PyObject* list;
@@ -170,6 +180,10 @@ class GuardProgram {
   std::vector<InstanceEpoch> instances_;
   std::vector<CellEpoch> cells_;
   std::vector<ListEpoch> lists_;
+  std::vector<TypeEpoch> types_;
+  std::vector<VersionEpoch> versions_;
+  std::vector<int32_t> wanted_;
+  std::vector<int32_t> copied_;  // static slots that a check by epochs fills in
   std::vector<uint32_t> always_;  // instructions that no epoch covers
 };
 

@@ -48,6 +48,14 @@ class Recipe {
     std::vector<PyObject*> made_;
   };
 
+  // The slots of the guard program that nodes refer to.
+  std::vector<int32_t> slots() const {
+    std::vector<int32_t> found;
+    for (const Node& n : nodes_) {
+      if (n.kind == Kind::kSlot) found.push_back(n.index);
+    }
+    return found;
+  }
   // The output that `node` is; -1 if it is something else.
   int output_of(int node) const {
     const Node& n = nodes_[static_cast<size_t>(node)];

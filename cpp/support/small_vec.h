@@ -66,6 +66,11 @@ class SmallVec {
   }
   void pop_back() { --size_; }
   void clear() { size_ = 0; }
+  // New elements have no particular value.
+  void resize_for_overwrite(size_t n) {
+    reserve(n);
+    size_ = static_cast<decltype(size_)>(n);
+  }
   void resize(size_t n, const T& v = T()) {
     reserve(n);
     for (size_t i = size_; i < n; ++i) new (data() + i) T(v);
