@@ -183,7 +183,7 @@ class GuardProgram {
   std::vector<TypeEpoch> types_;
   std::vector<VersionEpoch> versions_;
   std::vector<int32_t> wanted_;
-  std::vector<int32_t> copied_;  // static slots that a check by epochs fills in
+  std::vector<int32_t> copied_;   // static slots that a check by epochs fills in
   std::vector<uint32_t> always_;  // instructions that no epoch covers
 };
 
