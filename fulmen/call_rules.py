@@ -10,29 +10,39 @@ import functools
 import importlib
 import logging
 import random
-from collections.abc import Iterator
+import sys
 from typing import Any
 
 import torch
 
 from fulmen import _core, fallback, polyfills, proxy, tracer
 
+# Loading them costs more than a program that does not use them should pay.
+_NOT_LOADED_FOR_RULES = ("torch._dynamo", "torch._higher_order_ops", "torch._functorch", "numpy")
 
-def _named(*names: str) -> Iterator[Any]:
-    """The callables behind dotted names; one that this PyTorch does not have is left out."""
-    for name in names:
-        module, _, attribute = name.rpartition(".")
-        try:
-            target: Any = importlib.import_module(module)
-        except ImportError:
-            outer, _, cls = module.rpartition(".")
+
+def _package(name: str) -> str:
+    return next(p for p in _NOT_LOADED_FOR_RULES if name.startswith(p))
+
+
+def _find(name: str) -> Any:
+    """The callable behind a dotted name; None if this PyTorch has none, or it is not loaded yet."""
+    module, _, attribute = name.rpartition(".")
+    if name.startswith(_NOT_LOADED_FOR_RULES) and _package(name) not in sys.modules:
+        return None
+    for candidate, path in ((module, ()), (module.rpartition(".")[0], module.rpartition(".")[2:])):
+        target: Any = sys.modules.get(candidate)
+        if target is None and candidate and not candidate.startswith(_NOT_LOADED_FOR_RULES):
             try:
-                target = getattr(importlib.import_module(outer), cls)
-            except (ImportError, AttributeError):
+                target = importlib.import_module(candidate)
+            except ImportError:
                 continue
+        for part in path:
+            target = getattr(target, part, None)
         found = getattr(target, attribute, None)
         if found is not None:
-            yield found
+            return getattr(found, "__func__", found)
+    return None
 
 
 # The program is being compiled: libraries leave out checks that look at values.
@@ -129,22 +139,37 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
-@functools.cache
+_named_rules: list[tuple[str, str, Any]] = [
+    *((name, "constant", True) for name in _TRUE),
+    *((name, "constant", False) for name in _FALSE),
+    *((name, "native", None) for name in _NATIVE),
+    *((name, "refuse", None) for name in (*_REFUSED, *_EVERY_CALL)),
+    *((name, "same", _unchanged) for name in _UNCHANGED),
+    (
+        "torch._higher_order_ops.associative_scan.associative_scan",
+        "same",
+        polyfills.associative_scan,
+    ),
+    # Dynamo counts the modules that are made once it is loaded.
+    ("torch._dynamo.mutation_guard.GenerationTracker.tag", "constant", None),
+]
+
+
 def install() -> None:
-    """Registers the rules; once a process."""
-    for callable_ in _named(*_TRUE):
-        _core.add_call_rule(callable_, "constant", True)
-    for callable_ in _named(*_FALSE):
-        _core.add_call_rule(callable_, "constant", False)
-    for callable_ in (*_named(*_NATIVE), *_logging_functions()):
+    """Registers the rules, those of modules that are loaded later when it is called again."""
+    _install_own()
+    for rule in list(_named_rules):
+        callable_ = _find(rule[0])
+        if callable_ is not None:
+            _core.add_call_rule(callable_, rule[1], rule[2])
+            _named_rules.remove(rule)
+
+
+@functools.cache
+def _install_own() -> None:
+    for callable_ in _logging_functions():
         _core.add_call_rule(callable_, "native")
-    for callable_ in _named(*_REFUSED, *_EVERY_CALL):
-        _core.add_call_rule(callable_, "refuse")
     _core.add_call_rule(torch.nn.Module.__getattr__, "module")
-    for callable_ in _named("torch._higher_order_ops.associative_scan.associative_scan"):
-        _core.add_call_rule(callable_, "same", polyfills.associative_scan)
-    for callable_ in _named(*_UNCHANGED):
-        _core.add_call_rule(callable_, "same", _unchanged)
     for wrapper, method in proxy.METHODS.items():
         _core.add_call_rule(wrapper, "same", method)
     for getter in proxy.getters():

@@ -114,6 +114,7 @@ class Jitted:
             ran: outputs of the segments that this call has run; see Note [Asking for a value].
         """
         start = time.perf_counter()
+        call_rules.install()
         tracer = Tracer()
         try:
             if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
