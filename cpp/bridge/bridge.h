@@ -52,7 +52,8 @@ const exec::Executor& python_executor();
 // error set. A failing instruction's error gets the user's source line as a note.
 PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n);
 
-// The torch callable behind a dotted name ("torch.nn.functional.linear"); new reference or null.
+// The object behind a dotted name ("torch.nn.functional.linear"), of torch or another package; new
+// reference or null.
 PyObject* resolve_torch_name(std::string_view name);
 
 // Arg → Python constant (no proxies): new reference. Needs init_constants.

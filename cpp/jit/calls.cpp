@@ -104,19 +104,13 @@ std::string identifier(std::string_view path) {
   return std::isdigit(static_cast<unsigned char>(name[0])) ? "p" + name : name;
 }
 
-PyObject* python_function(const char* module, const char* name) {
-  PyObject* m = PyImport_ImportModule(module);
-  PyObject* f = m ? PyObject_GetAttrString(m, name) : nullptr;
-  Py_XDECREF(m);
-  return f;
-}
-
 // Function.apply of a class derived from torch.autograd.Function.
 bool is_autograd_apply(PyObject* callable) {
   if (!PyCFunction_Check(callable) || !PyCFunction_GET_SELF(callable)) return false;
   const PyMethodDef* def = reinterpret_cast<PyCFunctionObject*>(callable)->m_ml;
   if (std::strcmp(def->ml_name, "apply") != 0) return false;
-  static auto* base = reinterpret_cast<PyTypeObject*>(python_function("torch._C", "_FunctionBase"));
+  static auto* base =
+      reinterpret_cast<PyTypeObject*>(bridge::resolve_torch_name("torch._C._FunctionBase"));
   PyObject* self = PyCFunction_GET_SELF(callable);
   return base && PyType_Check(self) &&
          PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(self), base);
@@ -155,7 +149,7 @@ CallTarget bound_builtin_target(PyObject* callable) {
 
 bool Acquisition::follows(PyCodeObject* code) {
   static const std::string own = [] {
-    PyObject* file = python_function("fulmen", "__file__");
+    PyObject* file = bridge::resolve_torch_name("fulmen.__file__");
     const char* text = file ? PyUnicode_AsUTF8(file) : nullptr;
     std::string folder = text ? text : "";
     Py_XDECREF(file);
@@ -186,8 +180,9 @@ void Acquisition::note_refusal() {
   PyObject *type, *value, *traceback;
   PyErr_Fetch(&type, &value, &traceback);
   PyErr_NormalizeException(&type, &value, &traceback);
-  static PyObject* classes = Py_BuildValue("(NN)", python_function("fulmen.errors", "Unsupported"),
-                                           python_function("fulmen.errors", "DataDependentError"));
+  static PyObject* classes =
+      Py_BuildValue("(NN)", bridge::resolve_torch_name("fulmen.errors.Unsupported"),
+                    bridge::resolve_torch_name("fulmen.errors.DataDependentError"));
   if (value && classes && PyErr_GivenExceptionMatches(value, classes)) refusal_ = Py_NewRef(value);
   PyErr_Restore(type, value, traceback);
 }
@@ -200,8 +195,8 @@ bool Acquisition::refuse(Frame& frame, const std::string& what) {
 }
 
 Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& args, Val* result) {
-  static PyObject* call_traced = python_function("fulmen.tracer", "call_traced");
-  static PyObject* record_call = python_function("fulmen.fallback", "record_call");
+  static PyObject* call_traced = bridge::resolve_torch_name("fulmen.tracer.call_traced");
+  static PyObject* record_call = bridge::resolve_torch_name("fulmen.fallback.record_call");
   if (!call_traced || !record_call) return Answer::kError;
   set_source(frame);
   const interp::OwnCode own(interp::current_context());
@@ -236,7 +231,7 @@ Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, c
         recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names);
     if (PyTuple_CheckExact(object.ptr())) {  // max() and its like name their results
       const interp::OwnCode own(interp::current_context());
-      static PyObject* name_fields = python_function("fulmen.tracer", "with_field_names");
+      static PyObject* name_fields = bridge::resolve_torch_name("fulmen.tracer.with_field_names");
       object = nb::handle(name_fields)(nb::handle(callable), object);
     }
     *result = {object.release().ptr(), nullptr};

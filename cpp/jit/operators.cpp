@@ -3,6 +3,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "bridge/bridge.h"
 #include "interp/inst.h"
 #include "support/cat.h"
 
@@ -20,12 +21,8 @@ PyObject* tensor_method(const std::string& name) {
   static auto* found = new std::unordered_map<std::string, PyObject*>;
   const auto it = found->find(name);
   if (it != found->end()) return it->second;
-  PyObject* torch = PyImport_ImportModule("torch");
-  PyObject* tensor = torch ? PyObject_GetAttrString(torch, "Tensor") : nullptr;
-  PyObject* method = tensor ? PyObject_GetAttrString(tensor, name.c_str()) : nullptr;
+  PyObject* method = bridge::resolve_torch_name(cat("torch.Tensor.", name));
   PyErr_Clear();
-  Py_XDECREF(torch);
-  Py_XDECREF(tensor);
   return (*found)[name] = method;
 }
 

@@ -34,16 +34,6 @@ bool is_singleton(PyObject* o) {
   return o == Py_None || PyBool_Check(o) || o == Py_Ellipsis || o == Py_NotImplemented;
 }
 
-bool is_enum_member(PyObject* o) {
-  static auto* type = [] {
-    PyObject* module = PyImport_ImportModule("enum");
-    PyObject* t = module ? PyObject_GetAttrString(module, "Enum") : nullptr;
-    Py_XDECREF(module);
-    return reinterpret_cast<PyTypeObject*>(t);
-  }();
-  return type && PyObject_TypeCheck(o, type);
-}
-
 // Objects whose identity says all: what they hold is looked at where it is read.
 bool is_identity(PyObject* o) {
   return PyType_Check(o) || PyModule_Check(o) || PyCFunction_Check(o) || PyCode_Check(o) ||

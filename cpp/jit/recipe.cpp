@@ -29,12 +29,7 @@ PyObject* intern(const char* s) { return PyUnicode_InternFromString(s); }
 
 // The names of an instance's __slots__.
 PyObject* slot_names(PyTypeObject* type) {
-  static PyObject* function = [] {
-    PyObject* module = PyImport_ImportModule("copyreg");
-    PyObject* f = module ? PyObject_GetAttrString(module, "_slotnames") : nullptr;
-    Py_XDECREF(module);
-    return f;
-  }();
+  static PyObject* function = bridge::resolve_torch_name("copyreg._slotnames");
   return function ? PyObject_CallOneArg(function, reinterpret_cast<PyObject*>(type)) : nullptr;
 }
 
@@ -49,17 +44,12 @@ bool set_attribute(PyObject* object, PyObject* name, PyObject* value) {
   return good;
 }
 
-bool is_enum_member(PyObject* o) {
-  static PyObject* enum_type = [] {
-    PyObject* module = PyImport_ImportModule("enum");
-    PyObject* t = module ? PyObject_GetAttrString(module, "Enum") : nullptr;
-    Py_XDECREF(module);
-    return t;
-  }();
-  return enum_type && PyObject_TypeCheck(o, reinterpret_cast<PyTypeObject*>(enum_type));
-}
-
 }  // namespace
+
+bool is_enum_member(PyObject* object) {
+  static auto* type = reinterpret_cast<PyTypeObject*>(bridge::resolve_torch_name("enum.Enum"));
+  return type && PyObject_TypeCheck(object, type);
+}
 
 Recipe::~Recipe() {
   if (!Py_IsInitialized()) return;

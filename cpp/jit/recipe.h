@@ -9,6 +9,9 @@
 
 namespace fulmen::jit {
 
+// A member of an enumeration: there is one of it, whatever refers to it.
+bool is_enum_member(PyObject* object);
+
 // How to make the Python objects that a call leaves behind (its result, and what it stores) from
 // the outputs of its program: a graph of nodes, children before parents except where objects refer
 // to each other in cycles.
