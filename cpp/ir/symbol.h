@@ -67,6 +67,9 @@ struct Symbol {
   // Gradients of the tensor parameters, one Arg per parameter of the schema (None: no gradient).
   // What it reads of `in` and `out` is what autodiff saves.
   Args (*vjp)(Call& in, const Arg& out, const Arg& grad) = nullptr;
+  // Where neither `vjp` nor the decomposition is what autodiff should differentiate: the same call
+  // in symbols with a vjp that also return what their backward reads (a mean, indices, a mask).
+  Arg (*augmented)(Call& in) = nullptr;
   Lane lane = Lane{0};
   // The ATen call, when it is not the schema's name with the parameters in order:
   // `cross_entropy_loss(input, target, weight, reduction, ignore_index, label_smoothing)`.
