@@ -94,7 +94,7 @@ Arg flattened(Call& in, const Arg& a, const Dims& batch, Dim rows, Dim columns) 
   full.push_back(rows);
   full.push_back(columns);
   Arg out = a;
-  if (!(type_of(a).shape == full)) out = record(expand, {a, in.dims_arg(full)});
+  if (!(type_of(a).shape == full)) out = expand(a, in.dims_arg(full));
   const Dim sizes[] = {product_of(batch), rows, columns};
   return full.size() == 3 ? out : reshaped(in, out, sizes);
 }
@@ -267,7 +267,7 @@ Args baddbmm_vjp(Call& in, const Arg&, const Arg& grad) {
   if (type_of(grad).ndim() == 2) {  // addbmm: the sum over the batch
     Dims full{in.type("batch1").shape[0]};
     for (const Dim d : type_of(grad).shape) full.push_back(d);
-    g = record(expand, {record(unsqueeze, {grad, Arg(0)}), in.dims_arg(full)});
+    g = expand(record(unsqueeze, {grad, Arg(0)}), in.dims_arg(full));
   }
   if (wants_grad(in, "batch1")) out[1] = times(bmm(g, swapped(in["batch2"])), in["alpha"]);
   if (wants_grad(in, "batch2")) out[2] = times(bmm(swapped(in["batch1"]), g), in["alpha"]);
