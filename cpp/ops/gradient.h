@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "ir/builder.h"
+#include "ir/result_tags.h"
 
 namespace fulmen::ops {
 

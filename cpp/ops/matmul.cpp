@@ -405,6 +405,7 @@ constinit const Symbol einsum{
     .torch = "torch.einsum torch.functional.einsum",
     .tags = kProduct,
     .meta = einsum_meta,
+    .augmented = einsum_steps,
 };
 
 std::span<const Symbol* const> matmul_family() {

@@ -136,7 +136,8 @@ class Functionalizer {
         grad = grad || (t && t->type.requires_grad);
       });
       if (!grad) continue;
-      if (!b->symbol->has(kInplace)) return true;
+      const auto& params = b->symbol->info->schema.params;
+      if (!b->symbol->has(kInplace) || params.empty() || !params[0].mutated) return true;
       const TensorProxy* self = b->args.empty() ? nullptr : b->args[0].tensor();
       if (!self || !self->type.requires_grad) return true;
       seen_inplace = seen_inplace || !self->is_leaf;
