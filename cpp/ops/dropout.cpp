@@ -1,9 +1,11 @@
+#include <algorithm>
 #include <cmath>
 
 #include "ops/arith.h"
 #include "ops/creation.h"
 #include "ops/meta.h"
 #include "ops/random.h"
+#include "ops/shape.h"
 
 namespace fulmen::ops {
 namespace {
@@ -57,6 +59,24 @@ Arg batched_feature_dropout(Call& in, size_t ndim) {
   return dropout_of(in, "training", ErrorKind::kValue, Noise::kFeature);
 }
 
+// Ones and zeros in the layout of `t`: ATen draws them in the order of memory.
+Arg bernoulli_like(Call& in, const Arg& x, double p) {
+  const TensorType& t = x.tensor()->type;
+  if (is_contiguous(t)) return record(bernoulli_p, {x, Arg(p), Arg()});
+  if (!meta::is_non_overlapping_and_dense(t)) in.unsupported("a tensor that is not dense");
+  SmallVec<size_t, 6> order;
+  for (size_t d = 0; d < t.ndim(); ++d) order.push_back(d);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return t.strides[a].value() > t.strides[b].value(); });
+  Args there, back(t.ndim(), Arg());
+  for (size_t i = 0; i < order.size(); ++i) {
+    there.push_back(Arg(static_cast<int64_t>(order[i])));
+    back[order[i]] = Arg(static_cast<int64_t>(i));
+  }
+  const Arg drawn = record(bernoulli_p, {permute(x, in.list(there)), Arg(p), Arg()});
+  return permute(drawn, in.list(back));
+}
+
 // As ATen without its fused kernels: the input times noise, which is what the gradient reads.
 template <Noise kKind>
 Arg dropout_steps(Call& in) {
@@ -71,7 +91,7 @@ Arg dropout_steps(Call& in) {
     like = record(empty, {in.dims_arg(shape), Arg(t.dtype), Arg(), Arg(t.device), Arg(false),
                           Arg(false), Arg()});
   }
-  Arg noise = record(bernoulli_p, {like, Arg(1 - p), Arg()});
+  Arg noise = bernoulli_like(in, like, 1 - p);
   if (kKind != Noise::kAlpha) return in["input"] * (noise / Arg(1 - p));
   constexpr double kAlpha = 1.7580993408473766;
   const double a = 1.0 / std::sqrt((kAlpha * kAlpha * p + 1) * (1 - p));

@@ -141,7 +141,7 @@ Args bce_vjp(Call& in, const Arg&, const Arg& grad) {
     own = binary_cross_entropy_backward(grad, x, y, in["weight"], aten_reduction(in));
   }
   if (wants_grad(in, "target")) {
-    target = (log(1.0 - x) - log(x)) * grad;
+    target = -logit(x) * grad;
     if (in.has("weight")) target = target * in["weight"];
     if (in.text("reduction") == "mean") target = target / Arg(numel(in.type("target")));
   }

@@ -399,6 +399,7 @@ constinit const Symbol bilinear{
     .torch = "torch.nn.functional.bilinear torch.bilinear",
     .tags = kProduct,
     .meta = bilinear_meta,
+    .vjp = bilinear_vjp,
 };
 constinit const Symbol einsum{
     .schema = "einsum(str equation, Tensor[]* operands) -> Tensor",
