@@ -84,7 +84,7 @@ Arg dropout_steps(Call& in) {
   const double p = in.real("p");
   if (t.device.type != DeviceType::kCPU) in.unsupported("a device with kernels of its own");
   if (p == 1) return in["input"] * scalar_tensor_like(in.builder(), Arg(0.0), t);
-  Arg like = in["input"];
+  Arg like = detach(in["input"]);
   if (kKind == Noise::kFeature) {
     Dims shape = t.shape;
     for (size_t d = 2; d < shape.size(); ++d) shape[d] = 1;

@@ -203,7 +203,12 @@ constinit const Symbol soft_margin_loss_backward{
         "int reduction) -> Tensor",
     .torch = "torch.ops.aten.soft_margin_loss_backward",
     .tags = kPure | kPointwise,
-    .meta = loss_backward_meta,
+    .meta =
+        [](Call& in) {
+          const DType dtype = loss_backward_meta(in).tensor()->type.dtype;
+          const Arg operands[] = {in["target"], in["self"]};
+          return meta::iterate(in, operands, dtype, dtype);
+        },
 };
 
 }  // namespace fulmen::ops

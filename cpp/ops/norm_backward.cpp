@@ -249,9 +249,12 @@ constinit const Symbol native_group_norm{
         "native_group_norm(Tensor input, Tensor? weight, Tensor? bias, int N, int C, int HxW, "
         "int group, float eps) -> (Tensor, Tensor, Tensor)",
     .torch = "torch.native_group_norm",
-    .tags = kPure | kReduction | kFirstDifferentiable,
+    .tags = kPure | kReduction,
     .meta = native_group_norm_meta,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      if (!item(grad, 1).is_none() || !item(grad, 2).is_none()) {
+        in.unsupported("gradients of the statistics");
+      }
       if (item(grad, 0).is_none()) return Args(in.size(), Arg());
       const Arg g = in_format_of(item(grad, 0), in.type("input"));
       const Arg all =

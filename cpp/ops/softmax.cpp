@@ -96,7 +96,8 @@ constinit const Symbol softmin{
 
 constinit const Symbol safe_softmax{
     .schema = "_safe_softmax(Tensor self, int dim, *, dtype? dtype=None) -> Tensor",
-    .torch = "torch._safe_softmax",
+    .torch =
+        "torch.ops.aten._safe_softmax torch._safe_softmax torch.ops.aten._safe_softmax.default",
     .tags = kPure | kReduction,
     .meta =
         [](Call& in) {

@@ -43,19 +43,19 @@ def _loss(name: str, reduction: int, *more: Any) -> tuple[str, Any, tuple[Any, .
 
 
 def _layer_norm(x: torch.Tensor, w: torch.Tensor, g: torch.Tensor) -> Any:
-    out, mean, rstd = _aten.native_layer_norm(x, [4], w, w, 1e-5)
+    out, mean, rstd = torch.native_layer_norm(x, [4], w, w, 1e-5)
     grads = _aten.native_layer_norm_backward(g, x, [4], mean, rstd, w, w, _ALL)
     return out, mean, rstd, grads
 
 
 def _group_norm(x: torch.Tensor, w: torch.Tensor, g: torch.Tensor) -> Any:
     sizes = (x.shape[0], x.shape[1], x.shape[2] * x.shape[3], 2)
-    out, mean, rstd = _aten.native_group_norm(x, w, w, *sizes, 1e-5)
+    out, mean, rstd = torch.native_group_norm(x, w, w, *sizes, 1e-5)
     return out, mean, _aten.native_group_norm_backward(g, x, mean, rstd, w, *sizes, _ALL)
 
 
 def _batch_norm(x: torch.Tensor, w: torch.Tensor, g: torch.Tensor) -> Any:
-    out, mean, rstd = _aten.native_batch_norm(x, w, w, None, None, True, 0.1, 1e-5)
+    out, mean, rstd = torch.native_batch_norm(x, w, w, None, None, True, 0.1, 1e-5)
     grads = _aten.native_batch_norm_backward(
         g, x, w, None, None, mean, rstd, True, 1e-5, [True, False, True]
     )
