@@ -1,0 +1,90 @@
+#include "ops/gradient.h"
+
+#include "ops/creation.h"
+#include "ops/meta.h"
+#include "ops/reduction.h"
+#include "ops/select.h"
+#include "ops/shape.h"
+
+namespace fulmen::ops {
+
+bool needs(const Call& in, size_t param) {
+  const TensorProxy* t = in[param].tensor();
+  return t && t->type.requires_grad;
+}
+
+bool needs(const Call& in, std::string_view param) {
+  return needs(in, static_cast<size_t>(in.symbol().info->schema.index(param)));
+}
+
+Args grad_of(const Call& in, std::string_view param, const Arg& grad) {
+  Args out;
+  out.resize(in.size());
+  out[in.symbol().info->schema.index(param)] = grad;
+  return out;
+}
+
+Arg dims_list(std::span<const Dim> dims) {
+  Args items;
+  for (const Dim d : dims) items.push_back(Arg(d));
+  return Builder::current().ctx().make_collection(Arg::Kind::kList, items);
+}
+
+Arg int_list(std::span<const int64_t> values) {
+  Args items;
+  for (const int64_t v : values) items.push_back(Arg(v));
+  return Builder::current().ctx().make_collection(Arg::Kind::kList, items);
+}
+
+Arg sum_to(const Arg& grad, std::span<const Dim> shape) {
+  const Dims have = grad.tensor()->type.shape;
+  if (meta::same_shape(have, shape)) return grad;
+  if (shape.empty()) return sum(grad);
+  const size_t leading = have.size() - shape.size();
+  Args dims;
+  for (size_t i = 0; i < have.size(); ++i) {
+    const bool grown = i >= leading && is_one(shape[i - leading]) && !is_one(have[i]);
+    if (i < leading || grown) dims.push_back(Arg(static_cast<int64_t>(i)));
+  }
+  const Arg list = Builder::current().ctx().make_collection(Arg::Kind::kList, dims);
+  const Arg total = sum_dim(grad, list, true);
+  return leading ? view(total, dims_list(shape)) : total;
+}
+
+Arg zeros_as(const Arg& grad, const TensorType& like) {
+  return new_zeros(grad, dims_list(like.shape));
+}
+
+Arg zero_where(const Arg& mask, const Arg& grad) { return where(mask, 0.0, grad); }
+
+Arg conjugate(const Arg& a) {
+  if (a.kind() == Arg::Kind::kComplex) {
+    throw Unsupported("the conjugate of a complex number");
+  }
+  return a.is_tensor() && is_complex(a.tensor()->type.dtype) ? conj_physical(a) : a;
+}
+
+Arg real_if(const TensorType& t, const Arg& grad) {
+  return !is_complex(t.dtype) && is_complex(grad.tensor()->type.dtype) ? real(grad) : grad;
+}
+
+Arg part(const Arg& grad, size_t i) { return grad.is_none() ? grad : grad.items()[i]; }
+
+Args pass_vjp(Call& in, const Arg&, const Arg& grad) { return grads(in, {grad}); }
+
+Args zero_vjp(Call& in, const Arg&, const Arg&) {
+  Args out;
+  out.resize(in.size());
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (needs(in, i)) out[i] = zeros_like(in[i]);
+  }
+  return out;
+}
+
+Args reshape_vjp(Call& in, const Arg&, const Arg& grad) {
+  const Dims& shape = in[size_t{0}].tensor()->type.shape;
+  if (meta::same_shape(shape, grad.tensor()->type.shape)) return grads(in, {grad});
+  return grads(in, {reshape(grad, dims_list(shape))});
+}
+
+}  // namespace fulmen::ops
