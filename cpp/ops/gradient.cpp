@@ -72,11 +72,11 @@ Arg part(const Arg& grad, size_t i) { return grad.is_none() ? grad : grad.items(
 
 Args pass_vjp(Call& in, const Arg&, const Arg& grad) { return grads(in, {grad}); }
 
-Args zero_vjp(Call& in, const Arg&, const Arg&) {
+Args zero_vjp(Call& in, const Arg&, const Arg& grad) {
   Args out;
   out.resize(in.size());
   for (size_t i = 0; i < in.size(); ++i) {
-    if (needs(in, i)) out[i] = zeros_like(in[i]);
+    if (needs(in, i)) out[i] = zeros_as(grad, in[i].tensor()->type);
   }
   return out;
 }

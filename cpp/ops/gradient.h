@@ -32,6 +32,16 @@ Arg part(const Arg& grad, size_t i);
 Arg dims_list(std::span<const Dim> dims);
 Arg int_list(std::span<const int64_t> values);
 
+// The gradients of two operands, each computed where it is wanted.
+template <class First, class Second>
+Args operand_grads(const Call& in, First first, Second second) {
+  Args out;
+  out.resize(in.size());
+  if (needs(in, 0)) out[0] = real_if(in[size_t{0}].tensor()->type, first());
+  if (needs(in, 1)) out[1] = real_if(in[1].tensor()->type, second());
+  return out;
+}
+
 // Rules that many rows share.
 Args pass_vjp(Call& in, const Arg& out, const Arg& grad);  // the gradient as it is, of parameter 0
 Args zero_vjp(Call& in, const Arg& out,

@@ -101,7 +101,7 @@ Args index_put_vjp(Call& in, const Arg&, const Arg& grad) {
       in, "values",
       [&] {
         if (in.flag("accumulate")) return grad;
-        return index_put(grad, in["indices"], zeros_like(in["values"]), false);
+        return index_put(grad, in["indices"], zeros_as(grad, in.type("values")), false);
       },
       values_grad);
 }
@@ -111,7 +111,7 @@ Args put_vjp(Call& in, const Arg&, const Arg& grad) {
       in, "source",
       [&] {
         if (in.flag("accumulate")) return grad;
-        return put(grad, in["index"], zeros_like(in["source"]), false);
+        return put(grad, in["index"], zeros_as(grad, in.type("source")), false);
       },
       [&] { return reshape(take(grad, in["index"]), dims_list(in.type("source").shape)); });
 }
@@ -133,21 +133,23 @@ Args masked_scatter_vjp(Call& in, const Arg&, const Arg& grad) {
 Args select_scatter_vjp(Call& in, const Arg&, const Arg& grad) {
   const Arg dim = in["dim"], i = in["index"];
   return two(
-      in, "src", [&] { return select_scatter(grad, zeros_like(in["src"]), dim, i); },
+      in, "src", [&] { return select_scatter(grad, zeros_as(grad, in.type("src")), dim, i); },
       [&] { return select(grad, dim, i); });
 }
 
 Args slice_scatter_vjp(Call& in, const Arg&, const Arg& grad) {
   const Arg dim = in["dim"], start = in["start"], end = in["end"], step = in["step"];
   return two(
-      in, "src", [&] { return slice_scatter(grad, zeros_like(in["src"]), dim, start, end, step); },
+      in, "src",
+      [&] { return slice_scatter(grad, zeros_as(grad, in.type("src")), dim, start, end, step); },
       [&] { return slice(grad, dim, start, end, step); });
 }
 
 Args diagonal_scatter_vjp(Call& in, const Arg&, const Arg& grad) {
   const Arg offset = in["offset"], a = in["dim1"], b = in["dim2"];
   return two(
-      in, "src", [&] { return diagonal_scatter(grad, zeros_like(in["src"]), offset, a, b); },
+      in, "src",
+      [&] { return diagonal_scatter(grad, zeros_as(grad, in.type("src")), offset, a, b); },
       [&] { return diagonal(grad, offset, a, b); });
 }
 
@@ -155,7 +157,8 @@ Args as_strided_scatter_vjp(Call& in, const Arg&, const Arg& grad) {
   if (in.has("storage_offset")) in.unsupported("the gradient with a storage offset");
   const Arg size = in["size"], stride = in["stride"], whole = contiguous(grad);
   return two(
-      in, "src", [&] { return as_strided_scatter(whole, zeros_like(in["src"]), size, stride); },
+      in, "src",
+      [&] { return as_strided_scatter(whole, zeros_as(grad, in.type("src")), size, stride); },
       [&] { return as_strided(whole, size, stride); });
 }
 
@@ -188,15 +191,16 @@ Args scatter_reduce_vjp(Call& in, const Arg& out, const Arg& grad) {
     const Arg nonzero = where(eq(x, 0), 1.0, x);
     of_input = grad * again(nonzero, src) / nonzero;
     const Arg zero = eq(src, 0), dtype = x.tensor()->type.dtype;
-    const Arg count =
-        gather(scatter_add(zeros_like(x), dim, at, converted(zero, dtype.dtype())), dim, at);
+    const Arg count = gather(
+        scatter_add(zeros_as(grad, x.tensor()->type), dim, at, converted(zero, dtype.dtype())), dim,
+        at);
     const Arg single = zero * eq(count, 1);
     const Arg others = again(x, where(single, 1.0, src));
     of_source = where(single, gather(grad * others, dim, at),
                       gather(grad * out, dim, at) / where(zero, 1.0, src));
   } else if (how == "mean") {
     Arg count = self ? ones_like(grad) : zeros_like(grad);
-    count = scatter_add(count, dim, at, ones_like(src));
+    count = scatter_add(count, dim, at, new_ones(grad, dims_list(src.tensor()->type.shape)));
     count = where(eq(count, 0), 1.0, count);
     of_input = grad / count;
     of_source = gather(grad, dim, at) / gather(count, dim, at);
@@ -226,14 +230,14 @@ Args index_reduce_vjp(Call& in, const Arg& out, const Arg& grad) {
     const Arg nonzero = where(eq(x, 0), 1.0, x);
     of_input = grad * again(nonzero, src) / nonzero;
     const Arg zero = eq(src, 0);
-    const Arg count =
-        picked(index_add(zeros_like(x), dim, at, converted(zero, x.tensor()->type.dtype)));
+    const Arg count = picked(index_add(zeros_as(grad, x.tensor()->type), dim, at,
+                                       converted(zero, x.tensor()->type.dtype)));
     const Arg single = zero * eq(count, 1);
     const Arg others = again(x, where(single, 1.0, src));
     of_source = where(single, picked(grad * others), picked(grad * out) / where(zero, 1.0, src));
   } else if (how == "mean") {
     Arg count = self ? ones_like(grad) : zeros_like(grad);
-    count = index_add(count, dim, at, ones_like(src));
+    count = index_add(count, dim, at, new_ones(grad, dims_list(src.tensor()->type.shape)));
     count = where(eq(count, 0), 1.0, count);
     of_input = grad / count;
     of_source = picked(grad) / picked(count);
@@ -260,7 +264,7 @@ constinit const Symbol masked_scatter_backward{
       return meta::fresh(in, g, in.dims("sizes"), g.dtype);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return grads(in, {masked_scatter(zeros_like(in[size_t{0}]), in["mask"], grad)});
+      return grads(in, {masked_scatter(zeros_as(grad, in.type("grad_output")), in["mask"], grad)});
     },
 };
 

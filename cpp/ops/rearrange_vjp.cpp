@@ -1,3 +1,4 @@
+#include "ops/creation.h"
 #include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/reduction.h"
@@ -118,7 +119,9 @@ Args pad_vjp(Call& in, const Arg&, const Arg& grad) {
       {&replication_pad1d_backward, &replication_pad2d_backward, &replication_pad3d_backward}};
   const size_t spatial = in.integers("pad").size() / 2;
   const Symbol& backward = *rows[mode == "reflect" ? 0 : 1][spatial - 1];
-  return grads(in, {backward(grad, in["input"], in["pad"])});
+  // Only the shape of the padded tensor counts; the tensor itself need not be kept.
+  const Arg shape = dims_list(in.type("input").shape);
+  return grads(in, {backward(grad, expand(new_zeros(grad, int_list({})), shape), in["pad"])});
 }
 
 }  // namespace fulmen::ops
