@@ -181,7 +181,7 @@ Args scatter_reduce_vjp(Call& in, const Arg& out, const Arg& grad) {
   const std::string_view how = in.text("reduce");
   const bool self = in.flag("include_self");
   const auto again = [&](const Arg& a, const Arg& b) {
-    return scatter_reduce(a, dim, at, b, in["reduce"], self);
+    return record(scatter_reduce, {a, dim, at, b, in["reduce"], self});
   };
   Arg of_input, of_source;
   if (how == "sum") {
@@ -223,7 +223,7 @@ Args index_reduce_vjp(Call& in, const Arg& out, const Arg& grad) {
   const bool self = in.flag("include_self");
   const auto picked = [&](const Arg& a) { return index_select(a, dim, at); };
   const auto again = [&](const Arg& a, const Arg& b) {
-    return index_reduce(a, dim, at, b, in["reduce"], self);
+    return record(index_reduce, {a, dim, at, b, in["reduce"], self});
   };
   Arg of_input, of_source;
   if (how == "prod") {

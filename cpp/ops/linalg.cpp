@@ -3,9 +3,12 @@
 #include "ops/arith.h"
 #include "ops/check.h"
 #include "ops/families.h"
+#include "ops/gradient.h"
+#include "ops/matmul.h"
 #include "ops/meta.h"
 #include "ops/row.h"
 #include "ops/shape.h"
+#include "ops/shape_vjp.h"
 
 namespace fulmen::ops {
 namespace {
@@ -202,6 +205,12 @@ Arg cross_meta(Call& in) {
   return meta::pointwise(in);
 }
 
+// The gradient of the inverse, but for its sign.
+Arg matmul_with_adjoint(const Arg& inverse, const Arg& grad) {
+  const Arg adjoint = transpose(conjugate(inverse), -2, -1);
+  return matmul(adjoint, matmul(grad, adjoint));
+}
+
 }  // namespace
 
 constinit const Symbol linalg_inv{
@@ -209,12 +218,19 @@ constinit const Symbol linalg_inv{
     .torch = "torch.linalg.inv torch.inverse torch.Tensor.inverse",
     .tags = kPure,
     .meta = factor_meta,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return grads(in, {-matmul_with_adjoint(out, grad)});
+    },
 };
 constinit const Symbol linalg_inv_ex{
     .schema = "linalg_inv_ex(Tensor A, *, bool check_errors=False) -> (Tensor, Tensor)",
     .torch = "torch.linalg.inv_ex",
     .tags = kPure,
     .meta = factor_and_info_meta,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      if (part(grad, 0).is_none()) return grads(in, {});
+      return grads(in, {-matmul_with_adjoint(out.items()[0], part(grad, 0))});
+    },
 };
 constinit const Symbol linalg_det{
     .schema = "linalg_det(Tensor A) -> Tensor",
@@ -391,6 +407,7 @@ constinit const Symbol linalg_diagonal{
                                               in.integer("dim2")),
                           a);
     },
+    .vjp = diagonal_vjp,
 };
 constinit const Symbol trace{
     .schema = "trace(Tensor input) -> Tensor",
@@ -401,12 +418,27 @@ constinit const Symbol trace{
       if (a.ndim() != 2) in.unsupported("other than a matrix");
       return meta::fresh(in, a, {}, meta::sum_dtype(a.dtype));
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      const Dims& shape = in.type("input").shape;
+      const Dims size{min(shape[0], shape[1])};
+      const Arg diagonal = expand(grad, dims_list(size));
+      return grads(in, {diagonal_backward(diagonal, dims_list(shape), 0, 0, 1)});
+    },
 };
 constinit const Symbol linalg_cross{
     .schema = "linalg_cross(Tensor input, Tensor other, *, int dim=-1) -> Tensor",
     .torch = "torch.linalg.cross",
     .tags = kPure,
     .meta = cross_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      const Arg dim = in["dim"];
+      const auto cross = [&](const Arg& a, const Arg& b) {
+        return record(linalg_cross, {a, b, dim});
+      };
+      return operand_grads(
+          in, [&] { return cross(conjugate(in[1]), grad); },
+          [&] { return cross(grad, conjugate(in[0])); });
+    },
 };
 constinit const Symbol linalg_vecdot{
     .schema = "linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor",
@@ -424,6 +456,11 @@ constinit const Symbol linalg_vecdot{
       }
       check::device(in, {x, y});
       return meta::fresh(in, x->type, std::span(x->type.shape.data(), d), x->type.dtype);
+    },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      real_grad(in, grad);
+      const Arg g = unsqueeze(grad, in["dim"]);
+      return operand_grads(in, [&] { return g * in[1]; }, [&] { return g * in[0]; });
     },
 };
 
