@@ -1,9 +1,12 @@
 #include "ops/indexing.h"
 
+#include "ops/arith.h"
+#include "ops/comparison.h"
 #include "ops/families.h"
 #include "ops/indexing_vjp.h"
 #include "ops/meta.h"
 #include "ops/pointwise.h"
+#include "ops/select.h"
 #include "ops/shape.h"
 
 namespace fulmen::ops {
@@ -289,11 +292,16 @@ constinit const Symbol take_along_dim{
     .tags = kPure,
     .meta = take_along_dim_meta,
     .decompose = [](Call& in) -> Arg {
-      const Arg x = in["input"], at = in["indices"];
-      if (!in.has("dim")) return gather(flatten(x), 0, flatten(at));
+      const Arg x = in["input"], given = in["indices"];
       const TensorType &t = in.type("input"), &indices = in.type("indices");
+      // Negative indices count from the end.
+      const auto wrapped = [&](const Dim size) {
+        return where(lt(given, 0), given + Arg(size), given);
+      };
+      if (!in.has("dim")) return gather(flatten(x), 0, flatten(wrapped(numel(t))));
       const size_t d = meta::wrap_dim(in, in.integer("dim"), t.ndim());
-      if (t.ndim() == 0) return gather(x, 0, at);
+      if (t.ndim() == 0) return gather(x, 0, given);
+      const Arg at = wrapped(t.shape[d]);
       // Both broadcast to each other but in the dimension itself.
       Dims own = t.shape, theirs = indices.shape;
       own[d] = theirs[d] = 1;

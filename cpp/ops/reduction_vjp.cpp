@@ -58,7 +58,7 @@ Args prod_vjp(Call& in, const Arg& out, const Arg& grad) {
   if (t.ndim() == 0) return grads(in, {grad});
   if (is_zero(numel(t))) return grads(in, {zeros_as(grad, t)});
   const Arg g = meta::spread(in, grad);
-  const Arg simple = (meta::spread(in, grad * out)) / x;
+  const Arg simple = g * (meta::spread(in, out) / x);
   // Division gives nothing for a zero: only there are the other elements multiplied.
   const bool whole = !has_param(in, "dim");
   const int64_t dim = whole ? 0 : meta::wrap_dim(in, in.integer("dim"), t.ndim());

@@ -5,6 +5,7 @@
 #include "ops/arith.h"
 #include "ops/bitwise.h"
 #include "ops/comparison.h"
+#include "ops/creation.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
 #include "ops/gradient.h"
@@ -73,6 +74,11 @@ Args clamp_vjp(Call& in, const Arg&, const Arg& grad) {
     out[2] = where(both ? logical_or(taken, lt(high, low)) : taken, grad, 0.0);
   }
   return out;
+}
+
+// number / x, which the operator computes by the reciprocal.
+Arg quotient(Call& in, const Arg& number, const Arg& x) {
+  return div(scalar_tensor_like(in.builder(), number, x.tensor()->type), x);
 }
 
 template <uint8_t accept>
@@ -231,7 +237,7 @@ constinit const Symbol addcdiv{
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       real_grad(in, grad);
       Args out =
-          operand_grads(in, [&] { return grad; }, [&] { return grad * (in["value"] / in[2]); });
+          operand_grads(in, [&] { return grad; }, [&] { return grad * quotient(in, in["value"], in[2]); });
       if (needs(in, 2)) out[2] = -grad * (in[1] * in["value"] / (in[2] * in[2]));
       return out;
     },

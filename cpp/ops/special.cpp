@@ -170,7 +170,7 @@ constinit const Symbol special_ndtr{
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
     .decompose = [](Call& in) -> Arg {
       const Arg x = converted(in[0], meta::float_dtype(in, in.type("input").dtype));
-      return (erf(x / 1.4142135623730951) + 1) * 0.5;
+      return (erf(x * 0.7071067811865476) + 1) * 0.5;
     },
 };
 constinit const Symbol special_ndtri{
