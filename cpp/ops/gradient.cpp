@@ -59,7 +59,8 @@ Arg zero_where(const Arg& mask, const Arg& grad) { return where(mask, 0.0, grad)
 
 Arg conjugate(const Arg& a) {
   if (a.kind() == Arg::Kind::kComplex) {
-    throw Unsupported("the conjugate of a complex number");
+    const std::complex<double> c = std::conj(a.complex());
+    return Arg::complex(Builder::current().arena().make<std::complex<double>>(c));
   }
   return a.is_tensor() && is_complex(a.tensor()->type.dtype) ? conj_physical(a) : a;
 }

@@ -442,6 +442,7 @@ constinit const Symbol logaddexp{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kInexact, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      real_grad(in, grad);
       return operand_grads(
           in, [&] { return grad / (exp(in[1] - in[0]) + 1); },
           [&] { return grad / (exp(in[0] - in[1]) + 1); });

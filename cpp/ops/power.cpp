@@ -71,10 +71,13 @@ constinit const Symbol pow{
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
       const Arg x = in[0], e = in[1];
       if (e.is_tensor()) {
-        real_grad(in, grad);
+        if (is_complex(e.tensor()->type.dtype)) in.unsupported("a complex exponent");
         return operand_grads(
-            in, [&] { return zero_where(eq(e, 0.0), grad * (e * pow(x, e - 1))); },
-            [&] { return grad * zero_where(logical_and(eq(x, 0), ge(e, 0)), out * log(x)); });
+            in, [&] { return zero_where(eq(e, 0.0), grad * conjugate(pow(x, e - 1) * e)); },
+            [&] {
+              const Arg undefined = logical_and(eq(x, 0), ge(e, 0));
+              return grad * zero_where(undefined, conjugate(out * log(x)));
+            });
       }
       const double exponent = in.real("exponent");
       if (exponent == 0.0) return zero_vjp(in, out, grad);

@@ -68,7 +68,6 @@ Args prod_vjp(Call& in, const Arg& out, const Arg& grad) {
 }
 
 Args vector_norm_vjp(Call& in, const Arg& out, const Arg& grad) {
-  real_grad(in, grad);
   const Arg x = in["input"], g = meta::spread(in, grad), norm = meta::spread(in, out);
   const double p = in.real("ord");
   if (p == 0.0) return grads(in, {});  // as eager: none

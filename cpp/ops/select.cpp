@@ -217,10 +217,10 @@ constinit const Symbol addcmul{
       return math.down(x + scaled(a, in["value"]) * b);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      real_grad(in, grad);
-      Args out =
-          operand_grads(in, [&] { return grad; }, [&] { return grad * (in[2] * in["value"]); });
-      if (needs(in, 2)) out[2] = grad * (in[1] * in["value"]);
+      Args out = operand_grads(
+          in, [&] { return grad; }, [&] { return grad * conjugate(in[2] * in["value"]); });
+      if (needs(in, 2))
+        out[2] = real_if(in[2].tensor()->type, grad * conjugate(in[1] * in["value"]));
       return out;
     },
 };
@@ -235,10 +235,13 @@ constinit const Symbol addcdiv{
       return math.down(x + scaled(a, in["value"]) / b);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      real_grad(in, grad);
-      Args out =
-          operand_grads(in, [&] { return grad; }, [&] { return grad * quotient(in, in["value"], in[2]); });
-      if (needs(in, 2)) out[2] = -grad * (in[1] * in["value"] / (in[2] * in[2]));
+      Args out = operand_grads(
+          in, [&] { return grad; },
+          [&] { return grad * conjugate(quotient(in, in["value"], in[2])); });
+      if (needs(in, 2)) {
+        const Arg slope = conjugate(in[1] * in["value"] / (in[2] * in[2]));
+        out[2] = real_if(in[2].tensor()->type, -grad * slope);
+      }
       return out;
     },
 };

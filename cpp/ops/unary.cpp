@@ -292,7 +292,7 @@ constinit const Symbol tanh{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return grads(in, {tanh_backward(grad, conjugate(out))});
+      return grads(in, {tanh_backward(grad, out)});
     },
     .lane = Lane::kTanh,
 };
@@ -347,7 +347,7 @@ constinit const Symbol sigmoid{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return grads(in, {sigmoid_backward(grad, conjugate(out))});
+      return grads(in, {sigmoid_backward(grad, out)});
     },
     .lane = Lane::kSigmoid,
 };

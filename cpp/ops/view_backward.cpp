@@ -91,19 +91,22 @@ constinit const Symbol unfold_backward{
     },
 };
 
-#define FULMEN_PAD_BACKWARD(row)                                                       \
-  constinit const Symbol row{                                                          \
-      .schema = #row "(Tensor grad_output, Tensor input, int[] padding) -> Tensor",    \
-      .torch = "torch.ops.aten." #row,                                                 \
-      .tags = kPure,                                                                   \
-      .meta = pad_backward_meta,                                                       \
+#define FULMEN_PAD_BACKWARD(row, mode)                                              \
+  constinit const Symbol row{                                                       \
+      .schema = #row "(Tensor grad_output, Tensor input, int[] padding) -> Tensor", \
+      .torch = "torch.ops.aten." #row,                                              \
+      .tags = kPure,                                                                \
+      .meta = pad_backward_meta,                                                    \
+      .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {                    \
+        return grads(in, {pad(grad, in["padding"], mode)});                         \
+      },                                                                            \
   };
-FULMEN_PAD_BACKWARD(reflection_pad1d_backward)
-FULMEN_PAD_BACKWARD(reflection_pad2d_backward)
-FULMEN_PAD_BACKWARD(reflection_pad3d_backward)
-FULMEN_PAD_BACKWARD(replication_pad1d_backward)
-FULMEN_PAD_BACKWARD(replication_pad2d_backward)
-FULMEN_PAD_BACKWARD(replication_pad3d_backward)
+FULMEN_PAD_BACKWARD(reflection_pad1d_backward, "reflect")
+FULMEN_PAD_BACKWARD(reflection_pad2d_backward, "reflect")
+FULMEN_PAD_BACKWARD(reflection_pad3d_backward, "reflect")
+FULMEN_PAD_BACKWARD(replication_pad1d_backward, "replicate")
+FULMEN_PAD_BACKWARD(replication_pad2d_backward, "replicate")
+FULMEN_PAD_BACKWARD(replication_pad3d_backward, "replicate")
 #undef FULMEN_PAD_BACKWARD
 
 }  // namespace fulmen::ops
