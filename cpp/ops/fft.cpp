@@ -1,7 +1,7 @@
 #include "ops/fft.h"
 
 #include "ops/families.h"
-#include "ops/fft_vjp.h"
+#include "ops/fft_gradient.h"
 #include "ops/meta.h"
 #include "ops/row.h"
 

@@ -8,13 +8,13 @@
 
 namespace fulmen::ops {
 
-bool needs(const Call& in, size_t param) {
+bool wants_grad(const Call& in, size_t param) {
   const TensorProxy* t = in[param].tensor();
   return t && t->type.requires_grad;
 }
 
-bool needs(const Call& in, std::string_view param) {
-  return needs(in, static_cast<size_t>(in.symbol().info->schema.index(param)));
+bool wants_grad(const Call& in, std::string_view param) {
+  return wants_grad(in, static_cast<size_t>(in.symbol().info->schema.index(param)));
 }
 
 Args grad_of(const Call& in, std::string_view param, const Arg& grad) {
@@ -77,7 +77,7 @@ Args zero_vjp(Call& in, const Arg&, const Arg& grad) {
   Args out;
   out.resize(in.size());
   for (size_t i = 0; i < in.size(); ++i) {
-    if (needs(in, i)) out[i] = zeros_as(grad, in[i].tensor()->type);
+    if (wants_grad(in, i)) out[i] = zeros_as(grad, in[i].tensor()->type);
   }
   return out;
 }

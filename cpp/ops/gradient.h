@@ -11,8 +11,8 @@
 namespace fulmen::ops {
 
 // Whether a gradient of the parameter is wanted.
-bool needs(const Call& in, size_t param);
-bool needs(const Call& in, std::string_view param);
+bool wants_grad(const Call& in, size_t param);
+bool wants_grad(const Call& in, std::string_view param);
 
 // One gradient, of the parameter with this name.
 Args grad_of(const Call& in, std::string_view param, const Arg& grad);
@@ -37,8 +37,8 @@ template <class First, class Second>
 Args operand_grads(const Call& in, First first, Second second) {
   Args out;
   out.resize(in.size());
-  if (needs(in, 0)) out[0] = real_if(in[size_t{0}].tensor()->type, first());
-  if (needs(in, 1)) out[1] = real_if(in[1].tensor()->type, second());
+  if (wants_grad(in, 0)) out[0] = real_if(in[size_t{0}].tensor()->type, first());
+  if (wants_grad(in, 1)) out[1] = real_if(in[1].tensor()->type, second());
   return out;
 }
 

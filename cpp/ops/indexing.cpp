@@ -3,7 +3,7 @@
 #include "ops/arith.h"
 #include "ops/comparison.h"
 #include "ops/families.h"
-#include "ops/indexing_vjp.h"
+#include "ops/indexing_gradient.h"
 #include "ops/meta.h"
 #include "ops/pointwise.h"
 #include "ops/select.h"

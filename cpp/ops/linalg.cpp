@@ -8,7 +8,7 @@
 #include "ops/meta.h"
 #include "ops/row.h"
 #include "ops/shape.h"
-#include "ops/shape_vjp.h"
+#include "ops/shape_gradient.h"
 
 namespace fulmen::ops {
 namespace {

@@ -6,7 +6,7 @@
 #include "ops/families.h"
 #include "ops/reduce.h"
 #include "ops/reduction.h"
-#include "ops/reduction_vjp.h"
+#include "ops/reduction_gradient.h"
 
 namespace fulmen::ops {
 namespace {

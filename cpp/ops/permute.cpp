@@ -1,7 +1,7 @@
 #include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
-#include "ops/shape_vjp.h"
+#include "ops/shape_gradient.h"
 
 namespace fulmen::ops {
 namespace {

@@ -10,7 +10,7 @@
 #include "ops/ordering.h"
 #include "ops/power.h"
 #include "ops/reduce.h"
-#include "ops/reduction_vjp.h"
+#include "ops/reduction_gradient.h"
 #include "ops/select.h"
 
 namespace fulmen::ops {

@@ -3,7 +3,7 @@
 #include "ops/arith.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
-#include "ops/reduction_vjp.h"
+#include "ops/reduction_gradient.h"
 #include "ops/shape.h"
 
 namespace fulmen::ops {

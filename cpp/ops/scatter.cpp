@@ -1,7 +1,7 @@
 #include "ops/creation.h"
 #include "ops/gradient.h"
 #include "ops/indexing.h"
-#include "ops/indexing_vjp.h"
+#include "ops/indexing_gradient.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
 

@@ -58,18 +58,18 @@ Args clamp_vjp(Call& in, const Arg&, const Arg& grad) {
   const Arg x = in["input"], low = in["min"], high = in["max"];
   Args out;
   out.resize(in.size());
-  if (needs(in, "input")) {
+  if (wants_grad(in, "input")) {
     Arg kept;
     if (!low.is_none()) kept = ge(x, low);
     if (!high.is_none()) kept = kept.is_none() ? le(x, high) : logical_and(kept, le(x, high));
     out[0] = where(kept, grad, 0.0);
   }
   const bool both = !low.is_none() && !high.is_none();
-  if (needs(in, "min")) {
+  if (wants_grad(in, "min")) {
     const Arg taken = lt(x, low);
     out[1] = where(both ? logical_and(taken, lt(low, high)) : taken, grad, 0.0);
   }
-  if (needs(in, "max")) {
+  if (wants_grad(in, "max")) {
     const Arg taken = gt(x, high);
     out[2] = where(both ? logical_or(taken, lt(high, low)) : taken, grad, 0.0);
   }
@@ -101,8 +101,8 @@ constinit const Symbol where{
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       Args out;
       out.resize(3);
-      if (needs(in, 1)) out[1] = real_if(in[1].tensor()->type, where(in[0], grad, 0.0));
-      if (needs(in, 2)) out[2] = real_if(in[2].tensor()->type, where(in[0], 0.0, grad));
+      if (wants_grad(in, 1)) out[1] = real_if(in[1].tensor()->type, where(in[0], grad, 0.0));
+      if (wants_grad(in, 2)) out[2] = real_if(in[2].tensor()->type, where(in[0], 0.0, grad));
       return out;
     },
     .lane = Lane::kWhere,
@@ -202,7 +202,7 @@ constinit const Symbol lerp_tensor{
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       Args out = operand_grads(
           in, [&] { return grad * conjugate(1 - in[2]); }, [&] { return grad * conjugate(in[2]); });
-      if (needs(in, 2)) out[2] = grad * conjugate(in[1] - in[0]);
+      if (wants_grad(in, 2)) out[2] = grad * conjugate(in[1] - in[0]);
       return out;
     },
 };
@@ -219,7 +219,7 @@ constinit const Symbol addcmul{
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       Args out = operand_grads(
           in, [&] { return grad; }, [&] { return grad * conjugate(in[2] * in["value"]); });
-      if (needs(in, 2))
+      if (wants_grad(in, 2))
         out[2] = real_if(in[2].tensor()->type, grad * conjugate(in[1] * in["value"]));
       return out;
     },
@@ -238,7 +238,7 @@ constinit const Symbol addcdiv{
       Args out = operand_grads(
           in, [&] { return grad; },
           [&] { return grad * conjugate(quotient(in, in["value"], in[2])); });
-      if (needs(in, 2)) {
+      if (wants_grad(in, 2)) {
         const Arg slope = conjugate(in[1] * in["value"] / (in[2] * in[2]));
         out[2] = real_if(in[2].tensor()->type, -grad * slope);
       }

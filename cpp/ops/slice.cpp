@@ -1,6 +1,6 @@
 #include "ops/meta.h"
 #include "ops/shape.h"
-#include "ops/shape_vjp.h"
+#include "ops/shape_gradient.h"
 
 namespace fulmen::ops {
 namespace {

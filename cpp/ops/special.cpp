@@ -22,7 +22,7 @@ Args bessel_grad(Call& in, const Arg& grad, Slope slope) {
 }
 
 Args gamma_grad(Call& in, const Arg& grad) {
-  if (needs(in, 0)) in.unsupported("the gradient of the first argument");
+  if (wants_grad(in, 0)) in.unsupported("the gradient of the first argument");
   const Arg a = in[0], x = in[1];
   return grads(in, {Arg(), grad * exp((a - 1) * log(x) - x - lgamma(a))});
 }
@@ -301,7 +301,7 @@ constinit const Symbol special_zeta{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      if (needs(in, 0)) in.unsupported("the gradient of the first argument");
+      if (wants_grad(in, 0)) in.unsupported("the gradient of the first argument");
       const Arg x = in[0];
       const Arg next = x.is_tensor() ? x + 1.0 : Arg(in.real("input") + 1.0);
       const Arg factor = x.is_tensor() ? -x : Arg(-in.real("input"));

@@ -8,7 +8,7 @@
 #include "ops/families.h"
 #include "ops/reduce.h"
 #include "ops/reduction.h"
-#include "ops/reduction_vjp.h"
+#include "ops/reduction_gradient.h"
 #include "ops/select.h"
 
 namespace fulmen::ops {

@@ -26,8 +26,8 @@ constinit const Symbol sigmoid_backward{
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       real_grad(in, grad);
-      return grads(in, {needs(in, 0) ? sigmoid_backward(grad, in[1]) : Arg(),
-                        needs(in, 1) ? grad * in[0] * (in[1] * -2 + 1) : Arg()});
+      return grads(in, {wants_grad(in, 0) ? sigmoid_backward(grad, in[1]) : Arg(),
+                        wants_grad(in, 1) ? grad * in[0] * (in[1] * -2 + 1) : Arg()});
     },
 };
 constinit const Symbol tanh_backward{
@@ -42,8 +42,8 @@ constinit const Symbol tanh_backward{
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       real_grad(in, grad);
-      return grads(in, {needs(in, 0) ? tanh_backward(grad, in[1]) : Arg(),
-                        needs(in, 1) ? grad * (in[1] * -2 * in[0]) : Arg()});
+      return grads(in, {wants_grad(in, 0) ? tanh_backward(grad, in[1]) : Arg(),
+                        wants_grad(in, 1) ? grad * (in[1] * -2 * in[0]) : Arg()});
     },
 };
 constinit const Symbol logit_backward{

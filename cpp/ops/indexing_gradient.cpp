@@ -1,4 +1,4 @@
-#include "ops/indexing_vjp.h"
+#include "ops/indexing_gradient.h"
 
 #include "ops/comparison.h"
 #include "ops/conversion.h"
@@ -18,9 +18,9 @@ template <class Input, class Source>
 Args two(Call& in, std::string_view source, Input input_grad, Source source_grad) {
   Args out;
   out.resize(in.size());
-  if (needs(in, "input")) out[0] = input_grad();
+  if (wants_grad(in, "input")) out[0] = input_grad();
   const int i = in.symbol().info->schema.index(source);
-  if (i >= 0 && needs(in, static_cast<size_t>(i))) out[i] = source_grad();
+  if (i >= 0 && wants_grad(in, static_cast<size_t>(i))) out[i] = source_grad();
   return out;
 }
 

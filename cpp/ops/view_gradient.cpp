@@ -5,7 +5,7 @@
 #include "ops/indexing.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
-#include "ops/shape_vjp.h"
+#include "ops/shape_gradient.h"
 
 namespace fulmen::ops {
 namespace {

@@ -3,7 +3,7 @@
 #include "ops/meta.h"
 #include "ops/reduction.h"
 #include "ops/shape.h"
-#include "ops/shape_vjp.h"
+#include "ops/shape_gradient.h"
 
 namespace fulmen::ops {
 namespace {

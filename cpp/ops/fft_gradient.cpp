@@ -1,4 +1,4 @@
-#include "ops/fft_vjp.h"
+#include "ops/fft_gradient.h"
 
 #include "ops/fft.h"
 #include "ops/gradient.h"

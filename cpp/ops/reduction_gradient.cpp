@@ -1,4 +1,4 @@
-#include "ops/reduction_vjp.h"
+#include "ops/reduction_gradient.h"
 
 #include <cmath>
 #include <limits>
