@@ -104,6 +104,8 @@ void bind_ir(nb::module_& m) {
                             (s.symbol->info->rules && s.symbol->info->rules->has_decomposition());
                    })
       .def_prop_ro("has_vjp", [](const PySymbol& s) { return s.symbol->vjp != nullptr; })
+      .def_prop_ro("has_augmented",
+                   [](const PySymbol& s) { return s.symbol->augmented != nullptr; })
       .def_prop_ro(
           "functional",
           [](const PySymbol& s) -> nb::object {

@@ -5,6 +5,7 @@
 #include "ops/comparison.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/lane.h"
 #include "ops/select.h"
 #include "ops/shape.h"
@@ -72,6 +73,27 @@ Arg prelu_meta(Call& in) {
   return meta::like(in);
 }
 
+// ATen reads alpha as a float here.
+Arg celu_gradient(Call& in, const Arg& grad) {
+  const double step = 1.0 / static_cast<double>(static_cast<float>(in.real("alpha")));
+  return elu_backward(grad, in["alpha"], 1, step, false, in[0]);
+}
+
+Args prelu_vjp(Call& in, const Arg&, const Arg& grad) {
+  const TensorType& x = in.type("input");
+  const TensorType& weight = in.type("weight");
+  // One weight stands for all channels, or there is one for each.
+  Args shape(x.ndim(), Arg(1));
+  if (shape.size() > 1) shape[1] = Arg(numel(weight));
+  const bool reshaped = x.ndim() != weight.ndim();
+  const Arg viewed = reshaped ? record(view, {in["weight"], in.list(shape)}) : in["weight"];
+  const Arg both = prelu_kernel_backward(grad, in["input"], viewed);
+  if (!wants_grad(in, "weight")) return first_grad(in, item(both, 0));
+  Arg weight_grad = reduced_to(item(both, 1), viewed.tensor()->type);
+  if (reshaped) weight_grad = record(view, {weight_grad, in.dims_arg(weight.shape)});
+  return grads(in, {item(both, 0), weight_grad});
+}
+
 }  // namespace
 
 constinit const Symbol relu{
@@ -82,7 +104,7 @@ constinit const Symbol relu{
     .tags = kElementwise,
     .meta = activation<meta::kNumeric>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return first_grad(in, where(gt(out, 0), grad, 0.0));
+      return first_grad(in, threshold_backward(grad, out, 0));
     },
     .lane = Lane::kRelu,
     .aten = "relu(input)",
@@ -98,7 +120,7 @@ constinit const Symbol relu6{
       return math.down(clamp(x, 0.0, 6.0));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, where(logical_and(gt(in[0], 0), lt(in[0], 6)), grad, 0.0));
+      return first_grad(in, hardtanh_backward(grad, in[0], 0, 6));
     },
     .aten = "hardtanh(input, 0, 6)",
 };
@@ -113,8 +135,7 @@ constinit const Symbol hardtanh{
     .meta = hardtanh_meta,
     .decompose = [](Call& in) -> Arg { return clamp(in["input"], in["min_val"], in["max_val"]); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      const Arg inside = logical_and(gt(in[0], in["min_val"]), lt(in[0], in["max_val"]));
-      return first_grad(in, where(inside, grad, 0.0));
+      return first_grad(in, hardtanh_backward(grad, in[0], in["min_val"], in["max_val"]));
     },
     .aten = "hardtanh(input, min_val, max_val)",
 };
@@ -130,9 +151,7 @@ constinit const Symbol elu{
       return math.down(where(gt(x, 0), x, tail));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      Opmath math(in);
-      const Arg x = math.up(in[0]), g = math.up(grad);
-      return grads(in, {math.down(where(gt(x, 0), g, g * (exp(x) * in["alpha"])))});
+      return first_grad(in, elu_backward(grad, in["alpha"], 1, 1, false, in[0]));
     },
     .aten = "elu(input, alpha)",
 };
@@ -148,10 +167,7 @@ constinit const Symbol selu{
       return math.down(where(gt(x, 0), x * kSeluScale, tail));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      Opmath math(in);
-      const Arg x = math.up(in[0]), g = math.up(grad);
-      const Arg tail = g * (exp(x) * (kSeluAlpha * kSeluScale));
-      return grads(in, {math.down(where(gt(x, 0), g * kSeluScale, tail))});
+      return first_grad(in, elu_backward(grad, kSeluAlpha, kSeluScale, 1, false, in[0]));
     },
     .aten = "selu(input)",
 };
@@ -168,9 +184,7 @@ constinit const Symbol celu{
       return math.down(where(gt(x, 0), x, tail));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      Opmath math(in);
-      const Arg x = math.up(in[0]), g = math.up(grad);
-      return grads(in, {math.down(where(gt(x, 0), g, g * exp(x * (1.0 / in.real("alpha")))))});
+      return first_grad(in, celu_gradient(in, grad));
     },
     .aten = "celu(input, alpha)",
 };
@@ -187,7 +201,7 @@ constinit const Symbol leaky_relu{
       return math.down(where(gt(x, 0), x, x * in["negative_slope"]));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, where(gt(in[0], 0), grad, grad * in["negative_slope"]));
+      return first_grad(in, leaky_relu_backward(grad, in[0], in["negative_slope"], false));
     },
     .aten = "leaky_relu(input, negative_slope)",
 };
@@ -205,7 +219,7 @@ constinit const Symbol threshold{
       return where(le(in["input"], in["threshold"]), in["value"], in["input"]);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, where(le(in[0], in["threshold"]), 0.0, grad));
+      return first_grad(in, threshold_backward(grad, in[0], in["threshold"]));
     },
     .aten = "threshold(input, threshold, value)",
 };
@@ -220,10 +234,7 @@ constinit const Symbol silu{
       return math.down(x / (exp(-x) + 1.0));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      real_grad(in, grad);
-      Opmath math(in);
-      const Arg x = math.up(in[0]), s = sigmoid(x);
-      return grads(in, {math.down(math.up(grad) * (s * (x * (1.0 - s) + 1.0)))});
+      return first_grad(in, silu_backward(real_grad(in, grad), in[0]));
     },
     .aten = "silu(input)",
 };
@@ -238,10 +249,7 @@ constinit const Symbol mish{
       return math.down(x * tanh(log1p(exp(x))));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      Opmath math(in);
-      const Arg x = math.up(in[0]), g = math.up(grad);
-      const Arg t = tanh(log1p(exp(x)));
-      return grads(in, {math.down(g * (t + x * sigmoid(x) * (1.0 - t * t)))});
+      return first_grad(in, mish_backward(grad, in[0]));
     },
     .aten = "mish(input)",
 };
@@ -256,10 +264,7 @@ constinit const Symbol hardswish{
       return math.down(x * clamp(x + 3.0, 0.0, 6.0) / 6.0);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      Opmath math(in);
-      const Arg x = math.up(in[0]), g = math.up(grad);
-      const Arg middle = where(lt(x, 3.0), g * (x / 3.0 + 0.5), g);
-      return grads(in, {math.down(where(le(x, -3.0), 0.0, middle))});
+      return first_grad(in, hardswish_backward(grad, in[0]));
     },
     .aten = "hardswish(input)",
 };
@@ -274,10 +279,7 @@ constinit const Symbol hardsigmoid{
       return math.down(clamp(x + 3.0, 0.0, 6.0) / 6.0);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      Opmath math(in);
-      const Arg x = math.up(in[0]), g = math.up(grad);
-      const Arg inside = logical_and(gt(x, -3.0), lt(x, 3.0));
-      return grads(in, {math.down(where(inside, g / 6.0, 0.0))});
+      return first_grad(in, hardsigmoid_backward(grad, in[0]));
     },
     .aten = "hardsigmoid(input)",
 };
@@ -303,17 +305,7 @@ constinit const Symbol gelu{
       return math.down(x * 0.5 * (erf(x * 0.7071067811865476) + 1.0));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      Opmath math(in);
-      const Arg x = math.up(in[0]), g = math.up(grad);
-      if (in.text("approximate") == "tanh") {
-        const Arg square = x * x;
-        const Arg t = tanh((x + x * square * 0.044715) * 0.7978845608028654);
-        const Arg inner = (square * 0.134145 + 1.0) * 0.7978845608028654;
-        return grads(in, {math.down(g * ((t + 1.0) * 0.5 + x * 0.5 * (1.0 - t * t) * inner))});
-      }
-      const Arg cdf = (erf(x * 0.7071067811865476) + 1.0) * 0.5;
-      const Arg pdf = exp(x * x * -0.5) * 0.3989422804014327;
-      return grads(in, {math.down(g * (cdf + x * pdf))});
+      return first_grad(in, record(gelu_backward, {grad, in[0], in["approximate"]}));
     },
 };
 constinit const Symbol softplus{
@@ -328,10 +320,7 @@ constinit const Symbol softplus{
       return math.down(where(gt(scaled, in["threshold"]), x, log1p(exp(scaled)) / in["beta"]));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      Opmath math(in);
-      const Arg x = math.up(in[0]), g = math.up(grad);
-      const Arg scaled = x * in["beta"], z = exp(scaled);
-      return grads(in, {math.down(where(gt(scaled, in["threshold"]), g, g * z / (z + 1.0)))});
+      return first_grad(in, softplus_backward(grad, in[0], in["beta"], in["threshold"]));
     },
 };
 constinit const Symbol hardshrink{
@@ -343,7 +332,7 @@ constinit const Symbol hardshrink{
       return where(le(abs(in["input"]), in["lambd"]), 0.0, in["input"]);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, where(le(abs(in[0]), in["lambd"]), 0.0, grad));
+      return first_grad(in, hardshrink_backward(grad, in[0], in["lambd"]));
     },
 };
 constinit const Symbol softshrink{
@@ -359,7 +348,7 @@ constinit const Symbol softshrink{
       return math.down(where(gt(x, lambd), x - lambd, low));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, where(le(abs(in[0]), in["lambd"]), 0.0, grad));
+      return first_grad(in, softshrink_backward(grad, in[0], in["lambd"]));
     },
 };
 constinit const Symbol log_sigmoid{
@@ -372,9 +361,7 @@ constinit const Symbol log_sigmoid{
       const Arg x = math.up(contiguous(in["input"]));
       return math.down(clamp_max(x, 0.0) - log1p(exp(-abs(x))));
     },
-    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad * sigmoid(-in[0]));
-    },
+    .augmented = [](Call& in) -> Arg { return item(log_sigmoid_forward(in["input"]), 0); },
 };
 constinit const Symbol softsign{
     .schema = "softsign(Tensor input) -> Tensor",
@@ -404,18 +391,22 @@ constinit const Symbol glu{
       const Arg a = math.up(narrow(x, dim, 0, half)), b = math.up(narrow(x, dim, half, half));
       return math.down(a * sigmoid(b));
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return first_grad(in, glu_backward(grad, in[0], in["dim"]));
+    },
 };
 constinit const Symbol prelu{
     .schema = "prelu(Tensor input, Tensor weight) -> Tensor",
     .torch = "torch.prelu torch.Tensor.prelu torch.nn.functional.prelu",
     .tags = kPure,
     .meta = prelu_meta,
+    .vjp = prelu_vjp,
 };
 
 std::span<const Symbol* const> activation_family() {
   static constexpr const Symbol* kRows[] = {
 #define X(name) &name,
-      FULMEN_ACTIVATION_OPS(X)
+      FULMEN_ACTIVATION_OPS(X) FULMEN_ACTIVATION_BACKWARD_OPS(X)
 #undef X
   };
   return kRows;

@@ -14,15 +14,37 @@ bool wants_grad(const Call& in, size_t param) {
 }
 
 bool wants_grad(const Call& in, std::string_view param) {
-  return wants_grad(in, static_cast<size_t>(in.symbol().info->schema.index(param)));
+  const TensorProxy* t = in[param].tensor();
+  return t && t->type.requires_grad;
 }
 
-Args grad_of(const Call& in, std::string_view param, const Arg& grad) {
+Args grads_of(const Call& in, std::initializer_list<NamedGrad> named) {
   Args out;
   out.resize(in.size());
-  out[in.symbol().info->schema.index(param)] = grad;
+  for (const NamedGrad& g : named) {
+    const int i = in.symbol().info->schema.index(g.param);
+    if (i < 0) internal_error(in.symbol().name(), " has no parameter ", g.param);
+    out[static_cast<size_t>(i)] = g.grad;
+  }
   return out;
 }
+
+Arg output_mask(Call& in, std::initializer_list<std::string_view> params) {
+  Args mask;
+  for (const std::string_view param : params) mask.push_back(Arg(wants_grad(in, param)));
+  return in.list(mask);
+}
+
+Arg masked_results(Call& in, std::initializer_list<Arg> results) {
+  const std::span<const Arg> mask = in["output_mask"].items();
+  if (mask.size() != results.size()) in.unsupported("an output_mask of another length");
+  Args kept;
+  size_t i = 0;
+  for (const Arg& result : results) kept.push_back(mask[i++].boolean() ? result : Arg());
+  return in.tuple(kept);
+}
+
+const Arg& item(const Arg& tuple, size_t i) { return tuple.items()[i]; }
 
 Arg dims_list(std::span<const Dim> dims) {
   Args items;
@@ -49,6 +71,10 @@ Arg sum_to(const Arg& grad, std::span<const Dim> shape) {
   const Arg list = Builder::current().ctx().make_collection(Arg::Kind::kList, dims);
   const Arg total = sum_dim(grad, list, true);
   return leading ? view(total, dims_list(shape)) : total;
+}
+
+Arg reduced_to(const Arg& grad, const TensorType& type) {
+  return converted(sum_to(grad, type.shape), type.dtype);
 }
 
 Arg zeros_as(const Arg& grad, const TensorType& like) {

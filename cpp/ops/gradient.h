@@ -1,34 +1,47 @@
 #pragma once
 
+#include <initializer_list>
 #include <span>
+#include <string_view>
 
 #include "ir/builder.h"
 #include "ops/arith.h"
 
-// What gradient rules share. As in eager, an elementwise rule may return its gradient in the shape
-// and dtype of the result: the sum over the dimensions that were broadcast, and the conversion, are
-// done for all rules alike by who calls them.
+// What the gradient rules of the families share. A rule may return its gradient in the shape and
+// dtype of the result: as in eager's engine, who calls it sums over the dimensions that were
+// broadcast, and converts.
 namespace fulmen::ops {
 
-// Whether a gradient of the parameter is wanted.
+// Whether autodiff needs the gradient of this parameter.
 bool wants_grad(const Call& in, size_t param);
 bool wants_grad(const Call& in, std::string_view param);
+// A vjp's result: a gradient for each parameter named, None for the others.
+struct NamedGrad {
+  std::string_view param;
+  Arg grad;
+};
+Args grads_of(const Call& in, std::initializer_list<NamedGrad> named);
+// `output_mask` of ATen's backward functions: which of the named parameters need a gradient.
+Arg output_mask(Call& in, std::initializer_list<std::string_view> params);
+// Results of a backward function: None where the mask says that no one needs it.
+Arg masked_results(Call& in, std::initializer_list<Arg> results);
+// The i-th of several results or gradients.
+const Arg& item(const Arg& tuple, size_t i);
+// The same; None where `grad` is None.
+Arg part(const Arg& grad, size_t i);
 
-// One gradient, of the parameter with this name.
-Args grad_of(const Call& in, std::string_view param, const Arg& grad);
-
-// `grad` summed over the dimensions in which `shape` was broadcast.
+// Sums a gradient over the dimensions that broadcasting or expanding added to `shape`.
 Arg sum_to(const Arg& grad, std::span<const Dim> shape);
+// As sum_to, and in the dtype of `type`.
+Arg reduced_to(const Arg& grad, const TensorType& type);
 // Zeros in the shape of `like`, in the dtype and on the device of `grad`.
 Arg zeros_as(const Arg& grad, const TensorType& like);
 // `grad` with zeros where `mask` holds.
 Arg zero_where(const Arg& mask, const Arg& grad);
 // Of real tensors and numbers the argument itself.
 Arg conjugate(const Arg& a);
-// The gradient of a parameter of type `t`: its real part where a real parameter met complex ones.
+// The real part of a complex gradient where `t` is real.
 Arg real_if(const TensorType& t, const Arg& grad);
-// The element of a tuple of gradients; None where `grad` is None.
-Arg part(const Arg& grad, size_t i);
 Arg dims_list(std::span<const Dim> dims);
 Arg int_list(std::span<const int64_t> values);
 

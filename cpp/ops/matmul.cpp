@@ -4,8 +4,10 @@
 #include "ops/check.h"
 #include "ops/einsum.h"
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/row.h"
+#include "ops/shape.h"
 
 namespace fulmen::ops {
 namespace {
@@ -207,9 +209,44 @@ Arg linear_meta(Call& in) {
 
 Arg linear_decompose(Call& in) {
   const Arg weight = in["weight"];
-  const Arg transposed = in.type("weight").ndim() == 2 ? row("t")(weight) : weight;
+  const Arg transposed = in.type("weight").ndim() == 2 ? t(weight) : weight;
   const Arg out = matmul(in["input"], transposed);
   return in.has("bias") ? add(out, in["bias"]) : out;
+}
+
+// As at::inner: a product of matrices, and the outer sizes again.
+Arg inner_steps(Call& in) {
+  const TensorType &a = in.type("input"), &b = in.type("other");
+  if (a.ndim() == 1 && b.ndim() == 1) return dot(in["input"], in["other"]);
+  const auto rows = [&](std::string_view param) {
+    const TensorType& t = in.type(param);
+    const Dim sizes[] = {Dim(-1), t.shape.back()};
+    if (is_zero(numel(t))) in.unsupported("an empty operand");
+    return t.ndim() == 2 ? in[param] : record(reshape, {in[param], in.dims_arg(sizes)});
+  };
+  Dims shape(std::span<const Dim>(a.shape.data(), a.ndim() - 1));
+  for (size_t i = 0; i + 1 < b.ndim(); ++i) shape.push_back(b.shape[i]);
+  const Arg product = mm(rows("input"), t(rows("other")));
+  return record(view, {product, in.dims_arg(shape)});
+}
+
+Args outer_vjp(Call& in, const Arg&, const Arg& grad) {
+  real_grad(in, grad);
+  Args out(2, Arg());
+  const TensorType &a = in.type("input"), &b = in.type("vec2");
+  const Dim sizes[] = {a.shape[0], Dim(1)};
+  if (a.requires_grad) {
+    TensorType wide = a;
+    wide.shape = Dims(std::span<const Dim>(sizes));
+    wide.strides = contiguous_strides(wide.shape);
+    const Arg column_grad = reduced_to(grad * in["vec2"], wide);
+    out[0] = record(reshape, {column_grad, in.dims_arg(a.shape)});
+  }
+  if (b.requires_grad) {
+    const Arg first = record(reshape, {in["input"], in.dims_arg(sizes)});
+    out[1] = reduced_to(grad * first, b);
+  }
+  return out;
 }
 
 Arg bilinear_meta(Call& in) {
@@ -244,6 +281,8 @@ constinit const Symbol matmul{
         "operator.imatmul torch.linalg.matmul",
     .tags = kProduct,
     .meta = matmul_meta,
+    .vjp = matmul_vjp,
+    .augmented = matmul_steps,
 };
 constinit const Symbol matmul_reversed{
     .schema = "matmul.reversed(Tensor input, Tensor other) -> Tensor",
@@ -258,42 +297,49 @@ constinit const Symbol mm{
     .torch = "torch.mm torch.Tensor.mm",
     .tags = kProduct,
     .meta = mm_meta,
+    .vjp = mm_vjp,
 };
 constinit const Symbol bmm{
     .schema = "bmm(Tensor input, Tensor mat2) -> Tensor",
     .torch = "torch.bmm torch.Tensor.bmm",
     .tags = kProduct,
     .meta = bmm_meta,
+    .vjp = bmm_vjp,
 };
 constinit const Symbol mv{
     .schema = "mv(Tensor input, Tensor vec) -> Tensor",
     .torch = "torch.mv torch.Tensor.mv",
     .tags = kProduct,
     .meta = mv_meta,
+    .vjp = mv_vjp,
 };
 constinit const Symbol dot{
     .schema = "dot(Tensor input, Tensor tensor) -> Tensor",
     .torch = "torch.dot torch.Tensor.dot",
     .tags = kProduct,
     .meta = dot_meta,
+    .vjp = dot_vjp,
 };
 constinit const Symbol vdot{
     .schema = "vdot(Tensor input, Tensor other) -> Tensor",
     .torch = "torch.vdot torch.Tensor.vdot",
     .tags = kProduct,
     .meta = dot_meta,
+    .vjp = dot_vjp,
 };
 constinit const Symbol inner{
     .schema = "inner(Tensor input, Tensor other) -> Tensor",
     .torch = "torch.inner torch.Tensor.inner",
     .tags = kProduct,
     .meta = inner_meta,
+    .augmented = inner_steps,
 };
 constinit const Symbol outer{
     .schema = "outer(Tensor input, Tensor vec2) -> Tensor",
     .torch = "torch.outer torch.Tensor.outer torch.ger torch.Tensor.ger",
     .tags = kProduct,
     .meta = outer_meta,
+    .vjp = outer_vjp,
 };
 constinit const Symbol addmm{
     .schema =
@@ -302,6 +348,7 @@ constinit const Symbol addmm{
     .torch = "torch.addmm torch.Tensor.addmm torch.Tensor.addmm_",
     .tags = kProduct,
     .meta = addmm_meta,
+    .vjp = addmm_vjp,
 };
 constinit const Symbol addmv{
     .schema =
@@ -310,6 +357,7 @@ constinit const Symbol addmv{
     .torch = "torch.addmv torch.Tensor.addmv torch.addmv_ torch.Tensor.addmv_",
     .tags = kProduct,
     .meta = addmv_meta,
+    .vjp = addmv_vjp,
 };
 constinit const Symbol addr{
     .schema =
@@ -318,6 +366,7 @@ constinit const Symbol addr{
     .torch = "torch.addr torch.Tensor.addr torch.Tensor.addr_",
     .tags = kProduct,
     .meta = addr_meta,
+    .vjp = addr_vjp,
 };
 constinit const Symbol baddbmm{
     .schema =
@@ -326,6 +375,7 @@ constinit const Symbol baddbmm{
     .torch = "torch.baddbmm torch.Tensor.baddbmm torch.Tensor.baddbmm_",
     .tags = kProduct,
     .meta = baddbmm_meta,
+    .vjp = baddbmm_vjp,
 };
 constinit const Symbol addbmm{
     .schema =
@@ -334,6 +384,7 @@ constinit const Symbol addbmm{
     .torch = "torch.addbmm torch.Tensor.addbmm torch.Tensor.addbmm_",
     .tags = kProduct,
     .meta = addbmm_meta,
+    .vjp = baddbmm_vjp,
 };
 constinit const Symbol linear{
     .schema = "linear(Tensor input, Tensor weight, Tensor? bias=None) -> Tensor",
@@ -341,6 +392,7 @@ constinit const Symbol linear{
     .tags = kProduct,
     .meta = linear_meta,
     .decompose = linear_decompose,
+    .vjp = linear_vjp,
 };
 constinit const Symbol bilinear{
     .schema = "bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor",

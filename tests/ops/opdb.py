@@ -410,14 +410,18 @@ def _equal(got: Any, expected: Any, ulps: int = 0) -> bool:
 
 
 def run_in_worker(
-    indices: list[int], limit: int, checks: tuple[str, ...] = CHECKS
-) -> Iterator[tuple[str, Result | str]]:
+    indices: list[int],
+    limit: int,
+    checks: tuple[str, ...] = CHECKS,
+    script: str = __file__,
+    result_type: type[Any] = Result,
+) -> Iterator[tuple[str, Any]]:
     """(name of the entry, its next result) of entries run in worker processes; a str in place of a
     result says how an entry ended its process.
     """
     while indices:
         done = subprocess.run(
-            [sys.executable, __file__, str(limit), ",".join(checks), ",".join(map(str, indices))],
+            [sys.executable, script, str(limit), ",".join(checks), ",".join(map(str, indices))],
             capture_output=True,
             text=True,
             check=False,
@@ -431,7 +435,7 @@ def run_in_worker(
             if "entry" in record:
                 name, last = record["name"], record["entry"]
             else:
-                yield name, Result(**record)
+                yield name, result_type(**record)
         if not done.returncode:
             return
         if last < 0:
