@@ -3,6 +3,7 @@
 #include "ops/arith.h"
 #include "ops/bitwise.h"
 #include "ops/comparison.h"
+#include "ops/creation.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
 #include "ops/gradient.h"
@@ -300,7 +301,8 @@ constinit const Symbol remainder{
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       return operand_grads(
-          in, [&] { return grad; }, [&] { return -grad * floor_divide(in[0], in[1]); });
+          in, [&] { return grad; },
+          [&] { return -grad * record(div_mode, {in[0], in[1], Arg("floor")}); });
     },
     .lane = Lane::kRemainder,
 };
@@ -310,9 +312,8 @@ constinit const Symbol remainder_number_first{
     .tags = kElementwise,
     .meta = number_first_meta<meta::kNumeric>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return operand_grads(
-          in, [&] { return Arg(); },
-          [&] { return -grad * floor_divide_number_first(in[0], in[1]); });
+      const Arg number = scalar_tensor_like(in.builder(), in[0], in[1].tensor()->type);
+      return grads(in, {Arg(), -grad * record(div_mode, {number, in[1], Arg("floor")})});
     },
     .lane = Lane::kRemainder,
 };

@@ -81,7 +81,9 @@ constinit const Symbol pow{
       }
       const double exponent = in.real("exponent");
       if (exponent == 0.0) return zero_vjp(in, out, grad);
-      return grads(in, {grad * conjugate(pow(x, exponent - 1.0) * exponent)});
+      if (exponent == 1.0) return grads(in, {grad});
+      const Arg lower = exponent == 2.0 ? x : pow(x, exponent - 1.0);
+      return grads(in, {grad * conjugate(lower * exponent)});
     },
     .lane = Lane::kPow,
 };
