@@ -1,6 +1,7 @@
 #include "ops/conversion.h"
 
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
 
@@ -8,8 +9,8 @@ namespace fulmen::ops {
 namespace {
 
 // Tensor.to(): the tensor itself when nothing changes and no copy is asked for.
-Arg convert(Call& in, std::optional<DType> dtype, std::optional<Device> device, bool copy,
-            const Arg& memory_format) {
+Arg moved(Call& in, std::optional<DType> dtype, std::optional<Device> device, bool copy,
+          const Arg& memory_format) {
   const TensorType& t = in.type("input");
   TensorType out = t;
   out.dtype = dtype.value_or(t.dtype);
@@ -41,6 +42,12 @@ Arg as_to_device(Call& in, Device device, const Arg& non_blocking) {
   return in.builder().call(to_device, args);
 }
 
+Args convert_vjp(Call& in, const Arg&, const Arg& grad) {
+  const TensorType& t = in.type("input");
+  const Arg own = converted(real_if(t, grad), t.dtype);
+  return grads(in, {own.tensor()->type.device == t.device ? own : to_device(own, t.device)});
+}
+
 Device cuda_device(Call& in) {
   const auto device = in.device("device");
   if (!device || device->type != DeviceType::kCUDA) in.unsupported("the current CUDA device");
@@ -57,8 +64,9 @@ constinit const Symbol to_dtype{
     .tags = kPure,
     .meta =
         [](Call& in) {
-          return convert(in, in.dtype("dtype"), {}, in.flag("copy"), in["memory_format"]);
+          return moved(in, in.dtype("dtype"), {}, in.flag("copy"), in["memory_format"]);
         },
+    .vjp = convert_vjp,
 };
 constinit const Symbol to_other{
     .schema =
@@ -68,9 +76,10 @@ constinit const Symbol to_other{
     .tags = kPure,
     .meta =
         [](Call& in) {
-          return convert(in, in.type("other").dtype, in.type("other").device, in.flag("copy"),
-                         in["memory_format"]);
+          return moved(in, in.type("other").dtype, in.type("other").device, in.flag("copy"),
+                       in["memory_format"]);
         },
+    .vjp = convert_vjp,
 };
 constinit const Symbol to_device{
     .schema =
@@ -81,9 +90,10 @@ constinit const Symbol to_device{
     .tags = kPure,
     .meta =
         [](Call& in) {
-          return convert(in, in.dtype("dtype"), in.device("device"), in.flag("copy"),
-                         in["memory_format"]);
+          return moved(in, in.dtype("dtype"), in.device("device"), in.flag("copy"),
+                       in["memory_format"]);
         },
+    .vjp = convert_vjp,
     .aten =
         "to(input, dtype=dtype, device=device, non_blocking=non_blocking, copy=copy, "
         "memory_format=memory_format)",
@@ -94,14 +104,15 @@ constinit const Symbol type_as{
     .tags = kPure,
     .meta =
         [](Call& in) {
-          return convert(in, in.type("other").dtype, in.type("other").device, false, Arg());
+          return moved(in, in.type("other").dtype, in.type("other").device, false, Arg());
         },
+    .vjp = convert_vjp,
 };
 constinit const Symbol type{
     .schema = "type(Tensor input, dtype dtype, bool non_blocking=False) -> Tensor",
     .torch = "torch.Tensor.type",
     .tags = kPure,
-    .meta = [](Call& in) { return convert(in, in.dtype("dtype"), {}, false, Arg()); },
+    .meta = [](Call& in) { return moved(in, in.dtype("dtype"), {}, false, Arg()); },
     .decompose = [](Call& in) { return as_to_dtype(in, *in.dtype("dtype"), Arg()); },
     .aten = "-",
 };
@@ -109,7 +120,7 @@ constinit const Symbol cpu{
     .schema = "cpu(Tensor input, *, memory_format? memory_format=None) -> Tensor",
     .torch = "torch.Tensor.cpu",
     .tags = kPure,
-    .meta = [](Call& in) { return convert(in, {}, Device{}, false, in["memory_format"]); },
+    .meta = [](Call& in) { return moved(in, {}, Device{}, false, in["memory_format"]); },
     .decompose = [](Call& in) { return as_to_device(in, Device{}, Arg(false)); },
     .aten = "-",
 };
@@ -119,7 +130,7 @@ constinit const Symbol cuda{
         "memory_format=None) -> Tensor",
     .torch = "torch.Tensor.cuda",
     .tags = kPure,
-    .meta = [](Call& in) { return convert(in, {}, cuda_device(in), false, in["memory_format"]); },
+    .meta = [](Call& in) { return moved(in, {}, cuda_device(in), false, in["memory_format"]); },
     .decompose = [](Call& in) { return as_to_device(in, cuda_device(in), in["non_blocking"]); },
     .aten = "-",
 };
@@ -129,7 +140,7 @@ constinit const Symbol cuda{
       .schema = method "(Tensor input, *, memory_format? memory_format=None) -> Tensor",         \
       .torch = "torch.Tensor." method,                                                           \
       .tags = kPure,                                                                             \
-      .meta = [](Call& in) { return convert(in, DType::type, {}, false, in["memory_format"]); }, \
+      .meta = [](Call& in) { return moved(in, DType::type, {}, false, in["memory_format"]); }, \
       .decompose = [](Call& in) { return as_to_dtype(in, DType::type, in["memory_format"]); },   \
       .aten = "-",                                                                               \
   };

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
 
@@ -388,12 +389,22 @@ constinit const Symbol complex{
     .torch = "torch.complex",
     .tags = kPure | kPointwise,
     .meta = complex_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return operand_grads(in, [&] { return real(grad); }, [&] { return imag(grad); });
+    },
 };
 constinit const Symbol polar{
     .schema = "polar(Tensor abs, Tensor angle) -> Tensor",
     .torch = "torch.polar",
     .tags = kPure | kPointwise,
     .meta = complex_meta,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      const Arg g = conj_physical(grad);
+      return operand_grads(
+          in, [&] { return real(g * sgn(out)); },
+          // The real part of the product with i.
+          [&] { return -imag(g * out); });
+    },
 };
 constinit const Symbol tril_indices{
     .schema = "tril_indices(int row, int col, int offset=0, *, " FULMEN_FACTORY ") -> Tensor",

@@ -1,6 +1,7 @@
 #include "ops/fft.h"
 
 #include "ops/families.h"
+#include "ops/fft_gradient.h"
 #include "ops/meta.h"
 #include "ops/row.h"
 
@@ -116,36 +117,42 @@ constinit const Symbol fft_fft{
     .torch = "torch.fft.fft",
     .tags = kPure,
     .meta = one_dim_meta<Kind::kComplex>,
+    .vjp = fft_vjp,
 };
 constinit const Symbol fft_ifft{
     .schema = "fft_ifft(Tensor input, int? n=None, int dim=-1, str? norm=None) -> Tensor",
     .torch = "torch.fft.ifft",
     .tags = kPure,
     .meta = one_dim_meta<Kind::kComplex>,
+    .vjp = ifft_vjp,
 };
 constinit const Symbol fft_rfft{
     .schema = "fft_rfft(Tensor input, int? n=None, int dim=-1, str? norm=None) -> Tensor",
     .torch = "torch.fft.rfft",
     .tags = kPure,
     .meta = one_dim_meta<Kind::kRealToHalf>,
+    .vjp = rfft_vjp,
 };
 constinit const Symbol fft_irfft{
     .schema = "fft_irfft(Tensor input, int? n=None, int dim=-1, str? norm=None) -> Tensor",
     .torch = "torch.fft.irfft",
     .tags = kPure,
     .meta = one_dim_meta<Kind::kHalfToReal>,
+    .vjp = irfft_vjp,
 };
 constinit const Symbol fft_hfft{
     .schema = "fft_hfft(Tensor input, int? n=None, int dim=-1, str? norm=None) -> Tensor",
     .torch = "torch.fft.hfft",
     .tags = kPure,
     .meta = one_dim_meta<Kind::kHalfToReal>,
+    .vjp = hfft_vjp,
 };
 constinit const Symbol fft_ihfft{
     .schema = "fft_ihfft(Tensor input, int? n=None, int dim=-1, str? norm=None) -> Tensor",
     .torch = "torch.fft.ihfft",
     .tags = kPure,
     .meta = one_dim_meta<Kind::kRealToHalf>,
+    .vjp = ihfft_vjp,
 };
 constinit const Symbol fft_fft2{
     .schema =
@@ -153,6 +160,7 @@ constinit const Symbol fft_fft2{
     .torch = "torch.fft.fft2",
     .tags = kPure,
     .meta = several_dims_meta<Kind::kComplex>,
+    .vjp = fft_vjp,
 };
 constinit const Symbol fft_ifft2{
     .schema =
@@ -160,6 +168,7 @@ constinit const Symbol fft_ifft2{
     .torch = "torch.fft.ifft2",
     .tags = kPure,
     .meta = several_dims_meta<Kind::kComplex>,
+    .vjp = ifft_vjp,
 };
 constinit const Symbol fft_rfft2{
     .schema =
@@ -167,6 +176,7 @@ constinit const Symbol fft_rfft2{
     .torch = "torch.fft.rfft2",
     .tags = kPure,
     .meta = several_dims_meta<Kind::kRealToHalf>,
+    .vjp = rfft_vjp,
 };
 constinit const Symbol fft_irfft2{
     .schema =
@@ -174,24 +184,28 @@ constinit const Symbol fft_irfft2{
     .torch = "torch.fft.irfft2",
     .tags = kPure,
     .meta = several_dims_meta<Kind::kHalfToReal>,
+    .vjp = irfft_vjp,
 };
 constinit const Symbol fft_fftn{
     .schema = "fft_fftn(Tensor input, int[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor",
     .torch = "torch.fft.fftn",
     .tags = kPure,
     .meta = several_dims_meta<Kind::kComplex>,
+    .vjp = fft_vjp,
 };
 constinit const Symbol fft_ifftn{
     .schema = "fft_ifftn(Tensor input, int[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor",
     .torch = "torch.fft.ifftn",
     .tags = kPure,
     .meta = several_dims_meta<Kind::kComplex>,
+    .vjp = ifft_vjp,
 };
 constinit const Symbol fft_rfftn{
     .schema = "fft_rfftn(Tensor input, int[1]? s=None, int[1]? dim=None, str? norm=None) -> Tensor",
     .torch = "torch.fft.rfftn",
     .tags = kPure,
     .meta = several_dims_meta<Kind::kRealToHalf>,
+    .vjp = rfft_vjp,
 };
 constinit const Symbol fft_irfftn{
     .schema =
@@ -199,6 +213,7 @@ constinit const Symbol fft_irfftn{
     .torch = "torch.fft.irfftn",
     .tags = kPure,
     .meta = several_dims_meta<Kind::kHalfToReal>,
+    .vjp = irfft_vjp,
 };
 constinit const Symbol fftshift{
     .schema = "fft_fftshift(Tensor input, int[1]? dim=None) -> Tensor",

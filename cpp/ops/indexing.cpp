@@ -1,8 +1,12 @@
 #include "ops/indexing.h"
 
+#include "ops/arith.h"
+#include "ops/comparison.h"
 #include "ops/families.h"
+#include "ops/indexing_gradient.h"
 #include "ops/meta.h"
 #include "ops/pointwise.h"
+#include "ops/select.h"
 #include "ops/shape.h"
 
 namespace fulmen::ops {
@@ -273,30 +277,53 @@ constinit const Symbol gather{
     .torch = "torch.gather torch.Tensor.gather",
     .tags = kPure,
     .meta = gather_meta,
+    .vjp = gather_vjp,
 };
 constinit const Symbol take{
     .schema = "take(Tensor input, Tensor index) -> Tensor",
     .torch = "torch.take torch.Tensor.take",
     .tags = kPure,
     .meta = take_meta,
+    .vjp = take_vjp,
 };
 constinit const Symbol take_along_dim{
     .schema = "take_along_dim(Tensor input, Tensor indices, int? dim=None) -> Tensor",
     .torch = "torch.take_along_dim torch.Tensor.take_along_dim",
     .tags = kPure,
     .meta = take_along_dim_meta,
+    .decompose = [](Call& in) -> Arg {
+      const Arg x = in["input"], given = in["indices"];
+      const TensorType &t = in.type("input"), &indices = in.type("indices");
+      // Negative indices count from the end.
+      const auto wrapped = [&](const Dim size) {
+        return where(lt(given, 0), given + Arg(size), given);
+      };
+      if (!in.has("dim")) return gather(flatten(x), 0, flatten(wrapped(numel(t))));
+      const size_t d = meta::wrap_dim(in, in.integer("dim"), t.ndim());
+      if (t.ndim() == 0) return gather(x, 0, given);
+      const Arg at = wrapped(t.shape[d]);
+      // Both broadcast to each other but in the dimension itself.
+      Dims own = t.shape, theirs = indices.shape;
+      own[d] = theirs[d] = 1;
+      own = theirs = meta::broadcast(in, own, theirs);
+      own[d] = t.shape[d];
+      theirs[d] = indices.shape[d];
+      return gather(expand(x, in.dims_arg(own)), in["dim"], expand(at, in.dims_arg(theirs)));
+    },
 };
 constinit const Symbol index_select{
     .schema = "index_select(Tensor input, int dim, Tensor index) -> Tensor",
     .torch = "torch.index_select torch.Tensor.index_select",
     .tags = kPure,
     .meta = index_select_meta,
+    .vjp = index_select_vjp,
 };
 constinit const Symbol index{
     .schema = "index(Tensor input, Tensor[]? indices) -> Tensor",
     .torch = "torch.ops.aten.index",
     .tags = kPure,
     .meta = index_meta,
+    .vjp = index_vjp,
 };
 constinit const Symbol bucketize{
     .schema =

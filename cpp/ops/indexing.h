@@ -10,7 +10,7 @@ namespace fulmen::ops {
   X(gather)                                                                                   \
   X(take)                                                                                     \
   X(take_along_dim) X(index_select) X(index) X(bucketize) X(bucketize_scalar) X(searchsorted) \
-      X(searchsorted_scalar) X(isin) X(isin_scalar) X(one_hot)
+      X(searchsorted_scalar) X(isin) X(isin_scalar) X(one_hot) X(masked_scatter_backward)
 #define FULMEN_SCATTER_OPS(X)                                                               \
   X(scatter)                                                                                \
   X(scatter_value)                                                                          \

@@ -1,5 +1,6 @@
 #include "ops/meta.h"
 #include "ops/shape.h"
+#include "ops/shape_gradient.h"
 
 namespace fulmen {
 namespace meta {
@@ -137,6 +138,7 @@ constinit const Symbol cat{
           const Types types = joined_types(in, "");
           return in.make(meta::cat_type(in, types, in.integer("dim")));
         },
+    .vjp = cat_vjp,
 };
 constinit const Symbol stack{
     .schema = "stack(Tensor[] tensors, int dim=0) -> Tensor",
@@ -148,6 +150,7 @@ constinit const Symbol stack{
           const Arg dim = in["dim"];
           return cat(joined(in, [&](const Arg& t) { return unsqueeze(t, dim); }), dim);
         },
+    .vjp = stack_vjp,
 };
 constinit const Symbol hstack{
     .schema = "hstack(Tensor[] tensors) -> Tensor",

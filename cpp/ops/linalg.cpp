@@ -3,9 +3,12 @@
 #include "ops/arith.h"
 #include "ops/check.h"
 #include "ops/families.h"
+#include "ops/linalg_gradient.h"
+#include "ops/matmul.h"
 #include "ops/meta.h"
 #include "ops/row.h"
 #include "ops/shape.h"
+#include "ops/shape_gradient.h"
 
 namespace fulmen::ops {
 namespace {
@@ -209,12 +212,14 @@ constinit const Symbol linalg_inv{
     .torch = "torch.linalg.inv torch.inverse torch.Tensor.inverse",
     .tags = kPure,
     .meta = factor_meta,
+    .vjp = inverse_vjp,
 };
 constinit const Symbol linalg_inv_ex{
     .schema = "linalg_inv_ex(Tensor A, *, bool check_errors=False) -> (Tensor, Tensor)",
     .torch = "torch.linalg.inv_ex",
     .tags = kPure,
     .meta = factor_and_info_meta,
+    .vjp = inverse_vjp,
 };
 constinit const Symbol linalg_det{
     .schema = "linalg_det(Tensor A) -> Tensor",
@@ -227,18 +232,21 @@ constinit const Symbol linalg_slogdet{
     .torch = "torch.linalg.slogdet torch.slogdet torch.Tensor.slogdet",
     .tags = kPure,
     .meta = slogdet_meta,
+    .vjp = log_determinant_vjp,
 };
 constinit const Symbol logdet{
     .schema = "logdet(Tensor A) -> Tensor",
     .torch = "torch.logdet torch.Tensor.logdet",
     .tags = kPure,
     .meta = det_meta,
+    .vjp = log_determinant_vjp,
 };
 constinit const Symbol linalg_cholesky{
     .schema = "linalg_cholesky(Tensor A, *, bool upper=False) -> Tensor",
     .torch = "torch.linalg.cholesky",
     .tags = kPure,
     .meta = factor_meta,
+    .vjp = cholesky_vjp,
 };
 constinit const Symbol linalg_cholesky_ex{
     .schema =
@@ -247,6 +255,7 @@ constinit const Symbol linalg_cholesky_ex{
     .torch = "torch.linalg.cholesky_ex",
     .tags = kPure,
     .meta = factor_and_info_meta,
+    .vjp = cholesky_vjp,
 };
 constinit const Symbol cholesky{
     .schema = "cholesky(Tensor A, bool upper=False) -> Tensor",
@@ -256,6 +265,7 @@ constinit const Symbol cholesky{
       const TensorType& a = square_matrices(in, "A");
       return is_zero(numel(a)) ? meta::fresh(in, a, a.shape, a.dtype) : columns_like(in, a);
     },
+    .vjp = cholesky_vjp,
 };
 constinit const Symbol cholesky_solve{
     .schema = "cholesky_solve(Tensor input, Tensor input2, bool upper=False) -> Tensor",
@@ -274,12 +284,14 @@ constinit const Symbol linalg_eigh{
     .torch = "torch.linalg.eigh",
     .tags = kPure,
     .meta = eigh_meta,
+    .vjp = eigh_vjp,
 };
 constinit const Symbol linalg_eigvalsh{
     .schema = "linalg_eigvalsh(Tensor A, str UPLO='L') -> Tensor",
     .torch = "torch.linalg.eigvalsh",
     .tags = kPure,
     .meta = eigvalsh_meta,
+    .augmented = [](Call& in) -> Arg { return linalg_eigh(in["A"], in["UPLO"]).items()[0]; },
 };
 constinit const Symbol linalg_eig{
     .schema = "linalg_eig(Tensor A) -> (Tensor, Tensor)",
@@ -300,12 +312,14 @@ constinit const Symbol linalg_svd{
     .torch = "torch.linalg.svd",
     .tags = kPure,
     .meta = svd_meta,
+    .vjp = svd_vjp,
 };
 constinit const Symbol linalg_svdvals{
     .schema = "linalg_svdvals(Tensor A, *, str? driver=None) -> Tensor",
     .torch = "torch.linalg.svdvals",
     .tags = kPure,
     .meta = svdvals_meta,
+    .augmented = [](Call& in) -> Arg { return linalg_svd(in["A"], false).items()[1]; },
 };
 constinit const Symbol linalg_qr{
     .schema = "linalg_qr(Tensor A, str mode='reduced') -> (Tensor, Tensor)",
@@ -341,12 +355,21 @@ constinit const Symbol linalg_matrix_power{
       if (n < 2) in.unsupported("a power below 2");
       return meta::fresh(in, a, a.shape, a.dtype);
     },
+    .decompose = [](Call& in) -> Arg {
+      Arg square, result;
+      for (int64_t n = in.integer("n"); n > 0; n /= 2) {
+        square = square.is_none() ? in["A"] : matmul(square, square);
+        if (n % 2) result = result.is_none() ? square : matmul(result, square);
+      }
+      return result;
+    },
 };
 constinit const Symbol linalg_solve{
     .schema = "linalg_solve(Tensor A, Tensor B, *, bool left=True) -> Tensor",
     .torch = "torch.linalg.solve",
     .tags = kPure,
     .meta = solve_meta,
+    .vjp = solve_vjp,
 };
 constinit const Symbol linalg_solve_triangular{
     .schema =
@@ -355,6 +378,7 @@ constinit const Symbol linalg_solve_triangular{
     .torch = "torch.linalg.solve_triangular",
     .tags = kPure,
     .meta = solve_triangular_meta,
+    .vjp = solve_triangular_vjp,
 };
 constinit const Symbol matrix_exp{
     .schema = "matrix_exp(Tensor A) -> Tensor",
@@ -364,6 +388,7 @@ constinit const Symbol matrix_exp{
       const TensorType& a = square_matrices(in, "A");
       return meta::fresh(in, a, a.shape, a.dtype);
     },
+    .vjp = matrix_exp_vjp,
 };
 constinit const Symbol linalg_norm{
     .schema =
@@ -391,6 +416,7 @@ constinit const Symbol linalg_diagonal{
                                               in.integer("dim2")),
                           a);
     },
+    .vjp = diagonal_vjp,
 };
 constinit const Symbol trace{
     .schema = "trace(Tensor input) -> Tensor",
@@ -401,12 +427,14 @@ constinit const Symbol trace{
       if (a.ndim() != 2) in.unsupported("other than a matrix");
       return meta::fresh(in, a, {}, meta::sum_dtype(a.dtype));
     },
+    .vjp = trace_vjp,
 };
 constinit const Symbol linalg_cross{
     .schema = "linalg_cross(Tensor input, Tensor other, *, int dim=-1) -> Tensor",
     .torch = "torch.linalg.cross",
     .tags = kPure,
     .meta = cross_meta,
+    .vjp = cross_vjp,
 };
 constinit const Symbol linalg_vecdot{
     .schema = "linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor",
@@ -425,6 +453,7 @@ constinit const Symbol linalg_vecdot{
       check::device(in, {x, y});
       return meta::fresh(in, x->type, std::span(x->type.shape.data(), d), x->type.dtype);
     },
+    .vjp = vecdot_vjp,
 };
 
 std::span<const Symbol* const> linalg_family() {

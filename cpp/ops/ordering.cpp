@@ -6,16 +6,10 @@
 #include "ops/families.h"
 #include "ops/reduce.h"
 #include "ops/reduction.h"
+#include "ops/reduction_gradient.h"
 
 namespace fulmen::ops {
 namespace {
-
-// The gradient is shared by the elements that equal the extremum.
-Args extremum_grad(Call& in, const Arg& out, const Arg& grad) {
-  const Arg taken = eq(in[0], meta::spread(in, out));
-  const Arg count = sum_dim(taken, in["dim"], true);
-  return grads(in, {meta::spread(in, grad) * taken / count});
-}
 
 Arg amax_meta(Call& in) {
   meta::require(in, in.type("input").dtype, meta::kReals);
@@ -108,18 +102,14 @@ constinit const Symbol amax{
     .torch = "torch.amax torch.Tensor.amax",
     .tags = kPure | kReduction,
     .meta = amax_meta,
-    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return extremum_grad(in, out, grad);
-    },
+    .vjp = extremum_vjp,
 };
 constinit const Symbol amin{
     .schema = "amin(Tensor input, int[1]? dim=(), bool keepdim=False) -> Tensor",
     .torch = "torch.amin torch.Tensor.amin",
     .tags = kPure | kReduction,
     .meta = amax_meta,
-    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return extremum_grad(in, out, grad);
-    },
+    .vjp = extremum_vjp,
 };
 constinit const Symbol aminmax{
     .schema = "aminmax(Tensor input, *, int? dim=None, bool keepdim=False) -> (Tensor, Tensor)",
@@ -139,12 +129,14 @@ constinit const Symbol max{
     .tags = kPure | kReduction,
     .meta = full_meta,
     .decompose = [](Call& in) -> Arg { return amax(in["input"]); },
+    .vjp = middle_vjp,
 };
 constinit const Symbol max_dim{
     .schema = "max.dim(Tensor input, int dim, bool keepdim=False) -> (Tensor, Tensor)",
     .torch = "torch.max torch.Tensor.max",
     .tags = kPure | kReduction,
     .meta = values_and_indices,
+    .vjp = selected_vjp,
 };
 constinit const Symbol max_other{
     .schema = "max.other(Tensor input, Tensor other) -> Tensor",
@@ -158,12 +150,14 @@ constinit const Symbol min{
     .tags = kPure | kReduction,
     .meta = full_meta,
     .decompose = [](Call& in) -> Arg { return amin(in["input"]); },
+    .vjp = middle_vjp,
 };
 constinit const Symbol min_dim{
     .schema = "min.dim(Tensor input, int dim, bool keepdim=False) -> (Tensor, Tensor)",
     .torch = "torch.min torch.Tensor.min",
     .tags = kPure | kReduction,
     .meta = values_and_indices,
+    .vjp = selected_vjp,
 };
 constinit const Symbol min_other{
     .schema = "min.other(Tensor input, Tensor other) -> Tensor",
@@ -188,36 +182,42 @@ constinit const Symbol median{
     .torch = "torch.median torch.Tensor.median",
     .tags = kPure | kReduction,
     .meta = median_meta,
+    .vjp = middle_vjp,
 };
 constinit const Symbol median_dim{
     .schema = "median.dim(Tensor input, int dim, bool keepdim=False) -> (Tensor, Tensor)",
     .torch = "torch.median torch.Tensor.median",
     .tags = kPure | kReduction,
     .meta = median_dim_meta,
+    .vjp = selected_vjp,
 };
 constinit const Symbol nanmedian{
     .schema = "nanmedian(Tensor input) -> Tensor",
     .torch = "torch.nanmedian torch.Tensor.nanmedian",
     .tags = kPure | kReduction,
     .meta = median_meta,
+    .vjp = middle_vjp,
 };
 constinit const Symbol nanmedian_dim{
     .schema = "nanmedian.dim(Tensor input, int dim, bool keepdim=False) -> (Tensor, Tensor)",
     .torch = "torch.nanmedian torch.Tensor.nanmedian",
     .tags = kPure | kReduction,
     .meta = median_dim_meta,
+    .vjp = selected_vjp,
 };
 constinit const Symbol mode{
     .schema = "mode(Tensor input, int dim=-1, bool keepdim=False) -> (Tensor, Tensor)",
     .torch = "torch.mode torch.Tensor.mode",
     .tags = kPure | kReduction,
     .meta = values_and_indices,
+    .vjp = selected_vjp,
 };
 constinit const Symbol kthvalue{
     .schema = "kthvalue(Tensor input, int k, int dim=-1, bool keepdim=False) -> (Tensor, Tensor)",
     .torch = "torch.kthvalue torch.Tensor.kthvalue",
     .tags = kPure | kReduction,
     .meta = kthvalue_meta,
+    .vjp = selected_vjp,
 };
 constinit const Symbol topk{
     .schema =
@@ -226,12 +226,14 @@ constinit const Symbol topk{
     .torch = "torch.topk torch.Tensor.topk",
     .tags = kPure,
     .meta = topk_meta,
+    .vjp = selected_vjp,
 };
 constinit const Symbol sort{
     .schema = "sort(Tensor input, int dim=-1, bool descending=False) -> (Tensor, Tensor)",
     .torch = "torch.sort torch.Tensor.sort",
     .tags = kPure,
     .meta = sort_meta,
+    .vjp = selected_vjp,
 };
 constinit const Symbol sort_stable{
     .schema =
@@ -240,6 +242,7 @@ constinit const Symbol sort_stable{
     .torch = "torch.sort torch.Tensor.sort",
     .tags = kPure,
     .meta = sort_meta,
+    .vjp = selected_vjp,
 };
 constinit const Symbol argsort{
     .schema = "argsort(Tensor input, int dim=-1, bool descending=False) -> Tensor",
@@ -260,6 +263,7 @@ constinit const Symbol msort{
     .torch = "torch.msort torch.Tensor.msort",
     .tags = kPure,
     .meta = msort_meta,
+    .decompose = [](Call& in) -> Arg { return sort(in["input"], 0).items()[0]; },
 };
 
 std::span<const Symbol* const> ordering_family() {

@@ -1,5 +1,7 @@
+#include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
+#include "ops/shape_gradient.h"
 
 namespace fulmen::ops {
 namespace {
@@ -133,6 +135,7 @@ constinit const Symbol permute{
     .torch = "torch.permute torch.Tensor.permute",
     .tags = kPureView,
     .meta = permute_meta,
+    .vjp = permute_vjp,
 };
 constinit const Symbol transpose{
     .schema = "transpose(Tensor input, int dim0, int dim1) -> Tensor",
@@ -142,48 +145,60 @@ constinit const Symbol transpose{
         "torch.Tensor.swapdims_",
     .tags = kPureView,
     .meta = [](Call& in) { return swap_dims(in, in.integer("dim0"), in.integer("dim1")); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {transpose(grad, in["dim0"], in["dim1"])});
+    },
 };
 constinit const Symbol t{
     .schema = "t(Tensor input) -> Tensor",
     .torch = "torch.t torch.Tensor.t torch.Tensor.t_",
     .tags = kPureView,
     .meta = t_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {t(grad)}); },
 };
 constinit const Symbol numpy_T{
     .schema = "numpy_T(Tensor input) -> Tensor",
     .torch = "torch.ops.aten.numpy_T torch.Tensor.T",
     .tags = kPureView,
     .meta = numpy_t_meta,
+    .vjp = reverse_dims_vjp,
 };
 constinit const Symbol matrix_H{
     .schema = "matrix_H(Tensor input) -> Tensor",
     .torch = "torch.ops.aten.matrix_H torch.Tensor.H",
     .tags = kPureView,
     .meta = [](Call& in) { return matrix_transpose(in, "tensor.H", true, false); },
+    .vjp = matrix_transpose_vjp,
 };
 constinit const Symbol mT{
     .schema = "mT(Tensor input) -> Tensor",
     .torch = "torch.ops.aten.mT torch.Tensor.mT",
     .tags = kPureView,
     .meta = [](Call& in) { return matrix_transpose(in, "tensor.mT", false, true); },
+    .vjp = matrix_transpose_vjp,
 };
 constinit const Symbol mH{
     .schema = "mH(Tensor input) -> Tensor",
     .torch = "torch.ops.aten.mH torch.Tensor.mH",
     .tags = kPureView,
     .meta = [](Call& in) { return matrix_transpose(in, "tensor.mH", true, true); },
+    .vjp = matrix_transpose_vjp,
 };
 constinit const Symbol adjoint{
     .schema = "adjoint(Tensor input) -> Tensor",
     .torch = "torch.adjoint torch.Tensor.adjoint",
     .tags = kPureView,
     .meta = [](Call& in) { return matrix_transpose(in, "tensor.adjoint()", true, true); },
+    .vjp = matrix_transpose_vjp,
 };
 constinit const Symbol movedim{
     .schema = "movedim(Tensor input, int[1] source, int[1] destination) -> Tensor",
     .torch = "torch.movedim torch.Tensor.movedim torch.moveaxis torch.Tensor.moveaxis",
     .tags = kPureView,
     .meta = movedim_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {movedim(grad, in["destination"], in["source"])});
+    },
 };
 constinit const Symbol squeeze{
     .schema = "squeeze(Tensor input) -> Tensor",
@@ -194,18 +209,21 @@ constinit const Symbol squeeze{
           const SmallVec<bool, 8> all(in.type("input").ndim(), true);
           return squeeze_where(in, all);
         },
+    .vjp = reshape_vjp,
 };
 constinit const Symbol squeeze_dim{
     .schema = "squeeze.dim(Tensor input, int dim) -> Tensor",
     .torch = "torch.squeeze torch.Tensor.squeeze torch.Tensor.squeeze_",
     .tags = kPureView,
     .meta = squeeze_dims_meta,
+    .vjp = reshape_vjp,
 };
 constinit const Symbol squeeze_dims{
     .schema = "squeeze.dims(Tensor input, int[]* dim) -> Tensor",
     .torch = "torch.squeeze torch.Tensor.squeeze torch.Tensor.squeeze_",
     .tags = kPureView,
     .meta = squeeze_dims_meta,
+    .vjp = reshape_vjp,
 };
 constinit const Symbol unsqueeze{
     .schema = "unsqueeze(Tensor input, int dim) -> Tensor",
@@ -217,6 +235,9 @@ constinit const Symbol unsqueeze{
           const size_t dim = meta::wrap_dim(in, in.integer("dim"), x.type.ndim() + 1);
           return in.make_view(meta::unsqueezed(x.type, dim), x);
         },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {squeeze_dim(grad, in["dim"])});
+    },
 };
 
 }  // namespace fulmen::ops

@@ -3,8 +3,10 @@
 #include "ops/arith.h"
 #include "ops/bitwise.h"
 #include "ops/comparison.h"
+#include "ops/creation.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/lane.h"
 #include "ops/power.h"
 #include "ops/select.h"
@@ -101,12 +103,8 @@ Arg number_first_meta(Call& in) {
   return meta::iterate(in, in.args(), dtype, dtype);
 }
 
-// The gradient goes to the operand that was taken, half to each where they are equal.
-Args extremum_vjp(Call& in, const Arg& grad, const Symbol& other_taken, const Symbol& self_taken) {
-  const Arg shared = where(eq(in[0], in[1]), grad * 0.5, grad);
-  return grads(in, {where(other_taken(in[0], in[1]), 0.0, shared),
-                    where(self_taken(in[0], in[1]), 0.0, shared)});
-}
+// The gradient of maximum and minimum: half of it where the operands are equal.
+Arg halved(Call& in, const Arg& grad) { return where(eq(in[0], in[1]), grad / 2, grad); }
 
 }  // namespace
 
@@ -117,7 +115,9 @@ constinit const Symbol add{
         "torch.Tensor.__iadd__ operator.iadd torch.Tensor.add_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kCommon>,
-    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {grad, grad}); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return operand_grads(in, [&] { return grad; }, [&] { return grad; });
+    },
     .lane = Lane::kAdd,
 };
 constinit const Symbol add_alpha{
@@ -127,7 +127,7 @@ constinit const Symbol add_alpha{
     .meta = alpha_meta<meta::kAnyDType>,
     .decompose = [](Call& in) -> Arg { return add_scaled(in, "input", "other", false); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return grads(in, {grad, grad * in["alpha"]});
+      return operand_grads(in, [&] { return grad; }, [&] { return scaled(grad, in["alpha"]); });
     },
 };
 constinit const Symbol add_number_first{
@@ -145,7 +145,9 @@ constinit const Symbol sub{
         "torch.Tensor.sub_ torch.Tensor.subtract_",
     .tags = kElementwise,
     .meta = sub_meta,
-    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {grad, -grad}); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return operand_grads(in, [&] { return grad; }, [&] { return -grad; });
+    },
     .lane = Lane::kSub,
 };
 constinit const Symbol sub_alpha{
@@ -157,7 +159,7 @@ constinit const Symbol sub_alpha{
     .meta = alpha_meta<meta::kNoBool>,
     .decompose = [](Call& in) -> Arg { return add_scaled(in, "input", "other", true); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return grads(in, {grad, -(grad * in["alpha"])});
+      return operand_grads(in, [&] { return grad; }, [&] { return scaled(-grad, in["alpha"]); });
     },
 };
 constinit const Symbol sub_number_first{
@@ -173,7 +175,9 @@ constinit const Symbol rsub{
     .torch = "torch.rsub torch.Tensor.__rsub__",
     .tags = kElementwise,
     .meta = rsub_meta,
-    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {-grad, grad}); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return operand_grads(in, [&] { return -grad; }, [&] { return grad; });
+    },
     .lane = Lane::kRsub,
 };
 constinit const Symbol rsub_alpha{
@@ -183,7 +187,7 @@ constinit const Symbol rsub_alpha{
     .meta = rsub_alpha_meta,
     .decompose = [](Call& in) -> Arg { return add_scaled(in, "other", "input", true); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return grads(in, {-(grad * in["alpha"]), grad});
+      return operand_grads(in, [&] { return scaled(-grad, in["alpha"]); }, [&] { return grad; });
     },
 };
 constinit const Symbol mul{
@@ -195,8 +199,8 @@ constinit const Symbol mul{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      real_grad(in, grad);
-      return grads(in, {grad * in[1], in[1].is_tensor() ? grad * in[0] : Arg()});
+      return operand_grads(
+          in, [&] { return grad * conjugate(in[1]); }, [&] { return grad * conjugate(in[0]); });
     },
     .lane = Lane::kMul,
 };
@@ -217,8 +221,9 @@ constinit const Symbol div{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      real_grad(in, grad);
-      return grads(in, {grad / in[1], in[1].is_tensor() ? -(grad * (out / in[1])) : Arg()});
+      return operand_grads(
+          in, [&] { return grad / conjugate(in[1]); },
+          [&] { return -grad * conjugate(out / in[1]); });
     },
     .lane = Lane::kDiv,
 };
@@ -238,6 +243,10 @@ constinit const Symbol div_mode{
       // x - fmod(x, y) is a multiple of y.
       const Arg wide = converted(x, meta::result_type(in, operands));
       return floor_divide(wide - fmod(wide, y), y);
+    },
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      if (in.has("rounding_mode")) return zero_vjp(in, out, grad);
+      return operand_grads(in, [&] { return grad / in[1]; }, [&] { return -grad * (out / in[1]); });
     },
 };
 // other / input, as eager computes it.
@@ -291,8 +300,9 @@ constinit const Symbol remainder{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      const Arg other = in[1].is_tensor() ? -(grad * floor_divide(in[0], in[1])) : Arg();
-      return grads(in, {grad, other});
+      return operand_grads(
+          in, [&] { return grad; },
+          [&] { return -grad * record(div_mode, {in[0], in[1], Arg("floor")}); });
     },
     .lane = Lane::kRemainder,
 };
@@ -301,6 +311,10 @@ constinit const Symbol remainder_number_first{
     .torch = "torch.remainder operator.mod",
     .tags = kElementwise,
     .meta = number_first_meta<meta::kNumeric>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      const Arg number = scalar_tensor_like(in.builder(), in[0], in[1].tensor()->type);
+      return grads(in, {Arg(), -grad * record(div_mode, {number, in[1], Arg("floor")})});
+    },
     .lane = Lane::kRemainder,
 };
 constinit const Symbol rmod{
@@ -320,8 +334,9 @@ constinit const Symbol fmod{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      const Arg other = in[1].is_tensor() ? -(grad * trunc(in[0] / in[1])) : Arg();
-      return grads(in, {grad, other});
+      return operand_grads(
+          in, [&] { return grad; },
+          [&] { return -grad * record(div_mode, {in[0], in[1], Arg("trunc")}); });
     },
     .lane = Lane::kFmod,
 };
@@ -331,7 +346,9 @@ constinit const Symbol maximum{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return extremum_vjp(in, grad, lt, gt);
+      return operand_grads(
+          in, [&] { return zero_where(lt(in[0], in[1]), halved(in, grad)); },
+          [&] { return zero_where(gt(in[0], in[1]), halved(in, grad)); });
     },
     .lane = Lane::kMaximum,
 };
@@ -341,7 +358,9 @@ constinit const Symbol minimum{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return extremum_vjp(in, grad, gt, lt);
+      return operand_grads(
+          in, [&] { return zero_where(gt(in[0], in[1]), halved(in, grad)); },
+          [&] { return zero_where(lt(in[0], in[1]), halved(in, grad)); });
     },
     .lane = Lane::kMinimum,
 };
@@ -351,8 +370,9 @@ constinit const Symbol fmax{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      const Arg taken = logical_or(ge(in[0], in[1]), isnan(in[1]));
-      return grads(in, {where(taken, grad, 0.0), where(taken, 0.0, grad)});
+      return operand_grads(
+          in, [&] { return where(logical_or(ge(in[0], in[1]), isnan(in[1])), grad, 0.0); },
+          [&] { return zero_where(logical_or(ge(in[0], in[1]), isnan(in[1])), grad); });
     },
     .lane = Lane::kFmax,
 };
@@ -362,8 +382,9 @@ constinit const Symbol fmin{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      const Arg taken = logical_or(le(in[0], in[1]), isnan(in[1]));
-      return grads(in, {where(taken, grad, 0.0), where(taken, 0.0, grad)});
+      return operand_grads(
+          in, [&] { return where(logical_or(le(in[0], in[1]), isnan(in[1])), grad, 0.0); },
+          [&] { return zero_where(logical_or(le(in[0], in[1]), isnan(in[1])), grad); });
     },
     .lane = Lane::kFmin,
 };
@@ -375,8 +396,9 @@ constinit const Symbol atan2{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      const Arg square = in[0] * in[0] + in[1] * in[1];
-      return grads(in, {grad * (in[1] / square), -(grad * (in[0] / square))});
+      const Arg inverse = reciprocal(in[0] * in[0] + in[1] * in[1]);
+      return operand_grads(
+          in, [&] { return grad * in[1] * inverse; }, [&] { return grad * -in[0] * inverse; });
     },
     .lane = Lane::kAtan2,
 };
@@ -386,7 +408,8 @@ constinit const Symbol hypot{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return grads(in, {grad * (in[0] / out), grad * (in[1] / out)});
+      return operand_grads(
+          in, [&] { return grad * in[0] / out; }, [&] { return grad * in[1] / out; });
     },
     .lane = Lane::kHypot,
 };
@@ -396,7 +419,9 @@ constinit const Symbol copysign{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return grads(in, {grad * where(eq(in[0], 0), 0.0, out / in[0])});
+      return operand_grads(
+          in, [&] { return grad * zero_where(eq(in[0], 0), out / in[0]); },
+          [&] { return zeros_as(grad, in[1].tensor()->type); });
     },
     .lane = Lane::kCopysign,
 };
@@ -405,6 +430,11 @@ constinit const Symbol nextafter{
     .torch = "torch.nextafter torch.Tensor.nextafter torch.Tensor.nextafter_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return operand_grads(
+          in, [&] { return where(ne(in[0], in[1]), grad, 0.0); },
+          [&] { return zeros_as(grad, in[1].tensor()->type); });
+    },
     .lane = Lane::kNextafter,
 };
 constinit const Symbol logaddexp{
@@ -414,7 +444,9 @@ constinit const Symbol logaddexp{
     .meta = meta::elementwise<meta::kInexact, meta::Result::kCommon>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
       real_grad(in, grad);
-      return grads(in, {grad / (exp(in[1] - in[0]) + 1.0), grad / (exp(in[0] - in[1]) + 1.0)});
+      return operand_grads(
+          in, [&] { return grad / (exp(in[1] - in[0]) + 1); },
+          [&] { return grad / (exp(in[0] - in[1]) + 1); });
     },
 };
 constinit const Symbol logaddexp2{
@@ -422,6 +454,11 @@ constinit const Symbol logaddexp2{
     .torch = "torch.logaddexp2 torch.Tensor.logaddexp2",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return operand_grads(
+          in, [&] { return grad / (pow_scalar(2, in[1] - in[0]) + 1); },
+          [&] { return grad / (pow_scalar(2, in[0] - in[1]) + 1); });
+    },
 };
 constinit const Symbol ldexp{
     .schema = "ldexp(Tensor input, Tensor other) -> Tensor",
@@ -436,6 +473,11 @@ constinit const Symbol ldexp{
         in.unsupported("these dtypes");
       }
       return in["input"] * pow_scalar(2.0, in["other"]);
+    },
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return operand_grads(
+          in, [&] { return grad * pow_scalar(2, in[1]); },
+          [&] { return grad * out * 0.6931471805599453; });
     },
 };
 constinit const Symbol heaviside{

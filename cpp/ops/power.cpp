@@ -7,6 +7,7 @@
 #include "ops/comparison.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/lane.h"
 #include "ops/select.h"
 
@@ -68,16 +69,21 @@ constinit const Symbol pow{
     .tags = kElementwise,
     .meta = pow_meta,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      real_grad(in, grad);
-      if (in[1].is_tensor()) {
-        const Arg x = in[0], e = in[1];
-        const Arg base = where(eq(e, 0.0), 0.0, grad * (e * pow(x, e - 1.0)));
-        const Arg zero = logical_and(eq(x, 0.0), ge(e, 0.0));
-        return grads(in, {base, grad * where(zero, 0.0, out * log(x))});
+      const Arg x = in[0], e = in[1];
+      if (e.is_tensor()) {
+        if (is_complex(e.tensor()->type.dtype)) in.unsupported("a complex exponent");
+        return operand_grads(
+            in, [&] { return zero_where(eq(e, 0.0), grad * conjugate(pow(x, e - 1) * e)); },
+            [&] {
+              const Arg undefined = logical_and(eq(x, 0), ge(e, 0));
+              return grad * zero_where(undefined, conjugate(out * log(x)));
+            });
       }
       const double exponent = in.real("exponent");
-      if (exponent == 0.0) return first_grad(in, Arg());
-      return first_grad(in, grad * (pow(in[0], exponent - 1.0) * exponent));
+      if (exponent == 0.0) return zero_vjp(in, out, grad);
+      if (exponent == 1.0) return grads(in, {grad});
+      const Arg lower = exponent == 2.0 ? x : pow(x, exponent - 1.0);
+      return grads(in, {grad * conjugate(lower * exponent)});
     },
     .lane = Lane::kPow,
 };
@@ -87,8 +93,11 @@ constinit const Symbol pow_scalar{
     .tags = kElementwise,
     .meta = pow_scalar_meta,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      real_grad(in, grad);
       const double base = in.real("input");
-      return grads(in, {Arg(), grad * (out * std::log(base))});
+      const Arg slope = out * std::log(base);
+      const Arg covered = base == 0.0 ? zero_where(ge(in[1], 0), slope) : slope;
+      return grads(in, {Arg(), grad * covered});
     },
     .lane = Lane::kPow,
 };
@@ -107,12 +116,23 @@ constinit const Symbol float_power{
     .torch = "torch.float_power torch.Tensor.float_power",
     .tags = kElementwise,
     .meta = float_power_meta,
+    .decompose = [](Call& in) -> Arg {
+      const Arg x = in["input"], e = in["exponent"];
+      const bool wide = is_complex(meta::result_type(in, in.args()));
+      const DType dtype = wide ? DType::kComplex128 : DType::kFloat64;
+      return pow(converted(x, dtype), e.is_tensor() ? converted(e, dtype) : e);
+    },
 };
 constinit const Symbol float_power_scalar{
     .schema = "float_power.Scalar(Scalar input, Tensor exponent) -> Tensor",
     .torch = "torch.float_power",
     .tags = kElementwise,
     .meta = float_power_meta,
+    .decompose = [](Call& in) -> Arg {
+      const bool wide = is_complex(meta::result_type(in, in.args()));
+      const DType dtype = wide ? DType::kComplex128 : DType::kFloat64;
+      return pow_scalar(in["input"], converted(in["exponent"], dtype));
+    },
 };
 
 std::span<const Symbol* const> power_family() {

@@ -1,5 +1,7 @@
+#include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
+#include "ops/shape_gradient.h"
 
 namespace fulmen::ops {
 namespace {
@@ -244,105 +246,6 @@ Arg diag_embed_meta(Call& in) {
   return meta::fresh(in, t, shape, t.dtype);
 }
 
-Arg constant_pad(Call& in) {
-  const TensorType& t = in.type("input");
-  const auto pad = in.integers("pad");
-  if (pad.size() % 2 || pad.size() / 2 > t.ndim()) {
-    in.fail(ErrorKind::kRuntime, "pad", "Length of pad must be even and at most twice the number ",
-            "of dimensions of the input; got ", pad.size(), " for ", t.ndim(), " dimensions");
-  }
-  TensorType cut = t, out = t;
-  bool only_cuts = true;
-  for (size_t i = 0; i < pad.size() / 2; ++i) {
-    const size_t d = t.ndim() - 1 - i;
-    const int64_t before = pad[2 * i], after = pad[2 * i + 1], size = t.shape[d].value();
-    only_cuts = only_cuts && before <= 0 && after <= 0;
-    if (size + before + after < 0 || size + std::min<int64_t>(before, 0) < 0 ||
-        size + std::min<int64_t>(before, 0) + std::min<int64_t>(after, 0) < 0) {
-      in.fail(ErrorKind::kRuntime, "pad", "the input size ", size, ", plus negative padding ",
-              before, " and ", after, ", resulted in a negative output size, which is invalid. ",
-              "Check dimension ", d, " of your input.");
-    }
-    out.shape[d] = size + before + after;
-  }
-  if (only_cuts) {
-    cut.shape = out.shape;
-    out.strides = meta::preserved_strides(cut);
-  } else {
-    out.strides = meta::suggests_channels_last(t) ? meta::channels_last_strides(out.shape)
-                                                  : contiguous_strides(out.shape);
-  }
-  return in.make(out);
-}
-
-// reflect, replicate and circular, where the result is sure; eager's errors come from the fallback.
-Arg border_pad(Call& in, std::string_view mode) {
-  const TensorType& t = in.type("input");
-  const auto pad = in.integers("pad");
-  const size_t spatial = pad.size() / 2;
-  if (pad.size() % 2 || spatial < 1 || spatial > 3 ||
-      (t.ndim() != spatial + 1 && t.ndim() != spatial + 2)) {
-    in.unsupported("a padding of ", pad.size(), " numbers for ", t.ndim(), " dimensions");
-  }
-  if (is_integral(t.dtype)) in.unsupported("dtype ", name(t.dtype));
-  if (mode == "circular" && t.ndim() != spatial + 2) in.unsupported("an unbatched input");
-  if (in.has("value") && in.real("value") != 0) in.unsupported("value with mode ", mode);
-  if (meta::suggests_channels_last(t)) in.unsupported("channels_last");
-  Dims shape = t.shape;
-  for (const Dim d : t.shape) {
-    if (d.value() == 0) in.unsupported("an empty tensor");
-  }
-  for (size_t i = 0; i < spatial; ++i) {
-    const size_t d = t.ndim() - 1 - i;
-    const int64_t before = pad[2 * i], after = pad[2 * i + 1], size = t.shape[d].value();
-    const int64_t limit = mode == "reflect" ? size - 1 : mode == "circular" ? size : INT64_MAX;
-    if (before < 0 || after < 0 || before > limit || after > limit) {
-      in.unsupported("a padding of ", before, " and ", after, " at size ", size);
-    }
-    shape[d] = size + before + after;
-  }
-  return meta::fresh(in, t, shape, t.dtype);
-}
-
-Arg pad_meta(Call& in) {
-  const std::string_view mode = in.text("mode");
-  if (mode == "constant") return constant_pad(in);
-  if (mode == "reflect" || mode == "replicate" || mode == "circular") return border_pad(in, mode);
-  in.fail(ErrorKind::kNotImplemented, "pad-mode", "Unrecognised padding mode ", mode);
-}
-
-Arg pixel_meta(Call& in, std::string_view factor, bool up) {
-  const TensorType& t = in.type("input");
-  const int64_t r = in.integer(factor);
-  if (t.ndim() < 3) {
-    in.fail(ErrorKind::kRuntime, "pixel-shuffle",
-            "expects input to have at least 3 dimensions, but got input with ", t.ndim(),
-            " dimension(s)");
-  }
-  if (r <= 0) {
-    in.fail(ErrorKind::kRuntime, "pixel-shuffle", "expects a positive ", factor, ", but got ", r);
-  }
-  if (is_zero(numel(t))) in.unsupported("an empty tensor");
-  const size_t n = t.ndim();
-  Dims shape = t.shape;
-  const int64_t c = shape[n - 3].value(), h = shape[n - 2].value(), w = shape[n - 1].value();
-  if (up ? c % (r * r) != 0 : h % r != 0 || w % r != 0) {
-    in.fail(ErrorKind::kRuntime, "pixel-shuffle", "expects sizes that are divisible by the square ",
-            "of the factor; got shape ", meta::shape_text(t.shape), " and factor ", r);
-  }
-  shape[n - 3] = up ? c / (r * r) : c * r * r;
-  shape[n - 2] = up ? h * r : h / r;
-  shape[n - 1] = up ? w * r : w / r;
-  if (meta::suggests_channels_last(t)) {
-    if (t.device.type != DeviceType::kCPU || t.ndim() != 4) in.unsupported("channels_last");
-    TensorType out = t;
-    out.shape = shape;
-    out.strides = meta::channels_last_strides(shape);
-    return in.make(out);
-  }
-  return meta::fresh(in, t, shape, t.dtype);
-}
-
 }  // namespace
 
 Arg contiguous_clone(const Arg& x) {
@@ -355,6 +258,7 @@ constinit const Symbol clone{
     .torch = "torch.clone torch.Tensor.clone",
     .tags = kPure,
     .meta = clone_meta,
+    .vjp = pass_vjp,
 };
 constinit const Symbol contiguous{
     .schema =
@@ -363,12 +267,14 @@ constinit const Symbol contiguous{
     .torch = "torch.Tensor.contiguous",
     .tags = kPure,
     .meta = contiguous_meta,
+    .vjp = pass_vjp,
 };
 constinit const Symbol repeat{
     .schema = "repeat(Tensor input, int[]* repeats) -> Tensor",
     .torch = "torch.Tensor.repeat",
     .tags = kPure,
     .meta = [](Call& in) { return repeat_meta(in, "repeats", false); },
+    .vjp = repeat_vjp,
 };
 constinit const Symbol tile{
     .schema = "tile(Tensor input, int[]* dims) -> Tensor",
@@ -398,6 +304,12 @@ constinit const Symbol im2col{
     .torch = "torch._C._nn.im2col",
     .tags = kPure,
     .meta = im2col_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      const Dims& s = in.type("input").shape;
+      const Dims size{s[s.size() - 2], s[s.size() - 1]};
+      return grads(in, {col2im(grad, dims_list(size), in["kernel_size"], in["dilation"],
+                               in["padding"], in["stride"])});
+    },
 };
 constinit const Symbol col2im{
     .schema =
@@ -406,18 +318,26 @@ constinit const Symbol col2im{
     .torch = "torch._C._nn.col2im",
     .tags = kPure,
     .meta = col2im_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in,
+                   {im2col(grad, in["kernel_size"], in["dilation"], in["padding"], in["stride"])});
+    },
 };
 constinit const Symbol roll{
     .schema = "roll(Tensor input, int[1] shifts, int[1]? dims=()) -> Tensor",
     .torch = "torch.roll torch.Tensor.roll",
     .tags = kPure,
     .meta = roll_meta,
+    .vjp = roll_vjp,
 };
 constinit const Symbol flip{
     .schema = "flip(Tensor input, int[]* dims) -> Tensor",
     .torch = "torch.flip torch.Tensor.flip",
     .tags = kPure,
     .meta = flip_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {flip(grad, in["dims"])});
+    },
 };
 constinit const Symbol fliplr{
     .schema = "fliplr(Tensor input) -> Tensor",
@@ -436,54 +356,42 @@ constinit const Symbol rot90{
     .torch = "torch.rot90 torch.Tensor.rot90",
     .tags = kPure,
     .meta = rot90_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {rot90(grad, -in.integer("k"), in["dims"])});
+    },
 };
 constinit const Symbol tril{
     .schema = "tril(Tensor input, int diagonal=0) -> Tensor",
     .torch = "torch.tril torch.Tensor.tril torch.Tensor.tril_",
     .tags = kPure,
     .meta = triangle_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {tril(grad, in["diagonal"])});
+    },
 };
 constinit const Symbol triu{
     .schema = "triu(Tensor input, int diagonal=0) -> Tensor",
     .torch = "torch.triu torch.Tensor.triu torch.Tensor.triu_",
     .tags = kPure,
     .meta = triangle_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {triu(grad, in["diagonal"])});
+    },
 };
 constinit const Symbol diag{
     .schema = "diag(Tensor input, int diagonal=0) -> Tensor",
     .torch = "torch.diag torch.Tensor.diag",
     .tags = kPure,
     .meta = diag_meta,
+    .vjp = diag_vjp,
 };
 constinit const Symbol diag_embed{
     .schema = "diag_embed(Tensor input, int offset=0, int dim1=-2, int dim2=-1) -> Tensor",
     .torch = "torch.diag_embed torch.Tensor.diag_embed",
     .tags = kPure,
     .meta = diag_embed_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {diagonal(grad, in["offset"], in["dim1"], in["dim2"])});
+    },
 };
-constinit const Symbol pad{
-    .schema = "pad(Tensor input, int[] pad, str mode='constant', float? value=None) -> Tensor",
-    .torch = "torch.nn.functional.pad torch._C._nn.pad",
-    .tags = kPure,
-    .meta = pad_meta,
-};
-constinit const Symbol constant_pad_nd{
-    .schema = "constant_pad_nd(Tensor input, int[] pad, Scalar value=0) -> Tensor",
-    .torch = "torch.constant_pad_nd",
-    .tags = kPure,
-    .meta = constant_pad,
-};
-constinit const Symbol pixel_shuffle{
-    .schema = "pixel_shuffle(Tensor input, int upscale_factor) -> Tensor",
-    .torch = "torch.pixel_shuffle torch.nn.functional.pixel_shuffle",
-    .tags = kPure,
-    .meta = [](Call& in) { return pixel_meta(in, "upscale_factor", true); },
-};
-constinit const Symbol pixel_unshuffle{
-    .schema = "pixel_unshuffle(Tensor input, int downscale_factor) -> Tensor",
-    .torch = "torch.pixel_unshuffle torch.nn.functional.pixel_unshuffle",
-    .tags = kPure,
-    .meta = [](Call& in) { return pixel_meta(in, "downscale_factor", false); },
-};
-
 }  // namespace fulmen::ops

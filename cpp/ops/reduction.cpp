@@ -10,6 +10,7 @@
 #include "ops/ordering.h"
 #include "ops/power.h"
 #include "ops/reduce.h"
+#include "ops/reduction_gradient.h"
 #include "ops/select.h"
 
 namespace fulmen::ops {
@@ -114,6 +115,7 @@ constinit const Symbol nansum{
     .torch = "torch.nansum torch.Tensor.nansum",
     .tags = kPure | kReduction,
     .meta = nansum_meta,
+    .vjp = nansum_vjp,
 };
 constinit const Symbol mean{
     .schema = "mean(Tensor input, *, dtype? dtype=None) -> Tensor",
@@ -150,12 +152,18 @@ constinit const Symbol nanmean{
     .torch = "torch.nanmean torch.Tensor.nanmean",
     .tags = kPure | kReduction,
     .meta = nanmean_meta,
+    .decompose = [](Call& in) -> Arg {
+      const Arg present = logical_not(isnan(in["input"]));
+      const Arg count = record(sum_dim, {present, in["dim"], in["keepdim"], Arg()});
+      return record(nansum, {in["input"], in["dim"], in["keepdim"], in["dtype"]}) / count;
+    },
 };
 constinit const Symbol prod{
     .schema = "prod(Tensor input, *, dtype? dtype=None) -> Tensor",
     .torch = "torch.prod torch.Tensor.prod",
     .tags = kPure | kReduction,
     .meta = sum_meta,
+    .vjp = prod_vjp,
 };
 constinit const Symbol prod_dim{
     .schema =
@@ -164,6 +172,7 @@ constinit const Symbol prod_dim{
     .torch = "torch.prod torch.Tensor.prod",
     .tags = kPure | kReduction,
     .meta = sum_meta,
+    .vjp = prod_vjp,
 };
 constinit const Symbol all{
     .schema = "all(Tensor input) -> Tensor",
@@ -239,15 +248,7 @@ constinit const Symbol linalg_vector_norm{
       if (ord == 2.0) return math.down(sqrt(sum_dim(square(abs(x)), in["dim"], in["keepdim"])));
       return math.down(pow(sum_dim(pow(abs(x), ord), in["dim"], in["keepdim"]), 1.0 / ord));
     },
-    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      real_grad(in, grad);
-      if (in.has("dtype")) in.unsupported("the gradient with a dtype");
-      const Arg g = meta::spread(in, grad), x = in[0];
-      if (in.real("ord") == 1.0) return grads(in, {g * sgn(x)});
-      if (in.real("ord") != 2.0) in.unsupported("the gradient of this order");
-      const Arg norm = meta::spread(in, out);
-      return grads(in, {where(eq(norm, 0), 0.0, x * (g / norm))});
-    },
+    .vjp = vector_norm_vjp,
 };
 constinit const Symbol norm{
     .schema =

@@ -3,6 +3,7 @@
 #include "ops/arith.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
+#include "ops/reduction_gradient.h"
 #include "ops/shape.h"
 
 namespace fulmen::ops {
@@ -54,36 +55,35 @@ constinit const Symbol cumsum{
     .torch = "torch.cumsum torch.Tensor.cumsum torch.Tensor.cumsum_",
     .tags = kPure,
     .meta = cumsum_meta,
-    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      const Arg dims = in.ints({{in.integer("dim")}});
-      const Arg g = flip(grad, dims);
-      const Arg total = flip(record(cumsum, {g, in["dim"], Arg()}), dims);
-      return grads(in, {converted(total, in.type("input").dtype)});
-    },
+    .vjp = cumsum_vjp,
 };
 constinit const Symbol cumprod{
     .schema = "cumprod(Tensor input, int dim, *, dtype? dtype=None) -> Tensor",
     .torch = "torch.cumprod torch.Tensor.cumprod torch.Tensor.cumprod_",
     .tags = kPure,
     .meta = cumsum_meta,
+    .vjp = cumprod_vjp,
 };
 constinit const Symbol logcumsumexp{
     .schema = "logcumsumexp(Tensor input, int dim) -> Tensor",
     .torch = "torch.logcumsumexp torch.Tensor.logcumsumexp",
     .tags = kPure,
     .meta = logcumsumexp_meta,
+    .vjp = logcumsumexp_vjp,
 };
 constinit const Symbol cummax{
     .schema = "cummax(Tensor input, int dim) -> (Tensor, Tensor)",
     .torch = "torch.cummax torch.Tensor.cummax",
     .tags = kPure,
     .meta = cummax_meta,
+    .vjp = cummax_vjp,
 };
 constinit const Symbol cummin{
     .schema = "cummin(Tensor input, int dim) -> (Tensor, Tensor)",
     .torch = "torch.cummin torch.Tensor.cummin",
     .tags = kPure,
     .meta = cummax_meta,
+    .vjp = cummax_vjp,
 };
 constinit const Symbol diff{
     .schema =
@@ -92,6 +92,13 @@ constinit const Symbol diff{
     .torch = "torch.diff torch.Tensor.diff",
     .tags = kPure,
     .meta = diff_meta,
+    .decompose = [](Call& in) -> Arg {
+      const Arg x = in["input"], dim = in["dim"];
+      const TensorType& t = in.type("input");
+      if (t.dtype == DType::kBool) in.unsupported("the decomposition for bool");
+      const int64_t last = t.shape[meta::wrap_dim(in, in.integer("dim"), t.ndim())].value() - 1;
+      return narrow(x, dim, 1, last) - narrow(x, dim, 0, last);
+    },
 };
 
 std::span<const Symbol* const> scan_family() {

@@ -1,5 +1,7 @@
 #include "ops/creation.h"
+#include "ops/gradient.h"
 #include "ops/indexing.h"
+#include "ops/indexing_gradient.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
 
@@ -310,18 +312,21 @@ constinit const Symbol scatter{
     .torch = "torch.scatter torch.Tensor.scatter torch.Tensor.scatter_",
     .tags = kPure,
     .meta = scatter_meta,
+    .vjp = scatter_vjp,
 };
 constinit const Symbol scatter_value{
     .schema = "scatter.value(Tensor input, int dim, Tensor index, Scalar value) -> Tensor",
     .torch = "torch.scatter torch.Tensor.scatter torch.Tensor.scatter_",
     .tags = kPure,
     .meta = scatter_meta,
+    .vjp = scatter_vjp,
 };
 constinit const Symbol scatter_add{
     .schema = "scatter_add(Tensor input, int dim, Tensor index, Tensor src) -> Tensor",
     .torch = "torch.scatter_add torch.Tensor.scatter_add torch.Tensor.scatter_add_",
     .tags = kPure,
     .meta = scatter_meta,
+    .vjp = scatter_add_vjp,
 };
 constinit const Symbol scatter_reduce{
     .schema =
@@ -330,6 +335,7 @@ constinit const Symbol scatter_reduce{
     .torch = "torch.scatter_reduce torch.Tensor.scatter_reduce torch.Tensor.scatter_reduce_",
     .tags = kPure,
     .meta = scatter_reduce_meta,
+    .vjp = scatter_reduce_vjp,
 };
 constinit const Symbol index_add{
     .schema =
@@ -338,12 +344,14 @@ constinit const Symbol index_add{
     .torch = "torch.index_add torch.Tensor.index_add torch.Tensor.index_add_",
     .tags = kPure,
     .meta = index_write_meta,
+    .vjp = index_add_vjp,
 };
 constinit const Symbol index_copy{
     .schema = "index_copy(Tensor input, int dim, Tensor index, Tensor source) -> Tensor",
     .torch = "torch.index_copy torch.Tensor.index_copy torch.Tensor.index_copy_",
     .tags = kPure,
     .meta = index_write_meta,
+    .vjp = index_copy_vjp,
 };
 constinit const Symbol index_reduce{
     .schema =
@@ -358,18 +366,21 @@ constinit const Symbol index_reduce{
       }
       return index_write_meta(in);
     },
+    .vjp = index_reduce_vjp,
 };
 constinit const Symbol index_fill{
     .schema = "index_fill.int_Scalar(Tensor input, int dim, Tensor index, Scalar value) -> Tensor",
     .torch = "torch.index_fill torch.Tensor.index_fill torch.Tensor.index_fill_",
     .tags = kPure,
     .meta = index_fill_meta,
+    .vjp = index_fill_vjp,
 };
 constinit const Symbol index_fill_tensor{
     .schema = "index_fill.int_Tensor(Tensor input, int dim, Tensor index, Tensor value) -> Tensor",
     .torch = "torch.index_fill torch.Tensor.index_fill torch.Tensor.index_fill_",
     .tags = kPure,
     .meta = index_fill_meta,
+    .vjp = index_fill_vjp,
 };
 constinit const Symbol index_put{
     .schema =
@@ -378,36 +389,42 @@ constinit const Symbol index_put{
     .torch = "torch.index_put torch.Tensor.index_put torch.index_put_ torch.Tensor.index_put_",
     .tags = kPure,
     .meta = index_put_meta,
+    .vjp = index_put_vjp,
 };
 constinit const Symbol put{
     .schema = "put(Tensor input, Tensor index, Tensor source, bool accumulate=False) -> Tensor",
     .torch = "torch.put torch.Tensor.put torch.Tensor.put_",
     .tags = kPure,
     .meta = put_meta,
+    .vjp = put_vjp,
 };
 constinit const Symbol masked_fill{
     .schema = "masked_fill.Scalar(Tensor input, Tensor mask, Scalar value) -> Tensor",
     .torch = "torch.masked_fill torch.Tensor.masked_fill torch.Tensor.masked_fill_",
     .tags = kPure,
     .meta = masked_fill_meta,
+    .vjp = masked_fill_vjp,
 };
 constinit const Symbol masked_fill_tensor{
     .schema = "masked_fill.Tensor(Tensor input, Tensor mask, Tensor value) -> Tensor",
     .torch = "torch.masked_fill torch.Tensor.masked_fill torch.Tensor.masked_fill_",
     .tags = kPure,
     .meta = masked_fill_meta,
+    .vjp = masked_fill_vjp,
 };
 constinit const Symbol masked_scatter{
     .schema = "masked_scatter(Tensor input, Tensor mask, Tensor source) -> Tensor",
     .torch = "torch.masked_scatter torch.Tensor.masked_scatter torch.Tensor.masked_scatter_",
     .tags = kPure,
     .meta = masked_scatter_meta,
+    .vjp = masked_scatter_vjp,
 };
 constinit const Symbol select_scatter{
     .schema = "select_scatter(Tensor input, Tensor src, int dim, int index) -> Tensor",
     .torch = "torch.select_scatter torch.Tensor.select_scatter",
     .tags = kPure,
     .meta = select_scatter_meta,
+    .vjp = select_scatter_vjp,
 };
 constinit const Symbol slice_scatter{
     .schema =
@@ -416,6 +433,7 @@ constinit const Symbol slice_scatter{
     .torch = "torch.slice_scatter torch.Tensor.slice_scatter",
     .tags = kPure,
     .meta = slice_scatter_meta,
+    .vjp = slice_scatter_vjp,
 };
 constinit const Symbol diagonal_scatter{
     .schema =
@@ -424,6 +442,7 @@ constinit const Symbol diagonal_scatter{
     .torch = "torch.diagonal_scatter torch.Tensor.diagonal_scatter",
     .tags = kPure,
     .meta = diagonal_scatter_meta,
+    .vjp = diagonal_scatter_vjp,
 };
 constinit const Symbol as_strided_scatter{
     .schema =
@@ -432,6 +451,7 @@ constinit const Symbol as_strided_scatter{
     .torch = "torch.as_strided_scatter torch.Tensor.as_strided_scatter",
     .tags = kPure,
     .meta = as_strided_scatter_meta,
+    .vjp = as_strided_scatter_vjp,
 };
 // x.copy_(src) as a function of x: src broadcast to x's shape, in x's dtype and on its device.
 constinit const Symbol copy{
@@ -439,24 +459,28 @@ constinit const Symbol copy{
     .torch = "torch.ops.aten.copy torch.Tensor.copy_",
     .tags = kPure,
     .meta = copy_meta,
+    .vjp = copy_vjp,
 };
 constinit const Symbol fill{
     .schema = "fill.Scalar(Tensor input, Scalar value) -> Tensor",
     .torch = "torch.fill torch.fill_ torch.Tensor.fill_",
     .tags = kPure,
     .meta = fill_meta,
+    .vjp = fill_vjp,
 };
 constinit const Symbol fill_tensor{
     .schema = "fill.Tensor(Tensor input, Tensor value) -> Tensor",
     .torch = "torch.fill torch.fill_ torch.Tensor.fill_",
     .tags = kPure,
     .meta = fill_meta,
+    .vjp = fill_vjp,
 };
 constinit const Symbol zero{
     .schema = "zero(Tensor input) -> Tensor",
     .torch = "torch.ops.aten.zero torch.zero_ torch.Tensor.zero_",
     .tags = kPure,
     .meta = [](Call& in) { return meta::like(in); },
+    .vjp = zero_vjp,
 };
 
 }  // namespace fulmen::ops

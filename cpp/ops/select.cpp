@@ -3,9 +3,12 @@
 #include <cmath>
 
 #include "ops/arith.h"
+#include "ops/bitwise.h"
 #include "ops/comparison.h"
+#include "ops/creation.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/lane.h"
 
 namespace fulmen::ops {
@@ -50,6 +53,34 @@ Arg clamp_one_meta(Call& in) {
   return clamp_numbers(in, in.args());
 }
 
+// Nothing flows through where a bound took over, nor to the bounds where it did not.
+Args clamp_vjp(Call& in, const Arg&, const Arg& grad) {
+  const Arg x = in["input"], low = in["min"], high = in["max"];
+  Args out;
+  out.resize(in.size());
+  if (wants_grad(in, "input")) {
+    Arg kept;
+    if (!low.is_none()) kept = ge(x, low);
+    if (!high.is_none()) kept = kept.is_none() ? le(x, high) : logical_and(kept, le(x, high));
+    out[0] = where(kept, grad, 0.0);
+  }
+  const bool both = !low.is_none() && !high.is_none();
+  if (wants_grad(in, "min")) {
+    const Arg taken = lt(x, low);
+    out[1] = where(both ? logical_and(taken, lt(low, high)) : taken, grad, 0.0);
+  }
+  if (wants_grad(in, "max")) {
+    const Arg taken = gt(x, high);
+    out[2] = where(both ? logical_or(taken, lt(high, low)) : taken, grad, 0.0);
+  }
+  return out;
+}
+
+// number / x, which the operator computes by the reciprocal.
+Arg quotient(Call& in, const Arg& number, const Arg& x) {
+  return div(scalar_tensor_like(in.builder(), number, x.tensor()->type), x);
+}
+
 template <uint8_t accept>
 Arg addc_meta(Call& in) {
   const Args operands{in[0], in[1], in[2]};
@@ -68,7 +99,11 @@ constinit const Symbol where{
     .tags = kElementwise,
     .meta = where_meta,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return grads(in, {Arg(), where(in[0], grad, 0.0), where(in[0], 0.0, grad)});
+      Args out;
+      out.resize(3);
+      if (wants_grad(in, 1)) out[1] = real_if(in[1].tensor()->type, where(in[0], grad, 0.0));
+      if (wants_grad(in, 2)) out[2] = real_if(in[2].tensor()->type, where(in[0], 0.0, grad));
+      return out;
     },
     .lane = Lane::kWhere,
 };
@@ -92,6 +127,7 @@ constinit const Symbol clamp{
       if (in.has("max")) x = clamp_max(x, in["max"]);
       return x;
     },
+    .vjp = clamp_vjp,
 };
 constinit const Symbol clamp_tensor{
     .schema = "clamp.Tensor(Tensor input, Tensor? min=None, Tensor? max=None) -> Tensor",
@@ -106,6 +142,7 @@ constinit const Symbol clamp_tensor{
       if (in.has("max")) x = clamp_max(x, in["max"]);
       return x;
     },
+    .vjp = clamp_vjp,
 };
 constinit const Symbol clamp_min{
     .schema = "clamp_min(Tensor input, Tensor|Scalar min) -> Tensor",
@@ -113,8 +150,9 @@ constinit const Symbol clamp_min{
     .tags = kElementwise,
     .meta = clamp_one_meta,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return grads(in, {where(ge(in[0], in[1]), grad, 0.0),
-                        in[1].is_tensor() ? where(ge(in[0], in[1]), 0.0, grad) : Arg()});
+      return operand_grads(
+          in, [&] { return where(ge(in[0], in[1]), grad, 0.0); },
+          [&] { return where(lt(in[0], in[1]), grad, 0.0); });
     },
     .lane = Lane::kMaximum,
 };
@@ -124,8 +162,9 @@ constinit const Symbol clamp_max{
     .tags = kElementwise,
     .meta = clamp_one_meta,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return grads(in, {where(le(in[0], in[1]), grad, 0.0),
-                        in[1].is_tensor() ? where(le(in[0], in[1]), 0.0, grad) : Arg()});
+      return operand_grads(
+          in, [&] { return where(le(in[0], in[1]), grad, 0.0); },
+          [&] { return where(gt(in[0], in[1]), grad, 0.0); });
     },
     .lane = Lane::kMinimum,
 };
@@ -145,9 +184,8 @@ constinit const Symbol lerp_scalar{
       return math.down(std::abs(w) < 0.5 ? a + (b - a) * w : (a - b) * (1.0 - w) + b);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      real_grad(in, grad);
       const double w = in.real("weight");
-      return grads(in, {grad * (1.0 - w), grad * w});
+      return operand_grads(in, [&] { return grad * (1.0 - w); }, [&] { return grad * w; });
     },
 };
 constinit const Symbol lerp_tensor{
@@ -162,8 +200,10 @@ constinit const Symbol lerp_tensor{
       return math.down(where(lt(abs(w), 0.5), a + w * d, b - d * (1.0 - w)));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      real_grad(in, grad);
-      return grads(in, {grad * (1.0 - in[2]), grad * in[2], grad * (in[1] - in[0])});
+      Args out = operand_grads(
+          in, [&] { return grad * conjugate(1 - in[2]); }, [&] { return grad * conjugate(in[2]); });
+      if (wants_grad(in, 2)) out[2] = grad * conjugate(in[1] - in[0]);
+      return out;
     },
 };
 constinit const Symbol addcmul{
@@ -177,9 +217,11 @@ constinit const Symbol addcmul{
       return math.down(x + scaled(a, in["value"]) * b);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      real_grad(in, grad);
-      const Arg g = scaled(grad, in["value"]);
-      return grads(in, {grad, g * in[2], g * in[1]});
+      Args out = operand_grads(
+          in, [&] { return grad; }, [&] { return grad * conjugate(in[2] * in["value"]); });
+      if (wants_grad(in, 2))
+        out[2] = real_if(in[2].tensor()->type, grad * conjugate(in[1] * in["value"]));
+      return out;
     },
 };
 constinit const Symbol addcdiv{
@@ -193,9 +235,14 @@ constinit const Symbol addcdiv{
       return math.down(x + scaled(a, in["value"]) / b);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      real_grad(in, grad);
-      const Arg g = scaled(grad, in["value"]) / in[2];
-      return grads(in, {grad, g, -(g * (in[1] / in[2]))});
+      Args out = operand_grads(
+          in, [&] { return grad; },
+          [&] { return grad * conjugate(quotient(in, in["value"], in[2])); });
+      if (wants_grad(in, 2)) {
+        const Arg slope = conjugate(in[1] * in["value"] / (in[2] * in[2]));
+        out[2] = real_if(in[2].tensor()->type, -grad * slope);
+      }
+      return out;
     },
 };
 

@@ -55,12 +55,18 @@ namespace fulmen::ops {
   X(contiguous) X(repeat) X(tile) X(repeat_interleave) X(roll) X(flip) X(fliplr) X(flipud)      \
       X(rot90) X(tril) X(triu) X(diag) X(diag_embed) X(pad) X(constant_pad_nd) X(pixel_shuffle) \
           X(pixel_unshuffle) X(im2col) X(col2im)
+#define FULMEN_VIEW_BACKWARD_OPS(X)                                                         \
+  X(slice_backward)                                                                         \
+  X(select_backward) X(diagonal_backward) X(unfold_backward) X(reflection_pad1d_backward)   \
+      X(reflection_pad2d_backward) X(reflection_pad3d_backward) X(replication_pad1d_backward) \
+          X(replication_pad2d_backward) X(replication_pad3d_backward)
 #define FULMEN_SHAPE_OPS(X) \
   FULMEN_VIEW_OPS(X)        \
   FULMEN_PERMUTE_OPS(X)     \
   FULMEN_SLICE_OPS(X)       \
   FULMEN_JOIN_OPS(X)        \
-  FULMEN_REARRANGE_OPS(X)
+  FULMEN_REARRANGE_OPS(X)   \
+  FULMEN_VIEW_BACKWARD_OPS(X)
 
 #define X(name) extern const Symbol name;
 FULMEN_SHAPE_OPS(X)

@@ -1,5 +1,6 @@
 #include "ops/meta.h"
 #include "ops/shape.h"
+#include "ops/shape_gradient.h"
 
 namespace fulmen::ops {
 namespace {
@@ -240,12 +241,14 @@ constinit const Symbol select{
     .torch = "torch.select torch.Tensor.select",
     .tags = kPureView,
     .meta = select_meta,
+    .vjp = select_vjp,
 };
 constinit const Symbol narrow{
     .schema = "narrow(Tensor input, int dim, int start, int length) -> Tensor",
     .torch = "torch.narrow torch.Tensor.narrow",
     .tags = kPureView,
     .meta = narrow_meta,
+    .vjp = narrow_vjp,
 };
 constinit const Symbol slice{
     .schema =
@@ -254,36 +257,42 @@ constinit const Symbol slice{
     .torch = "torch.ops.aten.slice",
     .tags = kPureView,
     .meta = slice_meta,
+    .vjp = slice_vjp,
 };
 constinit const Symbol split{
     .schema = "split(Tensor input, int split_size, int dim=0) -> Tensor[]",
     .torch = "torch.split torch.Tensor.split torch.functional.split",
     .tags = kPureView,
     .meta = split_meta,
+    .vjp = split_vjp,
 };
 constinit const Symbol split_sizes{
     .schema = "split.sizes(Tensor input, int[] split_size, int dim=0) -> Tensor[]",
     .torch = "torch.split torch.Tensor.split torch.functional.split",
     .tags = kPureView,
     .meta = split_sizes_meta,
+    .vjp = split_vjp,
 };
 constinit const Symbol split_with_sizes{
     .schema = "split_with_sizes(Tensor input, int[] split_size, int dim=0) -> Tensor[]",
     .torch = "torch.split_with_sizes torch.Tensor.split_with_sizes",
     .tags = kPureView,
     .meta = split_sizes_meta,
+    .vjp = split_vjp,
 };
 constinit const Symbol chunk{
     .schema = "chunk(Tensor input, int chunks, int dim=0) -> Tensor[]",
     .torch = "torch.chunk torch.Tensor.chunk",
     .tags = kPureView,
     .meta = chunk_meta,
+    .vjp = split_vjp,
 };
 constinit const Symbol tensor_split{
     .schema = "tensor_split(Tensor input, int indices_or_sections, int dim=0) -> Tensor[]",
     .torch = "torch.tensor_split torch.Tensor.tensor_split",
     .tags = kPureView,
     .meta = tensor_split_meta,
+    .vjp = split_vjp,
 };
 constinit const Symbol tensor_split_indices{
     .schema =
@@ -292,54 +301,63 @@ constinit const Symbol tensor_split_indices{
     .torch = "torch.tensor_split torch.Tensor.tensor_split",
     .tags = kPureView,
     .meta = tensor_split_indices_meta,
+    .vjp = split_vjp,
 };
 constinit const Symbol hsplit{
     .schema = "hsplit(Tensor input, int indices_or_sections) -> Tensor[]",
     .torch = "torch.hsplit torch.Tensor.hsplit",
     .tags = kPureView,
     .meta = [](Call& in) { return named_split(in, 1, 1); },
+    .vjp = split_vjp,
 };
 constinit const Symbol hsplit_indices{
     .schema = "hsplit.array(Tensor input, int[]* indices_or_sections) -> Tensor[]",
     .torch = "torch.hsplit torch.Tensor.hsplit",
     .tags = kPureView,
     .meta = [](Call& in) { return named_split_at(in, 1, 1); },
+    .vjp = split_vjp,
 };
 constinit const Symbol vsplit{
     .schema = "vsplit(Tensor input, int indices_or_sections) -> Tensor[]",
     .torch = "torch.vsplit torch.Tensor.vsplit",
     .tags = kPureView,
     .meta = [](Call& in) { return named_split(in, 2, 0); },
+    .vjp = split_vjp,
 };
 constinit const Symbol vsplit_indices{
     .schema = "vsplit.array(Tensor input, int[]* indices_or_sections) -> Tensor[]",
     .torch = "torch.vsplit torch.Tensor.vsplit",
     .tags = kPureView,
     .meta = [](Call& in) { return named_split_at(in, 2, 0); },
+    .vjp = split_vjp,
 };
 constinit const Symbol dsplit{
     .schema = "dsplit(Tensor input, int indices_or_sections) -> Tensor[]",
     .torch = "torch.dsplit torch.Tensor.dsplit",
     .tags = kPureView,
     .meta = [](Call& in) { return named_split(in, 3, 2); },
+    .vjp = split_vjp,
 };
 constinit const Symbol dsplit_indices{
     .schema = "dsplit.array(Tensor input, int[]* indices_or_sections) -> Tensor[]",
     .torch = "torch.dsplit torch.Tensor.dsplit",
     .tags = kPureView,
     .meta = [](Call& in) { return named_split_at(in, 3, 2); },
+    .vjp = split_vjp,
 };
 constinit const Symbol unbind{
     .schema = "unbind(Tensor input, int dim=0) -> Tensor[]",
     .torch = "torch.unbind torch.Tensor.unbind",
     .tags = kPureView,
     .meta = unbind_meta,
+    .vjp = unbind_vjp,
 };
 constinit const Symbol unfold{
     .schema = "unfold(Tensor input, int dimension, int size, int step) -> Tensor",
     .torch = "torch.Tensor.unfold",
     .tags = kPureView,
     .meta = unfold_meta,
+    .vjp = unfold_vjp,
 };
 constinit const Symbol diagonal{
     .schema = "diagonal(Tensor input, int offset=0, int dim1=0, int dim2=1) -> Tensor",
@@ -352,6 +370,7 @@ constinit const Symbol diagonal{
                                                   in.integer("dim1"), in.integer("dim2")),
                               x);
         },
+    .vjp = diagonal_vjp,
 };
 
 }  // namespace fulmen::ops

@@ -1,12 +1,44 @@
 #include "ops/special.h"
 
 #include "ops/arith.h"
+#include "ops/bitwise.h"
+#include "ops/comparison.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/lane.h"
+#include "ops/select.h"
 
 namespace fulmen::ops {
 namespace {
+
+// I1 and its kin, where `slope` divides by the argument: its limit is used near zero.
+template <class Slope>
+Args bessel_grad(Call& in, const Arg& grad, Slope slope) {
+  const Arg x = in[0];
+  const double epsilon = grad.tensor()->type.dtype == DType::kFloat64 ? 0x1p-52 : 0x1p-23;
+  const Arg large = gt(abs(x), epsilon);
+  return grads(in, {grad * where(large, slope(where(large, x, epsilon)), 0.5)});
+}
+
+Args gamma_grad(Call& in, const Arg& grad) {
+  if (wants_grad(in, 0)) in.unsupported("the gradient of the first argument");
+  const Arg a = in[0], x = in[1];
+  return grads(in, {Arg(), grad * exp((a - 1) * log(x) - x - lgamma(a))});
+}
+
+// x * log(y + shift)
+Args xlogy_grad(Call& in, const Arg& grad, const Symbol& self, double shift) {
+  const Arg x = in[0], y = in[1];
+  return operand_grads(
+      in,
+      [&] {
+        const Arg g = self(grad, y);
+        if (y.is_tensor()) return zero_where(logical_and(eq(x, 0.0), le(y, -shift)), g);
+        return in.real("other") > -shift ? g : zero_where(eq(x, 0.0), g);
+      },
+      [&] { return grad * x / (shift == 0.0 ? y : y + shift); });
+}
 
 Arg polygamma_meta(Call& in) {
   if (in.integer("n") < 0) in.unsupported("a negative order");
@@ -21,7 +53,7 @@ constinit const Symbol erf{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad * exp(-(in[0] * in[0])) * 1.1283791670955126);
+      return grads(in, {exp(-(in[0] * in[0])) * 1.1283791670955126 * grad});
     },
     .lane = Lane::kErf,
 };
@@ -31,7 +63,7 @@ constinit const Symbol erfc{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, -(grad * exp(-(in[0] * in[0])) * 1.1283791670955126));
+      return grads(in, {exp(-(in[0] * in[0])) * -1.1283791670955126 * grad});
     },
     .lane = Lane::kErfc,
 };
@@ -41,7 +73,7 @@ constinit const Symbol erfinv{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return first_grad(in, grad * exp(out * out) * 0.886226925452758);
+      return grads(in, {exp(out * out) * 0.886226925452758 * grad});
     },
     .lane = Lane::kErfinv,
 };
@@ -62,6 +94,9 @@ constinit const Symbol digamma{
         "torch.Tensor.digamma_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {grad * polygamma(1, in[0])});
+    },
     .lane = Lane::kDigamma,
 };
 constinit const Symbol i0{
@@ -78,54 +113,83 @@ constinit const Symbol polygamma{
     .torch = "torch.polygamma torch.special.polygamma",
     .tags = kElementwise | kFloatResult,
     .meta = polygamma_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {Arg(), grad * polygamma(in.integer("n") + 1, in[1])});
+    },
 };
 constinit const Symbol special_entr{
     .schema = "special_entr(Tensor input) -> Tensor",
     .torch = "torch.special.entr",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {grad * -(log(in[0]) + 1)});
+    },
 };
 constinit const Symbol special_erfcx{
     .schema = "special_erfcx(Tensor input) -> Tensor",
     .torch = "torch.special.erfcx",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return grads(in, {(in[0] * 2.0 * out - 1.1283791670955126) * grad});
+    },
 };
 constinit const Symbol special_i0e{
     .schema = "special_i0e(Tensor input) -> Tensor",
     .torch = "torch.special.i0e",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return grads(in, {grad * (special_i1e(in[0]) - sgn(in[0]) * out)});
+    },
 };
 constinit const Symbol special_i1{
     .schema = "special_i1(Tensor input) -> Tensor",
     .torch = "torch.special.i1",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return bessel_grad(in, grad, [&](const Arg& x) { return i0(x) - out * reciprocal(x); });
+    },
 };
 constinit const Symbol special_i1e{
     .schema = "special_i1e(Tensor input) -> Tensor",
     .torch = "torch.special.i1e",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return bessel_grad(
+          in, grad, [&](const Arg& x) { return special_i0e(x) - out * (sgn(x) + reciprocal(x)); });
+    },
 };
 constinit const Symbol special_ndtr{
     .schema = "special_ndtr(Tensor input) -> Tensor",
     .torch = "torch.special.ndtr",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .decompose = [](Call& in) -> Arg {
+      const Arg x = converted(in[0], meta::float_dtype(in, in.type("input").dtype));
+      return (erf(x * 0.7071067811865476) + 1) * 0.5;
+    },
 };
 constinit const Symbol special_ndtri{
     .schema = "special_ndtri(Tensor input) -> Tensor",
     .torch = "torch.special.ndtri",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return grads(in, {grad * 2.5066282746310002 * exp(out * out / 2)});
+    },
 };
 constinit const Symbol special_log_ndtr{
     .schema = "special_log_ndtr(Tensor input) -> Tensor",
     .torch = "torch.special.log_ndtr",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return grads(in, {grad / 2.5066282746310002 * exp(-(out + in[0] * in[0] / 2))});
+    },
 };
 constinit const Symbol special_airy_ai{
     .schema = "special_airy_ai(Tensor input) -> Tensor",
@@ -204,30 +268,45 @@ constinit const Symbol special_gammainc{
     .torch = "torch.special.gammainc",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return gamma_grad(in, grad); },
 };
 constinit const Symbol special_gammaincc{
     .schema = "special_gammaincc(Tensor input, Tensor other) -> Tensor",
     .torch = "torch.special.gammaincc",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return gamma_grad(in, -grad); },
 };
 constinit const Symbol xlogy{
     .schema = "xlogy(Tensor|Scalar input, Tensor|Scalar other) -> Tensor",
     .torch = "torch.xlogy torch.Tensor.xlogy torch.special.xlogy torch.xlogy_ torch.Tensor.xlogy_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return xlogy_grad(in, grad, xlogy, 0.0);
+    },
 };
 constinit const Symbol special_xlog1py{
     .schema = "special_xlog1py(Tensor|Scalar input, Tensor|Scalar other) -> Tensor",
     .torch = "torch.special.xlog1py",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return xlogy_grad(in, grad, special_xlog1py, 1.0);
+    },
 };
 constinit const Symbol special_zeta{
     .schema = "special_zeta(Tensor|Scalar input, Tensor|Scalar other) -> Tensor",
     .torch = "torch.special.zeta",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kRealsNoHalf, meta::Result::kFloat>,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      if (wants_grad(in, 0)) in.unsupported("the gradient of the first argument");
+      const Arg x = in[0];
+      const Arg next = x.is_tensor() ? x + 1.0 : Arg(in.real("input") + 1.0);
+      const Arg factor = x.is_tensor() ? -x : Arg(-in.real("input"));
+      return grads(in, {Arg(), grad * factor * special_zeta(next, in[1])});
+    },
 };
 constinit const Symbol special_chebyshev_polynomial_t{
     .schema = "special_chebyshev_polynomial_t(Tensor|Scalar input, Tensor|Scalar n) -> Tensor",

@@ -8,6 +8,7 @@
 #include "ops/families.h"
 #include "ops/reduce.h"
 #include "ops/reduction.h"
+#include "ops/reduction_gradient.h"
 #include "ops/select.h"
 
 namespace fulmen::ops {
@@ -61,12 +62,6 @@ Arg variance(Call& in) {
   return math.down(total / degrees_of_freedom(in));
 }
 
-Arg variance_grad(Call& in, const Arg& grad) {
-  const Arg x = real_grad(in, in[0]);
-  const Arg centered = x - mean_over(in, x, true);
-  return meta::spread(in, grad) * (2.0 / degrees_of_freedom(in)) * centered;
-}
-
 }  // namespace
 
 constinit const Symbol var{
@@ -75,9 +70,7 @@ constinit const Symbol var{
     .tags = kPure | kReduction,
     .meta = moment_meta,
     .decompose = [](Call& in) -> Arg { return variance(in); },
-    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return grads(in, {variance_grad(in, grad)});
-    },
+    .vjp = var_vjp,
 };
 constinit const Symbol var_dim{
     .schema =
@@ -87,9 +80,7 @@ constinit const Symbol var_dim{
     .tags = kPure | kReduction,
     .meta = moment_meta,
     .decompose = [](Call& in) -> Arg { return variance(in); },
-    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return grads(in, {variance_grad(in, grad)});
-    },
+    .vjp = var_vjp,
 };
 constinit const Symbol var_correction{
     .schema =
@@ -99,9 +90,7 @@ constinit const Symbol var_correction{
     .tags = kPure | kReduction,
     .meta = moment_meta,
     .decompose = [](Call& in) -> Arg { return variance(in); },
-    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return grads(in, {variance_grad(in, grad)});
-    },
+    .vjp = var_vjp,
 };
 constinit const Symbol standard_deviation{
     .schema = "std(Tensor input, bool unbiased=True) -> Tensor",
@@ -112,10 +101,7 @@ constinit const Symbol standard_deviation{
       const Arg v = variance(in);
       return sqrt(v);
     },
-    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      const Arg g = where(eq(out, 0), 0.0, grad / (out * 2.0));
-      return grads(in, {variance_grad(in, g)});
-    },
+    .vjp = std_vjp,
 };
 constinit const Symbol standard_deviation_dim{
     .schema =
@@ -128,10 +114,7 @@ constinit const Symbol standard_deviation_dim{
       const Arg v = variance(in);
       return sqrt(v);
     },
-    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      const Arg g = where(eq(out, 0), 0.0, grad / (out * 2.0));
-      return grads(in, {variance_grad(in, g)});
-    },
+    .vjp = std_vjp,
 };
 constinit const Symbol standard_deviation_correction{
     .schema =
@@ -144,10 +127,7 @@ constinit const Symbol standard_deviation_correction{
       const Arg v = variance(in);
       return sqrt(v);
     },
-    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      const Arg g = where(eq(out, 0), 0.0, grad / (out * 2.0));
-      return grads(in, {variance_grad(in, g)});
-    },
+    .vjp = std_vjp,
 };
 constinit const Symbol var_mean{
     .schema = "var_mean(Tensor input, bool unbiased=True) -> (Tensor, Tensor)",
@@ -155,6 +135,7 @@ constinit const Symbol var_mean{
     .tags = kPure | kReduction,
     .meta = moments_meta,
     .decompose = [](Call& in) -> Arg { return in.tuple({variance(in), average(in)}); },
+    .vjp = var_mean_vjp,
 };
 constinit const Symbol var_mean_dim{
     .schema =
@@ -164,6 +145,7 @@ constinit const Symbol var_mean_dim{
     .tags = kPure | kReduction,
     .meta = moments_meta,
     .decompose = [](Call& in) -> Arg { return in.tuple({variance(in), average(in)}); },
+    .vjp = var_mean_vjp,
 };
 constinit const Symbol var_mean_correction{
     .schema =
@@ -173,6 +155,7 @@ constinit const Symbol var_mean_correction{
     .tags = kPure | kReduction,
     .meta = moments_meta,
     .decompose = [](Call& in) -> Arg { return in.tuple({variance(in), average(in)}); },
+    .vjp = var_mean_vjp,
 };
 constinit const Symbol std_mean{
     .schema = "std_mean(Tensor input, bool unbiased=True) -> (Tensor, Tensor)",
@@ -183,6 +166,7 @@ constinit const Symbol std_mean{
       const Arg v = variance(in);
       return in.tuple({sqrt(v), average(in)});
     },
+    .vjp = std_mean_vjp,
 };
 constinit const Symbol std_mean_dim{
     .schema =
@@ -195,6 +179,7 @@ constinit const Symbol std_mean_dim{
       const Arg v = variance(in);
       return in.tuple({sqrt(v), average(in)});
     },
+    .vjp = std_mean_vjp,
 };
 constinit const Symbol std_mean_correction{
     .schema =
@@ -207,6 +192,7 @@ constinit const Symbol std_mean_correction{
       const Arg v = variance(in);
       return in.tuple({sqrt(v), average(in)});
     },
+    .vjp = std_mean_vjp,
 };
 
 std::span<const Symbol* const> statistics_family() {

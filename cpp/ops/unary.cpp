@@ -3,7 +3,9 @@
 #include "ops/arith.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/lane.h"
+#include "ops/power.h"
 #include "ops/select.h"
 
 namespace fulmen::ops {
@@ -63,7 +65,7 @@ constinit const Symbol abs{
     .tags = kElementwise,
     .meta = abs_meta,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad * sgn(in[0]));
+      return grads(in, {grad * sgn(in[0])});
     },
     .lane = Lane::kAbs,
 };
@@ -75,7 +77,7 @@ constinit const Symbol neg{
         "torch.Tensor.negative_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNoBool, meta::Result::kCommon>,
-    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return first_grad(in, -grad); },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return grads(in, {-grad}); },
     .lane = Lane::kNeg,
 };
 constinit const Symbol positive{
@@ -90,7 +92,7 @@ constinit const Symbol reciprocal{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return first_grad(in, -(grad * out * out));
+      return grads(in, {-grad * conjugate(out * out)});
     },
     .lane = Lane::kReciprocal,
 };
@@ -105,7 +107,7 @@ constinit const Symbol square{
       return x * x;
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad * (in[0] * 2.0));
+      return grads(in, {grad * conjugate(in[0] * 2)});
     },
 };
 constinit const Symbol sqrt{
@@ -114,7 +116,7 @@ constinit const Symbol sqrt{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return first_grad(in, grad / (out * 2.0));
+      return grads(in, {grad / (conjugate(out) * 2)});
     },
     .lane = Lane::kSqrt,
 };
@@ -124,7 +126,7 @@ constinit const Symbol rsqrt{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return first_grad(in, grad * (out * out * out) * -0.5);
+      return grads(in, {grad * -0.5 * conjugate(pow(out, 3))});
     },
     .lane = Lane::kRsqrt,
 };
@@ -134,7 +136,7 @@ constinit const Symbol exp{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return first_grad(in, grad * out);
+      return grads(in, {grad * conjugate(out)});
     },
     .lane = Lane::kExp,
 };
@@ -144,7 +146,7 @@ constinit const Symbol exp2{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return first_grad(in, grad * out * 0.6931471805599453);
+      return grads(in, {grad * conjugate(out) * 0.6931471805599453});
     },
     .lane = Lane::kExp2,
 };
@@ -154,7 +156,7 @@ constinit const Symbol expm1{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return first_grad(in, grad * (out + 1.0));
+      return grads(in, {grad * (conjugate(out) + 1)});
     },
     .lane = Lane::kExpm1,
 };
@@ -164,7 +166,7 @@ constinit const Symbol log{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad / in[0]);
+      return grads(in, {grad / conjugate(in[0])});
     },
     .lane = Lane::kLog,
 };
@@ -174,7 +176,7 @@ constinit const Symbol log2{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad / (in[0] * 0.6931471805599453));
+      return grads(in, {grad / (conjugate(in[0]) * 0.6931471805599453)});
     },
     .lane = Lane::kLog2,
 };
@@ -184,7 +186,7 @@ constinit const Symbol log10{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad / (in[0] * 2.302585092994046));
+      return grads(in, {grad / (conjugate(in[0]) * 2.3025850929940456)});
     },
     .lane = Lane::kLog10,
 };
@@ -194,7 +196,7 @@ constinit const Symbol log1p{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad / (in[0] + 1.0));
+      return grads(in, {grad / conjugate(in[0] + 1)});
     },
     .lane = Lane::kLog1p,
 };
@@ -204,7 +206,7 @@ constinit const Symbol sin{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad * cos(in[0]));
+      return grads(in, {grad * conjugate(cos(in[0]))});
     },
     .lane = Lane::kSin,
 };
@@ -214,7 +216,7 @@ constinit const Symbol cos{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, -(grad * sin(in[0])));
+      return grads(in, {grad * -conjugate(sin(in[0]))});
     },
     .lane = Lane::kCos,
 };
@@ -224,7 +226,7 @@ constinit const Symbol tan{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return first_grad(in, grad * (out * out + 1.0));
+      return grads(in, {grad * conjugate(out * out + 1)});
     },
     .lane = Lane::kTan,
 };
@@ -236,7 +238,7 @@ constinit const Symbol asin{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad * rsqrt(1.0 - in[0] * in[0]));
+      return grads(in, {grad * conjugate(rsqrt(-in[0] * in[0] + 1))});
     },
     .lane = Lane::kAsin,
 };
@@ -248,7 +250,7 @@ constinit const Symbol acos{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, -(grad * rsqrt(1.0 - in[0] * in[0])));
+      return grads(in, {grad * -conjugate(rsqrt(-in[0] * in[0] + 1))});
     },
     .lane = Lane::kAcos,
 };
@@ -260,7 +262,7 @@ constinit const Symbol atan{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad / (in[0] * in[0] + 1.0));
+      return grads(in, {grad / conjugate(in[0] * in[0] + 1)});
     },
     .lane = Lane::kAtan,
 };
@@ -270,7 +272,7 @@ constinit const Symbol sinh{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad * cosh(in[0]));
+      return grads(in, {grad * conjugate(cosh(in[0]))});
     },
     .lane = Lane::kSinh,
 };
@@ -280,7 +282,7 @@ constinit const Symbol cosh{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad * sinh(in[0]));
+      return grads(in, {grad * conjugate(sinh(in[0]))});
     },
     .lane = Lane::kCosh,
 };
@@ -290,7 +292,7 @@ constinit const Symbol tanh{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return first_grad(in, grad * (1.0 - out * out));
+      return grads(in, {tanh_backward(grad, out)});
     },
     .lane = Lane::kTanh,
 };
@@ -302,7 +304,7 @@ constinit const Symbol asinh{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad * rsqrt(in[0] * in[0] + 1.0));
+      return grads(in, {grad * conjugate(rsqrt(in[0] * in[0] + 1))});
     },
     .lane = Lane::kAsinh,
 };
@@ -326,7 +328,7 @@ constinit const Symbol atanh{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, grad / (1.0 - in[0] * in[0]));
+      return grads(in, {grad / conjugate(1 - in[0] * in[0])});
     },
     .lane = Lane::kAtanh,
 };
@@ -335,6 +337,7 @@ constinit const Symbol sinc{
     .torch = "torch.sinc torch.Tensor.sinc torch.special.sinc torch.sinc_ torch.Tensor.sinc_",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
+    .vjp = sinc_vjp,
 };
 constinit const Symbol sigmoid{
     .schema = "sigmoid(Tensor input) -> Tensor",
@@ -344,7 +347,7 @@ constinit const Symbol sigmoid{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return first_grad(in, grad * ((1.0 - out) * out));
+      return grads(in, {sigmoid_backward(grad, out)});
     },
     .lane = Lane::kSigmoid,
 };
@@ -362,8 +365,7 @@ constinit const Symbol logit{
       return log(div(x, 1.0 - x));
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      if (in.has("eps")) in.unsupported("the gradient with eps");
-      return first_grad(in, grad / (in[0] * (1.0 - in[0])));
+      return grads(in, {logit_backward(grad, in[0], in["eps"])});
     },
 };
 constinit const Symbol ceil{
@@ -371,7 +373,7 @@ constinit const Symbol ceil{
     .torch = "torch.ceil torch.Tensor.ceil torch.ceil_ torch.Tensor.ceil_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
-    .vjp = [](Call& in, const Arg&, const Arg&) -> Args { return first_grad(in, Arg()); },
+    .vjp = zero_vjp,
     .lane = Lane::kCeil,
 };
 constinit const Symbol floor{
@@ -379,7 +381,7 @@ constinit const Symbol floor{
     .torch = "torch.floor torch.Tensor.floor torch.floor_ torch.Tensor.floor_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
-    .vjp = [](Call& in, const Arg&, const Arg&) -> Args { return first_grad(in, Arg()); },
+    .vjp = zero_vjp,
     .lane = Lane::kFloor,
 };
 constinit const Symbol round{
@@ -387,7 +389,7 @@ constinit const Symbol round{
     .torch = "torch.round torch.Tensor.round torch.special.round torch.round_ torch.Tensor.round_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
-    .vjp = [](Call& in, const Arg&, const Arg&) -> Args { return first_grad(in, Arg()); },
+    .vjp = zero_vjp,
     .lane = Lane::kRound,
 };
 constinit const Symbol round_decimals{
@@ -395,7 +397,7 @@ constinit const Symbol round_decimals{
     .torch = "torch.round torch.Tensor.round torch.special.round torch.round_ torch.Tensor.round_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
-    .vjp = [](Call& in, const Arg&, const Arg&) -> Args { return first_grad(in, Arg()); },
+    .vjp = zero_vjp,
 };
 constinit const Symbol trunc{
     .schema = "trunc(Tensor input) -> Tensor",
@@ -404,7 +406,7 @@ constinit const Symbol trunc{
         "torch.Tensor.trunc_ torch.fix_ torch.Tensor.fix_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kNumeric, meta::Result::kCommon>,
-    .vjp = [](Call& in, const Arg&, const Arg&) -> Args { return first_grad(in, Arg()); },
+    .vjp = zero_vjp,
     .lane = Lane::kTrunc,
 };
 constinit const Symbol frac{
@@ -412,7 +414,7 @@ constinit const Symbol frac{
     .torch = "torch.frac torch.Tensor.frac torch.frac_ torch.Tensor.frac_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
-    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return first_grad(in, grad); },
+    .vjp = pass_vjp,
     .lane = Lane::kFrac,
 };
 constinit const Symbol sign{
@@ -420,7 +422,7 @@ constinit const Symbol sign{
     .torch = "torch.sign torch.Tensor.sign torch.Tensor.sign_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kReals, meta::Result::kCommon>,
-    .vjp = [](Call& in, const Arg&, const Arg&) -> Args { return first_grad(in, Arg()); },
+    .vjp = zero_vjp,
     .lane = Lane::kSign,
 };
 constinit const Symbol sgn{
@@ -428,7 +430,9 @@ constinit const Symbol sgn{
     .torch = "torch.sgn torch.Tensor.sgn torch.Tensor.sgn_",
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kCommon>,
-    .vjp = [](Call& in, const Arg&, const Arg&) -> Args { return first_grad(in, Arg()); },
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      return zero_vjp(in, out, real_grad(in, grad));
+    },
     .lane = Lane::kSign,
 };
 constinit const Symbol signbit{
@@ -513,6 +517,7 @@ constinit const Symbol angle{
     .torch = "torch.angle torch.Tensor.angle",
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kRealFloat>,
+    .vjp = zero_vjp,
 };
 constinit const Symbol conj_physical{
     .schema = "conj_physical(Tensor input) -> Tensor",
@@ -521,6 +526,9 @@ constinit const Symbol conj_physical{
         "torch.Tensor.conj_physical_",
     .tags = kElementwise,
     .meta = conj_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {conj_physical(grad)});
+    },
 };
 // Of real tensors, eager returns the argument itself; complex views are left to PyTorch.
 constinit const Symbol conj{
@@ -564,7 +572,8 @@ constinit const Symbol convert{
     .tags = kElementwise,
     .meta = [](Call& in) -> Arg { return meta::like(in, in.dtype("dtype")); },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
-      return first_grad(in, converted(grad, in.type("input").dtype));
+      const TensorType& t = in.type("input");
+      return grads(in, {converted(real_if(t, grad), t.dtype)});
     },
     .lane = Lane::kConvert,
 };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ir/builder.h"
 #include "ir/symbol.h"
 
 namespace fulmen::ops {
@@ -14,10 +15,12 @@ namespace fulmen::ops {
               X(round_decimals) X(trunc) X(frac) X(sign) X(sgn) X(signbit) X(isnan) X(isinf)       \
                   X(isfinite) X(isposinf) X(isneginf) X(isreal) X(nan_to_num) X(deg2rad)           \
                       X(rad2deg) X(angle) X(conj_physical) X(conj) X(resolve_conj) X(resolve_neg)  \
-                          X(logical_not) X(bitwise_not) X(convert)
+                          X(logical_not) X(bitwise_not) X(convert) X(sigmoid_backward) X(tanh_backward) X(logit_backward)
 
 #define X(name) extern const Symbol name;
 FULMEN_UNARY_OPS(X)
 #undef X
+
+Args sinc_vjp(Call& in, const Arg& out, const Arg& grad);
 
 }  // namespace fulmen::ops

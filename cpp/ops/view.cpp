@@ -1,5 +1,7 @@
+#include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
+#include "ops/shape_gradient.h"
 
 namespace fulmen::ops {
 namespace {
@@ -230,6 +232,7 @@ constinit const Symbol view{
     .torch = "torch.Tensor.view torch.ops.aten.view",
     .tags = kPureView,
     .meta = [](Call& in) { return view_as_shape(in, target_shape(in, "size")); },
+    .vjp = reshape_vjp,
 };
 constinit const Symbol view_dtype{
     .schema = "view.dtype(Tensor input, dtype dtype) -> Tensor",
@@ -246,6 +249,7 @@ constinit const Symbol view_as{
           const Dims shape = in.type("other").shape;
           return view_as_shape(in, meta::infer_shape(in, shape, numel(in.type("input"))));
         },
+    .vjp = reshape_vjp,
 };
 constinit const Symbol reshape{
     .schema = "reshape(Tensor input, int[]* shape) -> Tensor",
@@ -253,6 +257,7 @@ constinit const Symbol reshape{
     .tags = kPureView,
     .meta = [](Call& in) { return reshape_to(in, target_shape(in, "shape")); },
     .decompose = [](Call& in) { return reshape_by_view(in, target_shape(in, "shape")); },
+    .vjp = reshape_vjp,
 };
 constinit const Symbol reshape_as{
     .schema = "reshape_as(Tensor input, Tensor other) -> Tensor",
@@ -264,6 +269,7 @@ constinit const Symbol reshape_as{
           return reshape_to(in, meta::infer_shape(in, shape, numel(in.type("input"))));
         },
     .decompose = [](Call& in) { return reshape(in["input"], in.dims_arg(in.type("other").shape)); },
+    .vjp = reshape_vjp,
 };
 constinit const Symbol flatten{
     .schema = "flatten(Tensor input, int start_dim=0, int end_dim=-1) -> Tensor",
@@ -277,6 +283,7 @@ constinit const Symbol flatten{
       const auto shape = flattened_shape(in);
       return shape ? reshape(in["input"], in.dims_arg(*shape)) : in["input"];
     },
+    .vjp = reshape_vjp,
 };
 constinit const Symbol unflatten{
     .schema = "unflatten(Tensor input, int dim, int[] sizes) -> Tensor",
@@ -284,6 +291,7 @@ constinit const Symbol unflatten{
     .tags = kPureView,
     .meta = [](Call& in) { return view_as_shape(in, unflattened_shape(in)); },
     .decompose = [](Call& in) { return view(in["input"], in.dims_arg(unflattened_shape(in))); },
+    .vjp = reshape_vjp,
 };
 constinit const Symbol ravel{
     .schema = "ravel(Tensor input) -> Tensor",
@@ -301,12 +309,14 @@ constinit const Symbol ravel{
           const Dims shape{numel(in.type("input"))};
           return view(contiguous(in["input"]), in.dims_arg(shape));
         },
+    .vjp = reshape_vjp,
 };
 constinit const Symbol expand{
     .schema = "expand(Tensor input, int[]* size, *, bool implicit=False) -> Tensor",
     .torch = "torch.Tensor.expand",
     .tags = kPureView,
     .meta = [](Call& in) { return expand_to(in, in.dims("size")); },
+    .vjp = expand_vjp,
 };
 constinit const Symbol expand_as{
     .schema = "expand_as(Tensor input, Tensor other) -> Tensor",
@@ -314,6 +324,7 @@ constinit const Symbol expand_as{
     .tags = kPureView,
     .meta = [](Call& in) { return expand_to(in, in.type("other").shape); },
     .decompose = [](Call& in) { return expand(in["input"], in.dims_arg(in.type("other").shape)); },
+    .vjp = expand_vjp,
 };
 constinit const Symbol broadcast_to{
     .schema = "broadcast_to(Tensor input, int[]* size) -> Tensor",
@@ -321,18 +332,21 @@ constinit const Symbol broadcast_to{
     .tags = kPureView,
     .meta = [](Call& in) { return expand_to(in, in.dims("size")); },
     .decompose = [](Call& in) { return expand(in["input"], in["size"]); },
+    .vjp = expand_vjp,
 };
 constinit const Symbol broadcast_tensors{
     .schema = "broadcast_tensors(Tensor[]* tensors) -> Tensor[]",
     .torch = "torch.broadcast_tensors torch.functional.broadcast_tensors",
     .tags = kPureView,
     .meta = broadcast_tensors_meta,
+    .vjp = broadcast_tensors_vjp,
 };
 constinit const Symbol meshgrid{
     .schema = "meshgrid(Tensor[]* tensors, *, str? indexing=None) -> Tensor[]",
     .torch = "torch.meshgrid torch.functional.meshgrid",
     .tags = kPureView,
     .meta = meshgrid_meta,
+    .vjp = meshgrid_vjp,
     .aten = "meshgrid(tensors, indexing ?? 'ij')",
 };
 constinit const Symbol atleast_1d{
@@ -340,18 +354,21 @@ constinit const Symbol atleast_1d{
     .torch = "torch.atleast_1d torch.functional.atleast_1d",
     .tags = kPureView,
     .meta = [](Call& in) { return atleast_meta(in, 1); },
+    .vjp = reshape_vjp,
 };
 constinit const Symbol atleast_2d{
     .schema = "atleast_2d(Tensor input) -> Tensor",
     .torch = "torch.atleast_2d torch.functional.atleast_2d",
     .tags = kPureView,
     .meta = [](Call& in) { return atleast_meta(in, 2); },
+    .vjp = reshape_vjp,
 };
 constinit const Symbol atleast_3d{
     .schema = "atleast_3d(Tensor input) -> Tensor",
     .torch = "torch.atleast_3d torch.functional.atleast_3d",
     .tags = kPureView,
     .meta = [](Call& in) { return atleast_meta(in, 3); },
+    .vjp = reshape_vjp,
 };
 constinit const Symbol as_strided{
     .schema =
@@ -360,6 +377,7 @@ constinit const Symbol as_strided{
     .torch = "torch.as_strided torch.Tensor.as_strided torch.as_strided_ torch.Tensor.as_strided_",
     .tags = kPureView,
     .meta = as_strided_meta,
+    .vjp = as_strided_vjp,
 };
 constinit const Symbol view_as_real{
     .schema = "view_as_real(Tensor input) -> Tensor",
@@ -379,6 +397,9 @@ constinit const Symbol view_as_real{
           out.strides.push_back(1);
           return in.make_view(out, x);
         },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {view_as_complex(contiguous(grad))});
+    },
 };
 constinit const Symbol view_as_complex{
     .schema = "view_as_complex(Tensor input) -> Tensor",
@@ -412,6 +433,9 @@ constinit const Symbol view_as_complex{
           out.dtype = complex_dtype(out.dtype);
           return in.make_view(out, x);
         },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads(in, {view_as_real(contiguous(grad))});
+    },
 };
 constinit const Symbol real{
     .schema = "real(Tensor input) -> Tensor",
@@ -420,6 +444,7 @@ constinit const Symbol real{
     .meta = [](Call& in) -> Arg {
       return is_complex(in.type("input").dtype) ? complex_part(in) : in["input"];
     },
+    .vjp = complex_part_vjp,
 };
 constinit const Symbol imag{
     .schema = "imag(Tensor input) -> Tensor",
@@ -433,6 +458,7 @@ constinit const Symbol imag{
           }
           return complex_part(in);
         },
+    .vjp = complex_part_vjp,
 };
 constinit const Symbol detach{
     .schema = "detach(Tensor input) -> Tensor",
@@ -445,6 +471,7 @@ constinit const Symbol alias{
     .torch = "torch.ops.aten.alias",
     .tags = kPureView,
     .meta = [](Call& in) { return in.make_view(in.type("input"), in.tensor("input")); },
+    .vjp = pass_vjp,
 };
 
 }  // namespace fulmen::ops

@@ -182,6 +182,58 @@ SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("var_mean correction", lambda x: torch.var_mean(x, 0, correction=0), (f(3, 4),)),
     ("tensor_split", lambda x: torch.tensor_split(x, 3), (f(7, 2),)),
     ("tensor_split at indices", lambda x: torch.tensor_split(x, (1, 4)), (f(7, 2),)),
+    ("slice_backward", lambda x: _aten.slice_backward(x, (2, 7), 1, 1, 6, 2), (f(2, 3),)),
+    ("select_backward", lambda x: _aten.select_backward(x, (2, 4, 3), -2, -1), (f(2, 3),)),
+    ("diagonal_backward", lambda x: _aten.diagonal_backward(x, (3, 2, 4), 1, 0, 2), (f(2, 3),)),
+    ("unfold_backward", lambda x: _aten.unfold_backward(x, (2, 7), 1, 3, 2), (f(2, 3, 3),)),
+    (
+        "reflection_pad1d_backward",
+        lambda x, y: _aten.reflection_pad1d_backward(y, x, (1, 2)),
+        (f(2, 4), f(2, 7)),
+    ),
+    (
+        "reflection_pad2d_backward",
+        lambda x, y: _aten.reflection_pad2d_backward(y, x, (1, 2, 0, 1)),
+        (f(2, 3, 4), f(2, 4, 7)),
+    ),
+    (
+        "reflection_pad3d_backward",
+        lambda x, y: _aten.reflection_pad3d_backward(y, x, (1, 2, 0, 1, 1, 1)),
+        (f(2, 2, 3, 4), f(2, 4, 4, 7)),
+    ),
+    (
+        "replication_pad1d_backward",
+        lambda x, y: _aten.replication_pad1d_backward(y, x, (1, 2)),
+        (f(2, 4), f(2, 7)),
+    ),
+    (
+        "replication_pad2d_backward",
+        lambda x, y: _aten.replication_pad2d_backward(y, x, (1, 2, 0, 1)),
+        (f(2, 3, 4), f(2, 4, 7)),
+    ),
+    (
+        "replication_pad3d_backward",
+        lambda x, y: _aten.replication_pad3d_backward(y, x, (1, 2, 0, 1, 1, 1)),
+        (f(2, 2, 3, 4), f(2, 4, 4, 7)),
+    ),
+    ("sigmoid_backward", lambda x, y: _aten.sigmoid_backward(x, y), (f(2, 3), f(2, 3))),
+    (
+        "tanh_backward",
+        lambda x, y: _aten.tanh_backward(x, y),
+        (f(2, 3), f(2, 3).t().contiguous().t()),
+    ),
+    ("logit_backward", lambda x, y: _aten.logit_backward(x, y), (f(2, 3), f(2, 3).sigmoid())),
+    ("logit_backward eps", lambda x, y: _aten.logit_backward(x, y, 0.4), (f(9), f(9).sigmoid())),
+    (
+        "masked_scatter_backward",
+        lambda x, y: _aten.masked_scatter_backward(x, y, (2, 3)),
+        (f(2, 4), b(2, 4)),
+    ),
+    (
+        "cumprod_backward",
+        lambda x, y, z: _aten.cumprod_backward(x, y, 1, z),
+        (f(2, 4), f(2, 4), f(2, 4)),
+    ),
     (
         "batch norm, functional",
         lambda x, w, m, v: torch.ops.aten._native_batch_norm_legit_functional(
