@@ -18,11 +18,72 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "ops"))
 
+import gradients
 import opdb
 from known_differences import reason_of
+from known_gradients import reason_of_gradient
 from torch.testing._internal.common_methods_invocations import op_db
 
 CHUNK = 100
+
+
+class GradientReport:
+    """How gradients compare with autograd's, by the way in which they were made."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, collections.Counter[str]] = {}
+        self.failures: dict[str, collections.Counter[str]] = {}
+        self.opaque: collections.Counter[str] = collections.Counter()
+
+    def add(self, name: str, result: gradients.GradientResult) -> None:
+        if result.skip:
+            return
+        counts = self.counts.setdefault(result.way, collections.Counter())
+        counts["samples"] += 1
+        if result.way == "opaque":
+            self.opaque.update(way.removeprefix("opaque:") for way in result.ways)
+            return
+        counts["equal"] += result.passed
+        counts["bits"] += result.bits
+        counts["strides"] += result.strides
+        if not result.passed:
+            reason = reason_of_gradient(name, result) or f"UNEXPLAINED: {result.reason}"
+            self.failures.setdefault(reason, collections.Counter())[name] += 1
+
+    def lines(self) -> list[str]:
+        if not self.counts:
+            return []
+        total: collections.Counter[str] = collections.Counter()
+        for counts in self.counts.values():
+            total.update(counts)
+        lines = [
+            "## Gradients",
+            "",
+            "In float64, for random cotangents, against `torch.autograd.grad`: all inputs, one of",
+            "several inputs, one of several results. A sample counts for the least direct way in",
+            "which one of its operations was differentiated; `opaque`: PyTorch's own autograd.",
+            "",
+            "| way | samples | of all | equal | bit for bit | strides |",
+            "|---|---|---|---|---|---|",
+        ]
+        for way, counts in [*sorted(self.counts.items()), ("all", total)]:
+            n = max(counts["samples"], 1)
+            of_all = f"{counts['samples']} | {n / max(total['samples'], 1):.2%}"
+            if way == "opaque":
+                lines.append(f"| {way} | {of_all} | | | |")
+                continue
+            if way == "all":
+                n = max(n - self.counts.get("opaque", collections.Counter())["samples"], 1)
+            lines.append(
+                f"| {way} | {of_all} | {counts['equal'] / n:.2%} | {counts['bits'] / n:.2%} "
+                f"| {counts['strides'] / n:.2%} |"
+            )
+        lines += ["", "The shares of `all` leave out `opaque`.", ""]
+        for reason, where in sorted(self.failures.items(), key=lambda item: -sum(item[1].values())):
+            names = ", ".join(f"`{name}` {n}" for name, n in sorted(where.items()))
+            lines += [f"- **{sum(where.values())}** {reason}:".replace("|", "\\|"), f"  {names}"]
+        names = ", ".join(f"`{name}` {n}" for name, n in self.opaque.most_common())
+        return [*lines, "", "Without a rule, with the number of samples:", "", names, ""]
 
 
 class Report:
@@ -34,6 +95,7 @@ class Report:
         self.failures: dict[str, collections.Counter[str]] = {}
         self.opaque: collections.Counter[str] = collections.Counter()
         self.crashed: list[str] = []
+        self.gradients = GradientReport()
 
     def add(self, name: str, result: opdb.Result) -> None:
         self.entries.add(name)
@@ -85,8 +147,8 @@ class Report:
         for reason, where in sorted(self.failures.items(), key=lambda item: -sum(item[1].values())):
             names = ", ".join(f"`{name}` {n}" for name, n in sorted(where.items()))
             lines += [f"- **{sum(where.values())}** {reason}:".replace("|", "\\|"), f"  {names}"]
+        lines += ["", *self.gradients.lines()]
         lines += [
-            "",
             "## Callables that PyTorch runs",
             "",
             "The universal fallback records these as opaque, with the number of forward samples: "
@@ -102,7 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--only", default="")
-    parser.add_argument("--checks", default=",".join(opdb.CHECKS))
+    parser.add_argument("--checks", default=",".join((*opdb.CHECKS, "gradient")))
     parser.add_argument("--out", default="docs/opdb.md")
     options = parser.parse_args()
     report = Report()
@@ -110,11 +172,19 @@ def main() -> int:
     checks = tuple(options.checks.split(","))
     for start in range(0, len(todo), CHUNK):
         chunk = todo[start : start + CHUNK]
-        for name, result in opdb.run_in_worker(chunk, options.samples, checks):
+        others = tuple(c for c in checks if c != "gradient")
+        for name, result in opdb.run_in_worker(chunk, options.samples, others) if others else ():
             if isinstance(result, str):
                 report.crashed.append(f"{name}: {result}")
             else:
                 report.add(name, result)
+        if "gradient" not in checks:
+            continue
+        for name, outcome in gradients.run_in_worker(chunk, options.samples):
+            if isinstance(outcome, str):
+                report.crashed.append(f"{name} (gradient): {outcome}")
+            else:
+                report.gradients.add(name, outcome)
     text = report.text(options.samples)
     print(text.split("## Callables")[0])
     Path(options.out).write_text(text)

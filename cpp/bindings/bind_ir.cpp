@@ -11,6 +11,7 @@
 #include "ir/hash.h"
 #include "ir/parser.h"
 #include "ir/printer.h"
+#include "ir/result_tags.h"
 #include "ops/registry.h"
 
 namespace fulmen::bindings {
@@ -25,6 +26,7 @@ constexpr std::pair<uint32_t, const char*> kTagNames[] = {
     {kEffect, "effect"},
     {kInplace, "inplace"},
     {kNonDifferentiable, "non_differentiable"},
+    {kFirstDifferentiable, "first_differentiable"},
     {kOpaque, "opaque"},
     {kCreation, "creation"},
     {kFloatResult, "float_result"},

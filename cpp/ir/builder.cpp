@@ -1,5 +1,6 @@
 #include "ir/builder.h"
 
+#include "ir/result_tags.h"
 #include "ir/rewrite.h"
 
 namespace fulmen {
@@ -74,7 +75,8 @@ Arg Builder::infer(const Symbol& symbol, std::span<const Arg> args) {
   // Eager returns the argument itself (contiguous() of a contiguous tensor): nothing to do.
   const bool fresh = !(output.is_proxy() && is_argument(args, output));
   if (fresh && grad_enabled && !symbol.has(kNonDifferentiable) && any_requires_grad(args)) {
-    set_requires_grad(output);
+    const bool first = symbol.has(kFirstDifferentiable) && output.is_sequence();
+    set_requires_grad(first ? output.items()[0] : output);
   }
   // A view requires grad as its base does, in every grad mode.
   if (fresh && !grad_enabled && symbol.has(kView) && !symbol.has(kNonDifferentiable)) {

@@ -209,7 +209,7 @@ constinit const Symbol softshrink_backward{
 constinit const Symbol log_sigmoid_forward{
     .schema = "log_sigmoid_forward(Tensor self) -> (Tensor, Tensor)",
     .torch = "torch.ops.aten.log_sigmoid_forward",
-    .tags = kPure,
+    .tags = kPure | kFirstDifferentiable,
     .meta = [](Call& in) -> Arg {
       meta::require(in, in.type("self").dtype, meta::kFloats);
       if (in.type("self").device.type != DeviceType::kCPU) in.unsupported("a buffer of no size");

@@ -61,7 +61,6 @@ void check_operands(const Call& in, const Operands& o) {
 
 bool one_or(int64_t size, int64_t expected) { return size == 1 || size == expected; }
 
-// Whether ATen's flash kernel for CPU runs the call; otherwise its products and softmax.
 bool takes_flash(const Call& in, const Operands& o) {
   if (in.real("dropout_p") != 0) return false;
   for (const TensorProxy* t : {&o.query, &o.key, &o.value}) {
@@ -139,6 +138,8 @@ Arg attention_meta(Call& in, bool dropout) {
 
 }  // namespace
 
+bool attention_takes_flash(const Call& in) { return takes_flash(in, operands_of(in)); }
+
 constinit const Symbol scaled_dot_product_attention{
     .schema =
         "scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, "
@@ -149,6 +150,7 @@ constinit const Symbol scaled_dot_product_attention{
         "torch._C._nn.scaled_dot_product_attention",
     .tags = kPure | kMatmul,
     .meta = [](Call& in) { return attention_meta(in, false); },
+    .augmented = attention_steps,
 };
 constinit const Symbol scaled_dot_product_attention_dropout{
     .schema =
@@ -160,12 +162,13 @@ constinit const Symbol scaled_dot_product_attention_dropout{
         "torch._C._nn.scaled_dot_product_attention",
     .tags = kRandom | kMatmul,
     .meta = [](Call& in) { return attention_meta(in, true); },
+    .augmented = attention_steps,
 };
 
 std::span<const Symbol* const> attention_family() {
   static constexpr const Symbol* kRows[] = {
 #define X(name) &name,
-      FULMEN_ATTENTION_OPS(X)
+      FULMEN_ATTENTION_OPS(X) FULMEN_ATTENTION_BACKWARD_OPS(X)
 #undef X
   };
   return kRows;

@@ -203,6 +203,7 @@ constinit const Symbol conv1d{
     .torch = "torch.nn.functional.conv1d torch.conv1d",
     .tags = kProduct,
     .meta = conv_meta<1>,
+    .vjp = convolution_vjp,
 };
 constinit const Symbol conv2d{
     .schema =
@@ -211,6 +212,7 @@ constinit const Symbol conv2d{
     .torch = "torch.nn.functional.conv2d torch.conv2d",
     .tags = kProduct,
     .meta = conv_meta<2>,
+    .vjp = convolution_vjp,
 };
 constinit const Symbol conv3d{
     .schema =
@@ -219,6 +221,7 @@ constinit const Symbol conv3d{
     .torch = "torch.nn.functional.conv3d torch.conv3d",
     .tags = kProduct,
     .meta = conv_meta<3>,
+    .vjp = convolution_vjp,
 };
 constinit const Symbol conv1d_padding{
     .schema =
@@ -227,6 +230,8 @@ constinit const Symbol conv1d_padding{
     .torch = "torch.nn.functional.conv1d torch.conv1d",
     .tags = kProduct,
     .meta = conv_padding_meta<1>,
+    .vjp = convolution_vjp,
+    .augmented = padded_convolution,
 };
 constinit const Symbol conv2d_padding{
     .schema =
@@ -235,6 +240,8 @@ constinit const Symbol conv2d_padding{
     .torch = "torch.nn.functional.conv2d torch.conv2d",
     .tags = kProduct,
     .meta = conv_padding_meta<2>,
+    .vjp = convolution_vjp,
+    .augmented = padded_convolution,
 };
 constinit const Symbol conv3d_padding{
     .schema =
@@ -243,6 +250,8 @@ constinit const Symbol conv3d_padding{
     .torch = "torch.nn.functional.conv3d torch.conv3d",
     .tags = kProduct,
     .meta = conv_padding_meta<3>,
+    .vjp = convolution_vjp,
+    .augmented = padded_convolution,
 };
 constinit const Symbol conv_transpose1d{
     .schema =
@@ -252,6 +261,7 @@ constinit const Symbol conv_transpose1d{
     .torch = "torch.nn.functional.conv_transpose1d torch.conv_transpose1d",
     .tags = kProduct,
     .meta = conv_transpose_meta<1>,
+    .vjp = convolution_vjp,
 };
 constinit const Symbol conv_transpose2d{
     .schema =
@@ -261,6 +271,7 @@ constinit const Symbol conv_transpose2d{
     .torch = "torch.nn.functional.conv_transpose2d torch.conv_transpose2d",
     .tags = kProduct,
     .meta = conv_transpose_meta<2>,
+    .vjp = convolution_vjp,
 };
 constinit const Symbol conv_transpose3d{
     .schema =
@@ -270,12 +281,13 @@ constinit const Symbol conv_transpose3d{
     .torch = "torch.nn.functional.conv_transpose3d torch.conv_transpose3d",
     .tags = kProduct,
     .meta = conv_transpose_meta<3>,
+    .vjp = convolution_vjp,
 };
 
 std::span<const Symbol* const> conv_family() {
   static constexpr const Symbol* kRows[] = {
 #define X(name) &name,
-      FULMEN_CONV_OPS(X)
+      FULMEN_CONV_OPS(X) X(convolution_backward)
 #undef X
   };
   return kRows;

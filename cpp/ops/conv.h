@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ir/builder.h"
 #include "ir/symbol.h"
 
 namespace fulmen::ops {
@@ -12,6 +13,11 @@ namespace fulmen::ops {
 
 #define X(name) extern const Symbol name;
 FULMEN_CONV_OPS(X)
+X(convolution_backward)
 #undef X
+
+// Gradients of all these rows; convolutions that pad the two sides differently are padded first.
+Args convolution_vjp(Call& in, const Arg& out, const Arg& grad);
+Arg padded_convolution(Call& in);
 
 }  // namespace fulmen::ops

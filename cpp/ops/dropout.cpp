@@ -1,5 +1,11 @@
+#include <algorithm>
+#include <cmath>
+
+#include "ops/arith.h"
+#include "ops/creation.h"
 #include "ops/meta.h"
 #include "ops/random.h"
+#include "ops/shape.h"
 
 namespace fulmen::ops {
 namespace {
@@ -53,6 +59,46 @@ Arg batched_feature_dropout(Call& in, size_t ndim) {
   return dropout_of(in, "training", ErrorKind::kValue, Noise::kFeature);
 }
 
+// Ones and zeros in the layout of `t`: ATen draws them in the order of memory.
+Arg bernoulli_like(Call& in, const Arg& x, double p) {
+  const TensorType& t = x.tensor()->type;
+  if (is_contiguous(t)) return record(bernoulli_p, {x, Arg(p), Arg()});
+  if (!meta::is_non_overlapping_and_dense(t)) in.unsupported("a tensor that is not dense");
+  SmallVec<size_t, 6> order;
+  for (size_t d = 0; d < t.ndim(); ++d) order.push_back(d);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return t.strides[a].value() > t.strides[b].value(); });
+  Args there, back(t.ndim(), Arg());
+  for (size_t i = 0; i < order.size(); ++i) {
+    there.push_back(Arg(static_cast<int64_t>(order[i])));
+    back[order[i]] = Arg(static_cast<int64_t>(i));
+  }
+  const Arg drawn = record(bernoulli_p, {permute(x, in.list(there)), Arg(p), Arg()});
+  return permute(drawn, in.list(back));
+}
+
+// As ATen without its fused kernels: the input times noise, which is what the gradient reads.
+template <Noise kKind>
+Arg dropout_steps(Call& in) {
+  const TensorType& t = in.type("input");
+  const double p = in.real("p");
+  if (t.device.type != DeviceType::kCPU) in.unsupported("a device with kernels of its own");
+  if (p == 1) return in["input"] * scalar_tensor_like(in.builder(), Arg(0.0), t);
+  Arg like = detach(in["input"]);
+  if (kKind == Noise::kFeature) {
+    Dims shape = t.shape;
+    for (size_t d = 2; d < shape.size(); ++d) shape[d] = 1;
+    like = record(empty, {in.dims_arg(shape), Arg(t.dtype), Arg(), Arg(t.device), Arg(false),
+                          Arg(false), Arg()});
+  }
+  Arg noise = bernoulli_like(in, like, 1 - p);
+  if (kKind != Noise::kAlpha) return in["input"] * (noise / Arg(1 - p));
+  constexpr double kAlpha = 1.7580993408473766;
+  const double a = 1.0 / std::sqrt((kAlpha * kAlpha * p + 1) * (1 - p));
+  const Arg shift = (noise + -1) * Arg(kAlpha * a) + Arg(kAlpha * a * p);
+  return in["input"] * (noise * Arg(a)) + shift;
+}
+
 }  // namespace
 
 constinit const Symbol dropout{
@@ -62,6 +108,7 @@ constinit const Symbol dropout{
     .torch = "torch.nn.functional.dropout",
     .tags = kRandom,
     .meta = [](Call& in) { return dropout_of(in, "training", ErrorKind::kValue, Noise::kElement); },
+    .augmented = dropout_steps<Noise::kElement>,
     .aten = "dropout(input, p, training)",
 };
 constinit const Symbol dropout_train{
@@ -69,6 +116,7 @@ constinit const Symbol dropout_train{
     .torch = "torch.dropout torch.dropout_",
     .tags = kRandom,
     .meta = [](Call& in) { return dropout_of(in, "train", ErrorKind::kRuntime, Noise::kElement); },
+    .augmented = dropout_steps<Noise::kElement>,
 };
 constinit const Symbol dropout1d{
     .schema =
@@ -77,6 +125,7 @@ constinit const Symbol dropout1d{
     .torch = "torch.nn.functional.dropout1d",
     .tags = kRandom,
     .meta = [](Call& in) { return batched_feature_dropout(in, 3); },
+    .augmented = dropout_steps<Noise::kFeature>,
     .aten = "feature_dropout(input, p, training)",
 };
 constinit const Symbol dropout2d{
@@ -86,6 +135,7 @@ constinit const Symbol dropout2d{
     .torch = "torch.nn.functional.dropout2d",
     .tags = kRandom,
     .meta = [](Call& in) { return batched_feature_dropout(in, 4); },
+    .augmented = dropout_steps<Noise::kFeature>,
     .aten = "feature_dropout(input, p, training)",
 };
 constinit const Symbol dropout3d{
@@ -95,6 +145,7 @@ constinit const Symbol dropout3d{
     .torch = "torch.nn.functional.dropout3d",
     .tags = kRandom,
     .meta = [](Call& in) { return batched_feature_dropout(in, 5); },
+    .augmented = dropout_steps<Noise::kFeature>,
     .aten = "feature_dropout(input, p, training)",
 };
 constinit const Symbol feature_dropout{
@@ -102,6 +153,7 @@ constinit const Symbol feature_dropout{
     .torch = "torch.feature_dropout",
     .tags = kRandom,
     .meta = [](Call& in) { return dropout_of(in, "train", ErrorKind::kRuntime, Noise::kFeature); },
+    .augmented = dropout_steps<Noise::kFeature>,
 };
 constinit const Symbol alpha_dropout{
     .schema =
@@ -110,6 +162,7 @@ constinit const Symbol alpha_dropout{
     .torch = "torch.nn.functional.alpha_dropout",
     .tags = kRandom,
     .meta = [](Call& in) { return dropout_of(in, "training", ErrorKind::kValue, Noise::kAlpha); },
+    .augmented = dropout_steps<Noise::kAlpha>,
     .aten = "alpha_dropout(input, p, training)",
 };
 constinit const Symbol alpha_dropout_train{
@@ -117,6 +170,7 @@ constinit const Symbol alpha_dropout_train{
     .torch = "torch.alpha_dropout torch.alpha_dropout_",
     .tags = kRandom,
     .meta = [](Call& in) { return dropout_of(in, "train", ErrorKind::kRuntime, Noise::kAlpha); },
+    .augmented = dropout_steps<Noise::kAlpha>,
 };
 
 }  // namespace fulmen::ops

@@ -4,8 +4,11 @@
 #include <optional>
 #include <string>
 
+#include "ops/arith.h"
 #include "ops/check.h"
+#include "ops/matmul.h"
 #include "ops/meta.h"
+#include "ops/shape.h"
 
 namespace fulmen::ops {
 namespace {
@@ -61,7 +64,70 @@ int64_t size_of(const TensorType& t, std::string_view labels, char c) {
   return i == std::string_view::npos ? 1 : t.shape[i].value();
 }
 
+// In alphabetical order: ATen's operands have the output labels first, then these.
+std::string summed_labels(const Equation& eq) {
+  std::string summed;
+  for (int c = 'A'; c <= 'z'; ++c) {
+    const char label = static_cast<char>(c);
+    const bool used = eq.operands[0].find(label) != std::string_view::npos ||
+                      eq.operands[1].find(label) != std::string_view::npos;
+    if (used && eq.output.find(label) == std::string::npos) summed.push_back(label);
+  }
+  return summed;
+}
+
+// The operand with its dimensions in the order of `labels`, three groups of them flattened.
+Arg grouped(Call& in, const TensorProxy& t, std::string_view own,
+            std::initializer_list<std::string_view> groups) {
+  Args order;
+  Dims sizes;
+  for (const std::string_view group : groups) {
+    Dim size = 1;
+    for (const char c : group) {
+      const size_t i = own.find(c);
+      order.push_back(Arg(static_cast<int64_t>(i)));
+      size = size * t.type.shape[i];
+    }
+    sizes.push_back(size);
+  }
+  const Arg ordered = record(permute, {&t, in.list(order)});
+  return record(reshape, {ordered, in.dims_arg(sizes)});
+}
+
 }  // namespace
+
+// As ATen contracts two operands: flattened to one product of batches.
+Arg einsum_steps(Call& in) {
+  const auto tensors = in.tensors("operands");
+  std::string storage;
+  const Equation eq = parse(in, in.text("equation"), storage);
+  if (tensors.size() != 2 || eq.operands.size() != 2) in.unsupported("other than two operands");
+  std::string batch, left, right;
+  for (const char c : eq.output) {
+    const bool x = eq.operands[0].find(c) != std::string_view::npos;
+    const bool y = eq.operands[1].find(c) != std::string_view::npos;
+    (x && y ? batch : x ? left : right).push_back(c);
+  }
+  const std::string summed = summed_labels(eq);
+  size_t first = 0, second = 1;
+  if (!left.empty() && !right.empty() &&
+      eq.output.find(right.back()) < eq.output.find(left.front())) {
+    std::swap(left, right);
+    std::swap(first, second);
+  }
+  const Arg product = bmm(grouped(in, *tensors[first], eq.operands[first], {batch, left, summed}),
+                          grouped(in, *tensors[second], eq.operands[second], {batch, summed, right}));
+  const std::string made = batch + left + right;
+  Dims sizes;
+  Args order;
+  for (const char c : made) {
+    const size_t from = eq.operands[first].find(c) != std::string_view::npos ? first : second;
+    sizes.push_back(tensors[from]->type.shape[eq.operands[from].find(c)]);
+  }
+  for (const char c : eq.output) order.push_back(Arg(static_cast<int64_t>(made.find(c))));
+  const Arg out = record(view, {product, in.dims_arg(sizes)});
+  return record(permute, {out, in.list(order)});
+}
 
 Arg einsum_meta(Call& in) {
   const auto tensors = in.tensors("operands");
@@ -75,14 +141,7 @@ Arg einsum_meta(Call& in) {
   const TensorType& a = tensors[0]->type;
   const TensorType& b = tensors[1]->type;
   check::same_dtype(in, {tensors[0], tensors[1]});
-  // Output labels first, then the summed ones in alphabetical order: ATen's operand layout.
-  std::string summed;
-  for (int c = 'A'; c <= 'z'; ++c) {
-    const char label = static_cast<char>(c);
-    const bool used = eq.operands[0].find(label) != std::string_view::npos ||
-                      eq.operands[1].find(label) != std::string_view::npos;
-    if (used && eq.output.find(label) == std::string::npos) summed.push_back(label);
-  }
+  const std::string summed = summed_labels(eq);
   Dims shape;
   SmallVec<size_t, 8> batch, left, right;
   for (size_t i = 0; i < eq.output.size(); ++i) {

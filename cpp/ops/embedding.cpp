@@ -2,6 +2,7 @@
 
 #include "ops/check.h"
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/meta.h"
 
 namespace fulmen::ops {
@@ -41,6 +42,13 @@ Arg embedding_weight_first_meta(Call& in) {
   return lookup(in, in.tensor("indices"), in.tensor("weight"));
 }
 
+Args weight_grad(Call& in, const Arg& indices, const Arg& grad) {
+  const Arg padding = in.has("padding_idx") ? in["padding_idx"] : Arg(-1);
+  return grads_of(
+      in, {{"weight", embedding_dense_backward(grad, indices, Arg(in.type("weight").shape[0]),
+                                               padding, in["scale_grad_by_freq"])}});
+}
+
 }  // namespace
 
 constinit const Symbol embedding{
@@ -51,6 +59,9 @@ constinit const Symbol embedding{
     .torch = "torch.nn.functional.embedding",
     .tags = kPure,
     .meta = embedding_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return weight_grad(in, in["input"], grad);
+    },
     .aten = "embedding(weight, input, padding_idx ?? -1, scale_grad_by_freq, sparse)",
 };
 constinit const Symbol embedding_weight_first{
@@ -60,12 +71,30 @@ constinit const Symbol embedding_weight_first{
     .torch = "torch.embedding",
     .tags = kPure,
     .meta = embedding_weight_first_meta,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return weight_grad(in, in["indices"], grad);
+    },
+};
+
+constinit const Symbol embedding_dense_backward{
+    .schema =
+        "embedding_dense_backward(Tensor grad_output, Tensor indices, int num_weights, "
+        "int padding_idx, bool scale_grad_by_freq) -> Tensor",
+    .torch = "torch.ops.aten.embedding_dense_backward",
+    .tags = kPure | kReduction,
+    .meta =
+        [](Call& in) {
+          const TensorType& grad = in.type("grad_output");
+          if (grad.ndim() == 0) in.unsupported("a 0-d gradient");
+          const Dim shape[] = {in.dims("num_weights")[0], grad.shape.back()};
+          return meta::fresh(in, grad, shape, grad.dtype);
+        },
 };
 
 std::span<const Symbol* const> embedding_family() {
   static constexpr const Symbol* kRows[] = {
 #define X(name) &name,
-      FULMEN_EMBEDDING_OPS(X)
+      FULMEN_EMBEDDING_OPS(X) X(embedding_dense_backward)
 #undef X
   };
   return kRows;

@@ -9,6 +9,7 @@ namespace fulmen::ops {
 
 #define X(name) extern const Symbol name;
 FULMEN_EMBEDDING_OPS(X)
+X(embedding_dense_backward)
 #undef X
 
 }  // namespace fulmen::ops

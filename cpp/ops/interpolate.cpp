@@ -110,6 +110,8 @@ constinit const Symbol interpolate{
     .torch = "torch.nn.functional.interpolate",
     .tags = kPure,
     .meta = interpolate_meta,
+    .vjp = interpolate_vjp,
+    .augmented = interpolate_steps,
     .aten = "-",
 };
 constinit const Symbol grid_sample{
@@ -119,13 +121,14 @@ constinit const Symbol grid_sample{
     .torch = "torch.nn.functional.grid_sample",
     .tags = kPure,
     .meta = grid_sample_meta,
+    .vjp = grid_sample_vjp,
     .aten = "-",
 };
 
 std::span<const Symbol* const> interpolate_family() {
   static constexpr const Symbol* kRows[] = {
 #define X(name) &name,
-      FULMEN_INTERPOLATE_OPS(X)
+      FULMEN_INTERPOLATE_OPS(X) FULMEN_INTERPOLATE_BACKWARD_OPS(X)
 #undef X
   };
   return kRows;

@@ -5,6 +5,7 @@
 #include "ops/comparison.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/reduction.h"
 #include "ops/select.h"
@@ -302,6 +303,11 @@ Arg bce_decompose(Call& in) {
   return math.down(reduced(in, losses));
 }
 
+Args smooth_l1_vjp(Call& in, const Arg& grad) {
+  if (in.real("beta") == 0) in.unsupported("beta=0, which is l1_loss");
+  return symmetric_loss_vjp(in, smooth_l1_loss_backward, grad, Arg(in.real("beta")));
+}
+
 }  // namespace
 
 constinit const Symbol cross_entropy{
@@ -313,6 +319,7 @@ constinit const Symbol cross_entropy{
     .tags = kPure | kReduction,
     .meta = cross_entropy_meta,
     .decompose = cross_entropy_decompose,
+    .augmented = cross_entropy_steps,
     .aten = "cross_entropy_loss(input, target, weight, reduction, ignore_index, label_smoothing)",
 };
 constinit const Symbol nll_loss{
@@ -323,6 +330,7 @@ constinit const Symbol nll_loss{
     .torch = "torch.nn.functional.nll_loss",
     .tags = kPure | kReduction,
     .meta = nll_loss_meta,
+    .augmented = nll_loss_steps,
     .aten = "nll_loss_nd(input, target, weight, reduction, ignore_index)",
 };
 constinit const Symbol mse_loss{
@@ -333,6 +341,9 @@ constinit const Symbol mse_loss{
     .tags = kPure | kReduction,
     .meta = broadcast_loss_meta,
     .decompose = mse_decompose,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return symmetric_loss_vjp(in, mse_loss_backward, grad);
+    },
     .aten = "mse_loss(input, target, reduction)",
 };
 constinit const Symbol l1_loss{
@@ -357,6 +368,7 @@ constinit const Symbol smooth_l1_loss{
           return broadcast_loss_meta(in);
         },
     .decompose = smooth_l1_decompose,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args { return smooth_l1_vjp(in, grad); },
     .aten = "smooth_l1_loss(input, target, reduction, beta)",
 };
 constinit const Symbol huber_loss{
@@ -371,6 +383,9 @@ constinit const Symbol huber_loss{
           return same_dtype_loss_meta(in);
         },
     .decompose = huber_decompose,
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return symmetric_loss_vjp(in, huber_loss_backward, grad, in["delta"]);
+    },
     .aten = "huber_loss(input, target, reduction, delta)",
 };
 constinit const Symbol binary_cross_entropy{
@@ -381,6 +396,7 @@ constinit const Symbol binary_cross_entropy{
     .tags = kPure | kReduction,
     .meta = bce_meta,
     .decompose = bce_decompose,
+    .vjp = bce_vjp,
     .aten = "binary_cross_entropy(input, target, weight, reduction)",
 };
 constinit const Symbol binary_cross_entropy_with_logits{
@@ -391,6 +407,7 @@ constinit const Symbol binary_cross_entropy_with_logits{
     .torch = "torch.nn.functional.binary_cross_entropy_with_logits",
     .tags = kPure | kReduction,
     .meta = bce_with_logits_meta,
+    .vjp = bce_with_logits_vjp,
     .aten = "binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)",
 };
 constinit const Symbol kl_div{
@@ -400,6 +417,7 @@ constinit const Symbol kl_div{
     .torch = "torch.nn.functional.kl_div",
     .tags = kPure | kReduction,
     .meta = target_first_loss_meta,
+    .augmented = kl_div_steps,
     .aten = "kl_div(input, target, reduction, log_target=log_target)",
 };
 constinit const Symbol kl_div_batchmean{
@@ -426,6 +444,10 @@ constinit const Symbol soft_margin_loss{
           check::no_grad_needed(in, "target");
           return two_operand_loss_meta(in);
         },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return grads_of(in, {{"input", soft_margin_loss_backward(grad, in["input"], in["target"],
+                                                               aten_reduction(in))}});
+    },
     .aten = "soft_margin_loss(input, target, reduction)",
 };
 constinit const Symbol hinge_embedding_loss{
@@ -435,6 +457,7 @@ constinit const Symbol hinge_embedding_loss{
     .torch = "torch.nn.functional.hinge_embedding_loss",
     .tags = kPure | kReduction,
     .meta = two_operand_loss_meta,
+    .augmented = hinge_embedding_steps,
     .aten = "hinge_embedding_loss(input, target, margin, reduction)",
 };
 constinit const Symbol margin_ranking_loss{
@@ -444,6 +467,7 @@ constinit const Symbol margin_ranking_loss{
     .torch = "torch.nn.functional.margin_ranking_loss",
     .tags = kPure | kReduction,
     .meta = margin_ranking_meta,
+    .augmented = margin_ranking_steps,
     .aten = "margin_ranking_loss(input1, input2, target, margin, reduction)",
 };
 constinit const Symbol cosine_embedding_loss{
@@ -454,13 +478,14 @@ constinit const Symbol cosine_embedding_loss{
     .torch = "torch.nn.functional.cosine_embedding_loss",
     .tags = kPure | kReduction,
     .meta = cosine_embedding_meta,
+    .augmented = cosine_embedding_steps,
     .aten = "cosine_embedding_loss(input1, input2, target, margin, reduction)",
 };
 
 std::span<const Symbol* const> loss_family() {
   static constexpr const Symbol* kRows[] = {
 #define X(name) &name,
-      FULMEN_LOSS_OPS(X)
+      FULMEN_LOSS_OPS(X) FULMEN_LOSS_BACKWARD_OPS(X)
 #undef X
   };
   return kRows;

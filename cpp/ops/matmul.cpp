@@ -399,12 +399,14 @@ constinit const Symbol bilinear{
     .torch = "torch.nn.functional.bilinear torch.bilinear",
     .tags = kProduct,
     .meta = bilinear_meta,
+    .vjp = bilinear_vjp,
 };
 constinit const Symbol einsum{
     .schema = "einsum(str equation, Tensor[]* operands) -> Tensor",
     .torch = "torch.einsum torch.functional.einsum",
     .tags = kProduct,
     .meta = einsum_meta,
+    .augmented = einsum_steps,
 };
 
 std::span<const Symbol* const> matmul_family() {

@@ -25,6 +25,7 @@ Args addmm_vjp(Call& in, const Arg& out, const Arg& grad);
 Args addmv_vjp(Call& in, const Arg& out, const Arg& grad);
 Args addr_vjp(Call& in, const Arg& out, const Arg& grad);
 Args baddbmm_vjp(Call& in, const Arg& out, const Arg& grad);
+Args bilinear_vjp(Call& in, const Arg& out, const Arg& grad);
 Args linear_vjp(Call& in, const Arg& out, const Arg& grad);
 Arg matmul_steps(Call& in);
 

@@ -274,6 +274,37 @@ Args baddbmm_vjp(Call& in, const Arg&, const Arg& grad) {
   return out;
 }
 
+// With rows of input1 and input2, out[n, o] = sum over i and j of x[n, i] w[o, i, j] y[n, j].
+Args bilinear_vjp(Call& in, const Arg&, const Arg& grad) {
+  real_grad(in, grad);
+  const TensorType& w = in.type("weight");
+  const auto rows = [&](const Arg& a) {
+    if (type_of(a).ndim() == 1) return record(unsqueeze, {a, Arg(0)});
+    return as_matrix(in, a);
+  };
+  const auto outer_product = [&](const Arg& a, const Arg& b) {
+    const Dim flat[] = {type_of(a).shape[0], type_of(a).shape[1] * type_of(b).shape[1]};
+    const Arg both = record(unsqueeze, {a, Arg(2)}) * record(unsqueeze, {b, Arg(1)});
+    return reshaped(in, both, flat);
+  };
+  const Arg g = rows(grad), x = rows(in["input1"]), y = rows(in["input2"]);
+  Args out(4, Arg());
+  if (wants_grad(in, "input1")) {
+    const Arg first = record(transpose, {in["weight"], Arg(0), Arg(1)});
+    const Dim flat[] = {w.shape[1], w.shape[0] * w.shape[2]};
+    const Arg own = mm(outer_product(g, y), t(reshaped(in, first, flat)));
+    out[0] = reshaped(in, own, in.type("input1").shape);
+  }
+  const Dim flat[] = {w.shape[0] * w.shape[1], w.shape[2]};
+  if (wants_grad(in, "input2")) {
+    const Arg own = mm(outer_product(g, x), reshaped(in, in["weight"], flat));
+    out[1] = reshaped(in, own, in.type("input2").shape);
+  }
+  if (w.requires_grad) out[2] = reshaped(in, mm(t(outer_product(g, x)), y), w.shape);
+  if (wants_grad(in, "bias")) out[3] = reduced_to(grad, in.type("bias"));
+  return out;
+}
+
 Args linear_vjp(Call& in, const Arg&, const Arg& grad) {
   real_grad(in, grad);
   const TensorType &x = in.type("input"), &w = in.type("weight");

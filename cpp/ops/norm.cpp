@@ -4,8 +4,10 @@
 
 #include "ops/arith.h"
 #include "ops/check.h"
+#include "ops/comparison.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
+#include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/power.h"
 #include "ops/reduction.h"
@@ -116,7 +118,7 @@ Arg rms_norm_decompose(Call& in) {
   const double eps = in.has("eps")            ? in.real("eps")
                      : own == DType::kFloat64 ? std::numeric_limits<double>::epsilon()
                                               : std::numeric_limits<float>::epsilon();
-  Arg y = x * rsqrt(mean_dim(x * x, trailing_dims(in), true) + Arg(eps));
+  Arg y = x * rsqrt(mean_dim(square(x), trailing_dims(in), true) + Arg(eps));
   if (in.has("weight")) y = y * in["weight"];
   return converted(y, own);
 }
@@ -300,6 +302,22 @@ Arg batch_norm_decompose(Call& in) {
   return math.down(x * scale + shift);
 }
 
+// As at::instance_norm: each channel of each sample is a channel of one batch.
+Arg instance_norm_steps(Call& in) {
+  const TensorType& x = in.type("input");
+  Dims shape = x.shape;
+  shape[1] = shape[0] * shape[1];
+  shape[0] = 1;
+  const auto repeated = [&](std::string_view param) {
+    const Dim times[] = {x.shape[0]};
+    return in.has(param) ? repeat(in[param], in.dims_arg(times)) : Arg();
+  };
+  const Arg input = record(view, {contiguous(in["input"]), in.dims_arg(shape)});
+  const Arg out = record(batch_norm, {input, Arg(), Arg(), repeated("weight"), repeated("bias"),
+                                      Arg(true), in["momentum"], in["eps"]});
+  return record(view, {out, in.dims_arg(x.shape)});
+}
+
 // --- vectors of unit length ---------------------------------------------------------------------
 
 Arg normalize_decompose(Call& in) {
@@ -321,6 +339,35 @@ Arg cosine_similarity_meta(Call& in) {
   return meta::fresh(in, a.type, shape, dtype);
 }
 
+// Eager bounds the lengths from below without autograd seeing it.
+Args cosine_similarity_vjp(Call& in, const Arg&, const Arg& grad) {
+  const DType dtype = grad.tensor()->type.dtype;
+  struct Vector {
+    Arg x, length, bounded, unit;
+  };
+  const auto vector = [&](std::string_view param, const Dims& shape) {
+    Vector v;
+    v.x = converted(in[param], dtype);
+    if (!(v.x.tensor()->type.shape == shape)) v.x = expand(v.x, in.dims_arg(shape));
+    v.length = record(linalg_vector_norm, {v.x, Arg(2), in["dim"], Arg(true), Arg()});
+    v.bounded = clamp_min(v.length, in["eps"]);
+    v.unit = v.x / v.bounded;
+    return v;
+  };
+  const TensorProxy* both[] = {&in.tensor("x1"), &in.tensor("x2")};
+  const Dims shape = meta::broadcast(in, both);
+  const Vector a = vector("x1", shape), b = vector("x2", shape);
+  const Arg g = expand(record(unsqueeze, {grad, in["dim"]}), in.dims_arg(shape));
+  const auto gradient = [&](const Vector& own, const Vector& other) {
+    const Arg to_unit = g * other.unit;
+    const Arg to_bounded = sum_dim(-to_unit * (own.unit / own.bounded), in["dim"], true);
+    const Arg direction = where(eq(own.length, 0), 0.0, own.x / own.length);
+    return to_unit / own.bounded + to_bounded * direction;
+  };
+  return grads_of(in, {{"x1", wants_grad(in, "x1") ? gradient(a, b) : Arg()},
+                       {"x2", wants_grad(in, "x2") ? gradient(b, a) : Arg()}});
+}
+
 }  // namespace
 
 constinit const Symbol layer_norm{
@@ -331,6 +378,9 @@ constinit const Symbol layer_norm{
     .tags = kPure | kReduction,
     .meta = layer_norm_meta,
     .decompose = layer_norm_decompose,
+    .augmented = [](Call& in) -> Arg {
+      return item(in.builder().call(native_layer_norm, in.args()), 0);
+    },
 };
 constinit const Symbol rms_norm{
     .schema =
@@ -349,6 +399,7 @@ constinit const Symbol group_norm{
     .tags = kPure | kReduction,
     .meta = group_norm_meta,
     .decompose = group_norm_decompose,
+    .augmented = group_norm_with_stats,
 };
 constinit const Symbol batch_norm{
     .schema =
@@ -359,6 +410,8 @@ constinit const Symbol batch_norm{
     .tags = kPure | kReduction,
     .meta = batch_norm_meta,
     .decompose = batch_norm_decompose,
+    .vjp = batch_norm_vjp,
+    .augmented = batch_norm_with_stats,
     .aten =
         "batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, "
         "True)",
@@ -385,8 +438,9 @@ constinit const Symbol batch_norm_functional{
         "Tensor running_mean, Tensor running_var, bool training, float momentum, float eps)"
         " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     .torch = "torch.ops.aten._native_batch_norm_legit_functional",
-    .tags = kPure | kReduction,
+    .tags = kPure | kReduction | kFirstDifferentiable,
     .meta = batch_norm_functional_meta,
+    .vjp = batch_norm_functional_vjp,
 };
 constinit const Symbol instance_norm{
     .schema =
@@ -396,6 +450,7 @@ constinit const Symbol instance_norm{
     .torch = "torch.nn.functional.instance_norm",
     .tags = kPure | kReduction,
     .meta = instance_norm_meta,
+    .augmented = instance_norm_steps,
     .aten =
         "instance_norm(input, weight, bias, running_mean, running_var, use_input_stats, "
         "momentum, eps, True)",
@@ -414,6 +469,7 @@ constinit const Symbol cosine_similarity{
     .torch = "torch.nn.functional.cosine_similarity torch.cosine_similarity",
     .tags = kPure | kReduction,
     .meta = cosine_similarity_meta,
+    .vjp = cosine_similarity_vjp,
 };
 
 constinit const Symbol pairwise_distance{
@@ -458,7 +514,7 @@ constinit const Symbol cdist{
 std::span<const Symbol* const> norm_family() {
   static constexpr const Symbol* kRows[] = {
 #define X(name) &name,
-      FULMEN_NORM_OPS(X)
+      FULMEN_NORM_OPS(X) FULMEN_NORM_BACKWARD_OPS(X)
 #undef X
   };
   return kRows;

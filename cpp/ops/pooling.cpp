@@ -192,6 +192,7 @@ constinit const Symbol max_pool1d{
     .torch = "torch.nn.functional.max_pool1d torch.max_pool1d",
     .tags = kPure,
     .meta = max_pool_meta<1>,
+    .augmented = max_pool_steps,
     .aten = "max_pool1d(input, kernel_size, stride ?? kernel_size, padding, dilation, ceil_mode)",
 };
 constinit const Symbol max_pool2d{
@@ -202,6 +203,7 @@ constinit const Symbol max_pool2d{
     .torch = "torch.nn.functional.max_pool2d torch.max_pool2d",
     .tags = kPure,
     .meta = max_pool_meta<2>,
+    .augmented = max_pool_steps,
     .aten = "max_pool2d(input, kernel_size, stride ?? kernel_size, padding, dilation, ceil_mode)",
 };
 constinit const Symbol max_pool3d{
@@ -212,6 +214,7 @@ constinit const Symbol max_pool3d{
     .torch = "torch.nn.functional.max_pool3d torch.max_pool3d",
     .tags = kPure,
     .meta = max_pool_meta<3>,
+    .augmented = max_pool_steps,
     .aten = "max_pool3d(input, kernel_size, stride ?? kernel_size, padding, dilation, ceil_mode)",
 };
 constinit const Symbol avg_pool1d{
@@ -221,6 +224,7 @@ constinit const Symbol avg_pool1d{
     .torch = "torch.nn.functional.avg_pool1d torch.avg_pool1d",
     .tags = kPure,
     .meta = avg_pool_meta<1>,
+    .augmented = avg_pool1d_steps,
     .aten =
         "avg_pool1d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
         "count_include_pad)",
@@ -233,6 +237,7 @@ constinit const Symbol avg_pool2d{
     .torch = "torch.nn.functional.avg_pool2d torch._C._nn.avg_pool2d",
     .tags = kPure,
     .meta = avg_pool_meta<2>,
+    .vjp = avg_pool_vjp,
     .aten =
         "avg_pool2d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
         "count_include_pad, divisor_override)",
@@ -245,6 +250,7 @@ constinit const Symbol avg_pool3d{
     .torch = "torch.nn.functional.avg_pool3d torch._C._nn.avg_pool3d",
     .tags = kPure,
     .meta = avg_pool_meta<3>,
+    .vjp = avg_pool_vjp,
     .aten =
         "avg_pool3d(input, kernel_size, stride ?? kernel_size, padding, ceil_mode, "
         "count_include_pad, divisor_override)",
@@ -254,18 +260,21 @@ constinit const Symbol adaptive_avg_pool1d{
     .torch = "torch.nn.functional.adaptive_avg_pool1d torch.adaptive_avg_pool1d",
     .tags = kPure,
     .meta = adaptive_avg_meta<1>,
+    .augmented = adaptive_avg_pool1d_steps,
 };
 constinit const Symbol adaptive_avg_pool2d{
     .schema = "adaptive_avg_pool2d(Tensor input, int[2] output_size) -> Tensor",
     .torch = "torch.nn.functional.adaptive_avg_pool2d torch._C._nn.adaptive_avg_pool2d",
     .tags = kPure,
     .meta = adaptive_avg_meta<2>,
+    .vjp = adaptive_avg_pool_vjp,
 };
 constinit const Symbol adaptive_avg_pool3d{
     .schema = "adaptive_avg_pool3d(Tensor input, int[3] output_size) -> Tensor",
     .torch = "torch.nn.functional.adaptive_avg_pool3d torch._C._nn.adaptive_avg_pool3d",
     .tags = kPure,
     .meta = adaptive_avg_meta<3>,
+    .vjp = adaptive_avg_pool_vjp,
 };
 constinit const Symbol max_pool1d_with_indices{
     .schema =
@@ -274,6 +283,7 @@ constinit const Symbol max_pool1d_with_indices{
     .torch = "torch.max_pool1d_with_indices",
     .tags = kPure,
     .meta = max_pool_with_indices_meta<1>,
+    .augmented = max_pool1d_with_indices_steps,
     .aten =
         "max_pool1d_with_indices(input, kernel_size, stride ?? kernel_size, padding, dilation, "
         "ceil_mode)",
@@ -285,6 +295,7 @@ constinit const Symbol max_pool2d_with_indices{
     .torch = "torch._C._nn.max_pool2d_with_indices",
     .tags = kPure,
     .meta = max_pool_with_indices_meta<2>,
+    .vjp = max_pool_vjp,
     .aten =
         "max_pool2d_with_indices(input, kernel_size, stride ?? kernel_size, padding, dilation, "
         "ceil_mode)",
@@ -296,6 +307,7 @@ constinit const Symbol max_pool3d_with_indices{
     .torch = "torch._C._nn.max_pool3d_with_indices",
     .tags = kPure,
     .meta = max_pool_with_indices_meta<3>,
+    .vjp = max_pool_vjp,
     .aten =
         "max_pool3d_with_indices(input, kernel_size, stride ?? kernel_size, padding, dilation, "
         "ceil_mode)",
@@ -305,6 +317,7 @@ constinit const Symbol max_unpool2d{
     .torch = "torch._C._nn.max_unpool2d",
     .tags = kPure,
     .meta = max_unpool_meta<2>,
+    .vjp = max_unpool_vjp,
 };
 constinit const Symbol max_unpool3d{
     .schema =
@@ -313,6 +326,7 @@ constinit const Symbol max_unpool3d{
     .torch = "torch._C._nn.max_unpool3d",
     .tags = kPure,
     .meta = max_unpool_meta<3>,
+    .vjp = max_unpool_vjp,
 };
 // aten's gives (values, indices) always.
 constinit const Symbol adaptive_max_pool2d{
@@ -322,13 +336,14 @@ constinit const Symbol adaptive_max_pool2d{
     .torch = "torch.nn.functional.adaptive_max_pool2d",
     .tags = kPure,
     .meta = adaptive_max_meta,
+    .augmented = adaptive_max_pool2d_steps,
     .aten = "-",
 };
 
 std::span<const Symbol* const> pooling_family() {
   static constexpr const Symbol* kRows[] = {
 #define X(name) &name,
-      FULMEN_POOLING_OPS(X)
+      FULMEN_POOLING_OPS(X) FULMEN_POOLING_BACKWARD_OPS(X)
 #undef X
   };
   return kRows;

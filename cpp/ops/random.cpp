@@ -146,6 +146,16 @@ Arg multinomial_meta(Call& in) {
   return meta::fresh(in, t, shape, DType::kInt64);
 }
 
+// Autograd has zeros for the tensors that a sample's distribution depends on.
+Args no_dependence(Call& in, const Arg&, const Arg&) {
+  Args out;
+  for (const Arg& a : in.args()) {
+    const bool wanted = a.is_tensor() && a.tensor()->type.requires_grad;
+    out.push_back(wanted ? zeros_like(a) : Arg());
+  }
+  return out;
+}
+
 }  // namespace
 
 constinit const Symbol bernoulli{
@@ -153,18 +163,21 @@ constinit const Symbol bernoulli{
     .torch = "torch.bernoulli torch.Tensor.bernoulli",
     .tags = kRandom,
     .meta = bernoulli_meta,
+    .vjp = no_dependence,
 };
 constinit const Symbol bernoulli_p{
     .schema = "bernoulli.p(Tensor input, float p, *, any generator=None) -> Tensor",
     .torch = "torch.bernoulli torch.Tensor.bernoulli torch.Tensor.bernoulli_",
     .tags = kRandom,
     .meta = bernoulli_p_meta,
+    .vjp = no_dependence,
 };
 constinit const Symbol bernoulli_tensor{
     .schema = "bernoulli.Tensor(Tensor input, Tensor p, *, any generator=None) -> Tensor",
     .torch = "torch.ops.aten.bernoulli torch.Tensor.bernoulli_",
     .tags = kRandom,
     .meta = bernoulli_tensor_meta,
+    .vjp = no_dependence,
 };
 constinit const Symbol rand{
     .schema = "rand(int[]* size, *, " FULMEN_FACTORY ") -> Tensor",
@@ -246,12 +259,14 @@ constinit const Symbol normal_tensor_float{
     .torch = "torch.normal",
     .tags = kRandom,
     .meta = [](Call& in) { return normal_meta(in, in.type("mean"), in.type("mean").shape); },
+    .vjp = no_dependence,
 };
 constinit const Symbol normal_float_tensor{
     .schema = "normal.float_Tensor(float mean, Tensor std, *, any generator=None) -> Tensor",
     .torch = "torch.normal",
     .tags = kRandom,
     .meta = [](Call& in) { return normal_meta(in, in.type("std"), in.type("std").shape); },
+    .vjp = no_dependence,
 };
 constinit const Symbol normal_tensor_tensor{
     .schema = "normal.Tensor_Tensor(Tensor mean, Tensor std, *, any generator=None) -> Tensor",
@@ -265,6 +280,7 @@ constinit const Symbol normal_tensor_tensor{
           }
           return normal_meta(in, mean, meta::broadcast(in, mean.shape, std.shape));
         },
+    .vjp = no_dependence,
 };
 constinit const Symbol normal{
     .schema =
@@ -293,6 +309,7 @@ constinit const Symbol uniform{
     .torch = "torch.ops.aten.uniform torch.Tensor.uniform_",
     .tags = kRandom,
     .meta = float_filled_meta,
+    .vjp = no_dependence,
 };
 constinit const Symbol normal_functional{
     .schema =
@@ -301,12 +318,14 @@ constinit const Symbol normal_functional{
     .torch = "torch.ops.aten.normal_functional torch.Tensor.normal_",
     .tags = kRandom,
     .meta = float_filled_meta,
+    .vjp = no_dependence,
 };
 constinit const Symbol exponential{
     .schema = "exponential(Tensor input, float lambd=1, *, any generator=None) -> Tensor",
     .torch = "torch.ops.aten.exponential torch.Tensor.exponential_",
     .tags = kRandom,
     .meta = float_filled_meta,
+    .vjp = no_dependence,
 };
 constinit const Symbol log_normal{
     .schema =
@@ -315,12 +334,14 @@ constinit const Symbol log_normal{
     .torch = "torch.ops.aten.log_normal torch.Tensor.log_normal_",
     .tags = kRandom,
     .meta = float_filled_meta,
+    .vjp = no_dependence,
 };
 constinit const Symbol geometric{
     .schema = "geometric(Tensor input, float p, *, any generator=None) -> Tensor",
     .torch = "torch.ops.aten.geometric torch.Tensor.geometric_",
     .tags = kRandom,
     .meta = float_filled_meta,
+    .vjp = no_dependence,
 };
 constinit const Symbol cauchy{
     .schema =
@@ -329,24 +350,28 @@ constinit const Symbol cauchy{
     .torch = "torch.ops.aten.cauchy torch.Tensor.cauchy_",
     .tags = kRandom,
     .meta = float_filled_meta,
+    .vjp = no_dependence,
 };
 constinit const Symbol random_from{
     .schema = "random.from(Tensor input, int from, int? to, *, any generator=None) -> Tensor",
     .torch = "torch.ops.aten.random torch.Tensor.random_",
     .tags = kRandom,
     .meta = random_filled_meta,
+    .vjp = no_dependence,
 };
 constinit const Symbol random_to{
     .schema = "random.to(Tensor input, int to, *, any generator=None) -> Tensor",
     .torch = "torch.ops.aten.random torch.Tensor.random_",
     .tags = kRandom,
     .meta = random_filled_meta,
+    .vjp = no_dependence,
 };
 constinit const Symbol random{
     .schema = "random(Tensor input, *, any generator=None) -> Tensor",
     .torch = "torch.ops.aten.random torch.Tensor.random_",
     .tags = kRandom,
     .meta = filled_meta,
+    .vjp = no_dependence,
 };
 
 std::span<const Symbol* const> random_family() {

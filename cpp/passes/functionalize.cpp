@@ -136,7 +136,8 @@ class Functionalizer {
         grad = grad || (t && t->type.requires_grad);
       });
       if (!grad) continue;
-      if (!b->symbol->has(kInplace)) return true;
+      const auto& params = b->symbol->info->schema.params;
+      if (!b->symbol->has(kInplace) || params.empty() || !params[0].mutated) return true;
       const TensorProxy* self = b->args.empty() ? nullptr : b->args[0].tensor();
       if (!self || !self->type.requires_grad) return true;
       seen_inplace = seen_inplace || !self->is_leaf;
@@ -333,7 +334,7 @@ class Functionalizer {
       const TensorProxy* t = b.args[i].tensor();
       if (!t) give_up(&b, "it writes a list of tensors");
       written.push_back(node_of(t));
-      check_writable(b, written.back());
+      check_writable(b, written.back(), lowering && lowering->outside_autograd);
     }
     check_overlap(b, written);
     const Args args = read_args(b);
@@ -367,12 +368,13 @@ class Functionalizer {
     n->renamed = true;
   }
 
-  void check_writable(const BoundSymbol& b, Node* n) {
+  void check_writable(const BoundSymbol& b, Node* n, bool outside_autograd) {
     const Root& root = *n->root;
+    outside_autograd = outside_autograd && !root.node->declared->type.requires_grad;
     if (root.opaque) give_up(&b, "an opaque symbol may share the storage that is written");
     if (root.input && shared_.get(root.input))
       give_up(&b, "inputs share the storage that is written");
-    if (mixed_grad_modes_) {
+    if (mixed_grad_modes_ && !outside_autograd) {
       bool grad = false;
       for (const Arg& a : b.args) {
         for_each_proxy(a, [&](const Proxy* p) {
@@ -397,7 +399,7 @@ class Functionalizer {
     }
     // What the functional value saved of the input for its gradient is gone after the write-back.
     // Leaves are refused by eager's own check, in order.
-    if (builder_.grad_enabled && root.input && any_requires_grad(b)) {
+    if (builder_.grad_enabled && root.input && !outside_autograd && any_requires_grad(b)) {
       give_up(&b, "an input is written in a way that gradients depend on");
     }
   }

@@ -41,7 +41,7 @@ Arg lower_batch_norm(std::span<const Arg> args, Args& values) {
 
 constexpr InplaceLowering kLowerings[] = {
     {"copy_", lower_copy},
-    {"batch_norm.training", lower_batch_norm},
+    {"batch_norm.training", lower_batch_norm, true},
 };
 
 }  // namespace

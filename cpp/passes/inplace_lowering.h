@@ -14,6 +14,8 @@ struct InplaceLowering {
   // Records it on current values; appends to `values` what each written parameter holds afterwards,
   // in order. Returns the results that are fresh, in the structure of the symbol's output, or None.
   Arg (*run)(std::span<const Arg> args, Args& values);
+  // What is written has no gradient, and no gradient reads what was there before.
+  bool outside_autograd = false;
 };
 
 const InplaceLowering* find_inplace_lowering(std::string_view symbol);

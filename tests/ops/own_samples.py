@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from backward_samples import BACKWARD_SAMPLES
 
 _aten = torch.ops.aten
 _GENERATOR = torch.Generator().manual_seed(0)
@@ -235,6 +241,7 @@ SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
         ),
         (f(2, 3, 4), f(3), f(3), f(3).exp()),
     ),
+    *BACKWARD_SAMPLES,
 ]
 
 

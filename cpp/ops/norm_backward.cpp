@@ -1,0 +1,297 @@
+#include "ops/arith.h"
+#include "ops/check.h"
+#include "ops/elementwise.h"
+#include "ops/gradient.h"
+#include "ops/meta.h"
+#include "ops/norm.h"
+#include "ops/reduction.h"
+#include "ops/shape.h"
+
+// ATen's normalizations with their statistics, and their gradients.
+namespace fulmen::ops {
+namespace {
+
+Arg vector_like(Call& in, const TensorType& like, Dim size, DType dtype) {
+  const Dim shape[] = {size};
+  return meta::fresh(in, like, shape, dtype);
+}
+
+// Statistics have the parameters' dtype where that is not the input's: float32 for half inputs.
+DType stat_dtype(const Call& in, std::initializer_list<std::string_view> params) {
+  for (const std::string_view param : params) {
+    if (const TensorProxy* t = in.opt_tensor(param)) return t->type.dtype;
+  }
+  return in.type("input").dtype;
+}
+
+void require_cpu(const Call& in) {
+  if (in.type("input").device.type != DeviceType::kCPU) {
+    in.unsupported("a device whose kernels choose the statistics' dtype");
+  }
+}
+
+// The gradient of a parameter, or None for a parameter that is missing.
+Arg param_grad(Call& in, std::string_view param, std::span<const Dim> shape, DType otherwise) {
+  const TensorProxy* t = in.opt_tensor(param);
+  return meta::fresh(in, in.type("input"), shape, t ? t->type.dtype : otherwise);
+}
+
+// --- layer_norm ---------------------------------------------------------------------------------
+
+size_t leading_rank(const Call& in) {
+  const size_t trailing = in.dims("normalized_shape").size(), ndim = in.type("input").ndim();
+  if (trailing == 0 || trailing > ndim) in.unsupported("a normalized_shape that does not fit");
+  return ndim - trailing;
+}
+
+Arg dims_from(Call& in, size_t first, size_t last) {
+  Args dims;
+  for (size_t d = first; d < last; ++d) dims.push_back(Arg(static_cast<int64_t>(d)));
+  return in.list(dims);
+}
+
+Arg native_layer_norm_meta(Call& in) {
+  const TensorType& x = in.type("input");
+  require_cpu(in);
+  Args args(in.args());
+  const Arg out = in.builder().infer(layer_norm, args);
+  const size_t lead = leading_rank(in);
+  Dims stat = x.shape;
+  for (size_t d = lead; d < stat.size(); ++d) stat[d] = 1;
+  const DType dtype = stat_dtype(in, {"weight", "bias"});
+  return in.tuple({out, meta::fresh(in, x, stat, dtype), meta::fresh(in, x, stat, dtype)});
+}
+
+Arg native_layer_norm_decompose(Call& in) {
+  const TensorType& type = in.type("input");
+  if (is_zero(numel(type))) in.unsupported("an empty input");
+  const Opmath math(type.dtype);
+  const Arg dims = dims_from(in, leading_rank(in), type.ndim()), x = math.up(in["input"]);
+  const Arg average = mean_dim(x, dims, true), centered = x - average;
+  const Arg scale = rsqrt(mean_dim(centered * centered, dims, true) + in["eps"]);
+  Arg y = centered * scale;
+  if (in.has("weight")) y = y * math.up(in["weight"]);
+  if (in.has("bias")) y = y + math.up(in["bias"]);
+  const DType dtype = stat_dtype(in, {"weight", "bias"});
+  return in.tuple({math.down(y), converted(average, dtype), converted(scale, dtype)});
+}
+
+Arg layer_norm_backward_meta(Call& in) {
+  const TensorType& x = in.type("input");
+  meta::require(in, x.dtype, meta::kFloats);
+  require_cpu(in);
+  const Dims shape = in.dims("normalized_shape");
+  const DType other = stat_dtype(in, {"weight", "bias"});
+  return masked_results(
+      in, {meta::fresh(in, x, x.shape, x.dtype), param_grad(in, "weight", shape, other),
+           param_grad(in, "bias", shape, other)});
+}
+
+Arg layer_norm_backward_decompose(Call& in) {
+  const TensorType& type = in.type("input");
+  if (is_zero(numel(type))) in.unsupported("an empty input");
+  const Opmath math(type.dtype);
+  const size_t lead = leading_rank(in);
+  const Arg inner = dims_from(in, lead, type.ndim()), outer = dims_from(in, 0, lead);
+  const Arg g = math.up(in["grad_out"]), scale = math.up(in["rstd"]);
+  const Arg normal = (math.up(in["input"]) - math.up(in["mean"])) * scale;
+  const auto summed = [&](const Arg& a, std::string_view param) {
+    const Arg total = lead ? sum_dim(a, outer) : a;
+    return in.has(param) ? converted(total, in.type(param).dtype) : total;
+  };
+  Arg own, weight, bias;
+  const auto mask = in["output_mask"].items();
+  if (mask[0].boolean()) {
+    const Arg weighted = in.has("weight") ? g * math.up(in["weight"]) : g;
+    const Arg along = mean_dim(weighted * normal, inner, true);
+    own = math.down((weighted - mean_dim(weighted, inner, true) - normal * along) * scale);
+  }
+  if (mask[1].boolean()) weight = summed(g * normal, "weight");
+  if (mask[2].boolean()) bias = summed(g, "bias");
+  return in.tuple({own, weight, bias});
+}
+
+// --- group_norm ---------------------------------------------------------------------------------
+
+Arg native_group_norm_meta(Call& in) {
+  const TensorType& x = in.type("input");
+  meta::require(in, x.dtype, meta::kFloats);
+  require_cpu(in);
+  if (x.ndim() < 2 || numel(x).value() == 0) in.unsupported("an empty input");
+  const bool channels_last = meta::suggests_channels_last(x);
+  TensorType out = x;
+  out.strides = channels_last ? meta::channels_last_strides(x.shape) : contiguous_strides(x.shape);
+  if (!(out.strides == x.strides)) in.unsupported("an input that is not contiguous");
+  const Dim stat[] = {Dim(in.integer("N")), Dim(in.integer("group"))};
+  const DType dtype = stat_dtype(in, {"weight", "bias"});
+  return in.tuple(
+      {in.make(std::move(out)), meta::fresh(in, x, stat, dtype), meta::fresh(in, x, stat, dtype)});
+}
+
+Arg group_norm_backward_meta(Call& in) {
+  const TensorType& x = in.type("input");
+  require_cpu(in);
+  const Dim channels[] = {Dim(in.integer("C"))};
+  TensorType own = x;
+  own.strides = meta::preserved_strides(x);
+  const DType dtype = stat_dtype(in, {"weight"});
+  return masked_results(in, {in.make(std::move(own)), param_grad(in, "weight", channels, dtype),
+                             param_grad(in, "weight", channels, dtype)});
+}
+
+// Contiguous in the memory format that the input suggests.
+Arg in_format_of(const Arg& a, const TensorType& like) {
+  if (!meta::suggests_channels_last(like)) return contiguous(a);
+  const std::string_view name = like.ndim() == 4 ? "channels_last" : "channels_last_3d";
+  return record(contiguous, {a, Arg::named(Arg::Kind::kMemoryFormat, name)});
+}
+
+// --- batch_norm ---------------------------------------------------------------------------------
+
+// Written statistics are the business of batch_norm_functional.
+Arg native_batch_norm_meta(Call& in) {
+  if (!in.flag("training")) in.unsupported("evaluation mode, which has no statistics");
+  if (in.has("running_mean") || in.has("running_var")) in.unsupported("running statistics");
+  require_cpu(in);
+  const Args args{in["input"], Arg(),     Arg(),          in["weight"],
+                  in["bias"],  Arg(true), in["momentum"], in["eps"]};
+  const Arg out = in.builder().infer(batch_norm, args);
+  const TensorType& x = in.type("input");
+  const DType dtype = stat_dtype(in, {"weight", "bias"});
+  return in.tuple(
+      {out, vector_like(in, x, x.shape[1], dtype), vector_like(in, x, x.shape[1], dtype)});
+}
+
+Arg batch_norm_backward_meta(Call& in) {
+  const TensorType& x = in.type("input");
+  require_cpu(in);
+  if (x.ndim() < 2) in.unsupported("fewer than 2 dimensions");
+  TensorType own = x;
+  own.strides = meta::suggests_channels_last(x) ? meta::channels_last_strides(x.shape)
+                                                : contiguous_strides(x.shape);
+  const Dim channels[] = {x.shape[1]};
+  const DType dtype = stat_dtype(in, {"weight"});
+  return masked_results(in, {in.make(std::move(own)), param_grad(in, "weight", channels, dtype),
+                             param_grad(in, "weight", channels, dtype)});
+}
+
+Args batch_norm_grads(Call& in, const Arg& grad, const Arg& mean, const Arg& invstd, bool train) {
+  const Arg none;
+  const Arg all = record(native_batch_norm_backward,
+                         {grad, in["input"], in["weight"], train ? none : in["running_mean"],
+                          train ? none : in["running_var"], mean, invstd, Arg(train), in["eps"],
+                          output_mask(in, {"input", "weight", "bias"})});
+  return grads_of(in, {{"input", item(all, 0)}, {"weight", item(all, 1)}, {"bias", item(all, 2)}});
+}
+
+}  // namespace
+
+Args batch_norm_vjp(Call& in, const Arg&, const Arg& grad) {
+  if (in.flag("training")) in.unsupported("training, whose gradient reads the statistics");
+  require_cpu(in);
+  return batch_norm_grads(in, grad, Arg(), Arg(), false);
+}
+
+Arg batch_norm_with_stats(Call& in) {
+  if (!in.flag("training")) in.unsupported("evaluation mode");
+  return item(record(native_batch_norm, {in["input"], in["weight"], in["bias"], Arg(), Arg(),
+                                         Arg(true), in["momentum"], in["eps"]}),
+              0);
+}
+
+Args batch_norm_functional_vjp(Call& in, const Arg& out, const Arg& grad) {
+  require_cpu(in);
+  if (item(grad, 0).is_none()) return Args(in.size(), Arg());
+  return batch_norm_grads(in, item(grad, 0), item(out, 1), item(out, 2), true);
+}
+
+Arg group_norm_with_stats(Call& in) {
+  const TensorType& x = in.type("input");
+  Dim spatial = 1;
+  for (size_t d = 2; d < x.ndim(); ++d) spatial = spatial * x.shape[d];
+  const Arg input = in_format_of(in["input"], x);
+  return item(
+      record(native_group_norm, {input, in["weight"], in["bias"], Arg(x.shape[0]), Arg(x.shape[1]),
+                                 Arg(spatial), in["num_groups"], in["eps"]}),
+      0);
+}
+
+constinit const Symbol native_layer_norm{
+    .schema =
+        "native_layer_norm(Tensor input, int[] normalized_shape, Tensor? weight, Tensor? bias, "
+        "float eps) -> (Tensor, Tensor, Tensor)",
+    .torch = "torch.native_layer_norm",
+    .tags = kPure | kReduction | kFirstDifferentiable,
+    .meta = native_layer_norm_meta,
+    .decompose = native_layer_norm_decompose,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      if (item(grad, 0).is_none()) return Args(in.size(), Arg());
+      const Arg all =
+          record(native_layer_norm_backward,
+                 {item(grad, 0), in["input"], in["normalized_shape"], item(out, 1), item(out, 2),
+                  in["weight"], in["bias"], output_mask(in, {"input", "weight", "bias"})});
+      return grads_of(in,
+                      {{"input", item(all, 0)}, {"weight", item(all, 1)}, {"bias", item(all, 2)}});
+    },
+};
+constinit const Symbol native_layer_norm_backward{
+    .schema =
+        "native_layer_norm_backward(Tensor grad_out, Tensor input, int[] normalized_shape, "
+        "Tensor mean, Tensor rstd, Tensor? weight, Tensor? bias, bool[] output_mask) -> "
+        "(Tensor, Tensor, Tensor)",
+    .torch = "torch.ops.aten.native_layer_norm_backward",
+    .tags = kPure | kReduction,
+    .meta = layer_norm_backward_meta,
+    .decompose = layer_norm_backward_decompose,
+};
+constinit const Symbol native_group_norm{
+    .schema =
+        "native_group_norm(Tensor input, Tensor? weight, Tensor? bias, int N, int C, int HxW, "
+        "int group, float eps) -> (Tensor, Tensor, Tensor)",
+    .torch = "torch.native_group_norm",
+    .tags = kPure | kReduction,
+    .meta = native_group_norm_meta,
+    .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      if (!item(grad, 1).is_none() || !item(grad, 2).is_none()) {
+        in.unsupported("gradients of the statistics");
+      }
+      if (item(grad, 0).is_none()) return Args(in.size(), Arg());
+      const Arg g = in_format_of(item(grad, 0), in.type("input"));
+      const Arg all =
+          record(native_group_norm_backward,
+                 {g, in["input"], item(out, 1), item(out, 2), in["weight"], in["N"], in["C"],
+                  in["HxW"], in["group"], output_mask(in, {"input", "weight", "bias"})});
+      return grads_of(in,
+                      {{"input", item(all, 0)}, {"weight", item(all, 1)}, {"bias", item(all, 2)}});
+    },
+};
+constinit const Symbol native_group_norm_backward{
+    .schema =
+        "native_group_norm_backward(Tensor grad_out, Tensor input, Tensor mean, Tensor rstd, "
+        "Tensor? weight, int N, int C, int HxW, int group, bool[] output_mask) -> "
+        "(Tensor, Tensor, Tensor)",
+    .torch = "torch.ops.aten.native_group_norm_backward",
+    .tags = kPure | kReduction,
+    .meta = group_norm_backward_meta,
+};
+constinit const Symbol native_batch_norm{
+    .schema =
+        "native_batch_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, "
+        "Tensor? running_var, bool training, float momentum, float eps) -> "
+        "(Tensor, Tensor, Tensor)",
+    .torch = "torch.native_batch_norm",
+    .tags = kPure | kReduction | kFirstDifferentiable,
+    .meta = native_batch_norm_meta,
+    .vjp = batch_norm_functional_vjp,
+};
+constinit const Symbol native_batch_norm_backward{
+    .schema =
+        "native_batch_norm_backward(Tensor grad_out, Tensor input, Tensor? weight, "
+        "Tensor? running_mean, Tensor? running_var, Tensor? save_mean, Tensor? save_invstd, "
+        "bool train, float eps, bool[] output_mask) -> (Tensor, Tensor, Tensor)",
+    .torch = "torch.ops.aten.native_batch_norm_backward",
+    .tags = kPure | kReduction,
+    .meta = batch_norm_backward_meta,
+};
+
+}  // namespace fulmen::ops
