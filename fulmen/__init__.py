@@ -16,6 +16,7 @@ from fulmen._core import (
 )
 from fulmen.errors import InternalError, UserError
 from fulmen.jit import jit, last_prologue, last_traces, stats
+from fulmen.options import CACHE, SHARP_EDGES
 from fulmen.trace import trace
 from fulmen.transform import KEEP, Transform, rewrite
 
@@ -24,7 +25,9 @@ proxy.install()
 __version__ = "0.1.0"
 
 __all__ = [
+    "CACHE",
     "KEEP",
+    "SHARP_EDGES",
     "BoundSymbol",
     "InternalError",
     "NumberProxy",

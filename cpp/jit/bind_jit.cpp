@@ -1,6 +1,7 @@
 #include "jit/bind_jit.h"
 
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <set>
 
@@ -91,9 +92,9 @@ class Entered {
 
 // Follows fn(*args, **kwargs) with the tracer's recorder. Raises what the user's code raises.
 Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object tracer,
-                 nb::object compile, nb::object ran) {
+                 nb::object compile, nb::object ran, bool symbolic) {
   const FlatArgs flat(args, kwargs);
-  Acquisition acquisition(tracer.ptr(), compile.ptr(), ran.ptr());
+  Acquisition acquisition(tracer.ptr(), compile.ptr(), ran.ptr(), symbolic);
   Entry& entry = acquisition.entry();
   entry.num_args = flat.count;
   if (flat.names.is_valid()) entry.kwnames = nb::object(flat.names).release().ptr();
@@ -130,13 +131,15 @@ Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object trac
   return acquired;
 }
 
-// Gives the entry its program and makes it the function's first specialization.
-void install(nb::handle function, Acquired& acquired, nb::handle program) {
+// Gives the entry its program and makes it the first specialization of the function, if there is
+// one.
+void install(nb::handle function, Acquired& acquired, nb::handle program, bool trusted) {
+  acquired.entry->trusted = trusted;
   Segment& s = acquired.entry->segments.back();
   s.program = bindings::program_of(program.ptr());
   if (!s.program) throw nb::type_error("expected a Program");
   s.check = bridge::make_input_check(s.program->trace(), {});
-  add_entry(function.ptr(), acquired.entry);
+  if (!function.is_none()) add_entry(function.ptr(), acquired.entry);
 }
 
 // The call that was acquired, run.
@@ -165,8 +168,12 @@ void bind_jit(nb::module_& m) {
           "guards",
           [](const Acquired& a) { return a.entry->guards.python(a.entry->argument_names); },
           "The guards, one assertion a line.")
-      .def_prop_ro("num_guards",
-                   [](const Acquired& a) { return a.entry->guards.num_instructions(); })
+      .def_prop_ro(
+          "num_guards", [](const Acquired& a) { return a.entry->guards.num_guards(); },
+          "How many conditions the guards state.")
+      .def_prop_ro(
+          "specialized", [](const Acquired& a) { return a.entry->specialized; },
+          "Numbers whose value the program depends on, and the line that needs it.")
       .def_prop_ro(
           "counters",
           [](const Acquired& a) {
@@ -181,7 +188,7 @@ void bind_jit(nb::module_& m) {
       .def_prop_ro("num_writes", [](const Acquired& a) { return a.entry->writes.size(); })
       .def("run", run);
   m.def("acquire", acquire, nb::arg("fn"), nb::arg("args"), nb::arg("kwargs"), nb::arg("tracer"),
-        nb::arg("compile").none(), nb::arg("ran").none(),
+        nb::arg("compile").none(), nb::arg("ran").none(), nb::arg("symbolic") = false,
         "Follows one call of `fn` without running it.");
   m.def(
       "can_ask", [] { return Acquisition::current() != nullptr; },
@@ -197,7 +204,9 @@ void bind_jit(nb::module_& m) {
       },
       nb::arg("proxy"), nb::arg("method"),
       "The value of a traced tensor as `method` gives it; needs can_ask().");
-  m.def("install", install, nb::arg("function"), nb::arg("acquired"), nb::arg("program"));
+  m.def("install", install, nb::arg("function").none(), nb::arg("acquired"), nb::arg("program"),
+        nb::arg("trusted") = false,
+        "Gives the call its program, and the function (None: no function) one more specialization.");
   m.def(
       "add_call_rule",
       [](nb::handle callable, const std::string& rule, nb::handle replacement) {

@@ -145,6 +145,22 @@ CallTarget bound_builtin_target(PyObject* callable) {
   return method ? call_target(method) : CallTarget{};
 }
 
+// A scope in which symbolic numbers become inputs of the trace.
+class TakesNumbers {
+ public:
+  explicit TakesNumbers(bindings::Recorder* recorder) : recorder_(recorder) {
+    if (recorder_) recorder_->take_numbers(true);
+  }
+  ~TakesNumbers() {
+    if (recorder_) recorder_->take_numbers(false);
+  }
+  TakesNumbers(const TakesNumbers&) = delete;
+  TakesNumbers& operator=(const TakesNumbers&) = delete;
+
+ private:
+  bindings::Recorder* recorder_;
+};
+
 }  // namespace
 
 bool Acquisition::follows(PyCodeObject* code) {
@@ -194,11 +210,15 @@ bool Acquisition::refuse(Frame& frame, const std::string& what) {
   return false;
 }
 
-Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& args, Val* result) {
+Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& given, Val* result) {
   static PyObject* call_traced = bridge::resolve_torch_name("fulmen.tracer.call_traced");
   static PyObject* record_call = bridge::resolve_torch_name("fulmen.fallback.record_call");
   if (!call_traced || !record_call) return Answer::kError;
   set_source(frame);
+  std::vector<PyObject*> settled;
+  if (!numbers_.empty() && !settle_numbers(nullptr, given, &settled)) return Answer::kError;
+  const Args args =
+      settled.empty() ? given : Args{settled.data(), nullptr, given.count, given.names, false};
   const interp::OwnCode own(interp::current_context());
   const bridge::WithoutMode outside;
   PyObject* object =
@@ -223,12 +243,26 @@ Answer Acquisition::settle(Frame& frame, Val* result) {
   return good ? Answer::kDone : Answer::kError;
 }
 
-Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, const Args& args,
+Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, const Args& given,
                            Val* result) {
   set_source(frame);
+  Args args = given;
+  std::vector<PyObject*> settled;
+  if (!numbers_.empty()) {
+    if (!settle_numbers(callable, given, &settled)) return Answer::kError;
+    if (!settled.empty()) args = {settled.data(), nullptr, given.count, given.names, false};
+    for (PyObject* o : settled) {
+      if (const bindings::SymbolicNumber* n = bindings::symbolic_number(o))
+        recorder_->name_tensor(o, identifier(entry_->guards.path(n->slot, entry_->argument_names)));
+    }
+  }
   try {
-    nb::object object =
-        recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names);
+    nb::object object;
+    {
+      const TakesNumbers takes(settled.empty() ? nullptr : recorder_);
+      object =
+          recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names);
+    }
     if (PyTuple_CheckExact(object.ptr())) {  // max() and its like name their results
       const interp::OwnCode own(interp::current_context());
       static PyObject* name_fields = bridge::resolve_torch_name("fulmen.tracer.with_field_names");
@@ -254,6 +288,10 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
   while (target.rule == CallRule::kSame) {
     callable = target.replacement;
     target = call_target(callable);
+  }
+  if (!numbers_.empty()) {
+    const Answer answer = call_with_numbers(frame, callable, args, result);
+    if (answer != Answer::kNotHandled) return answer;
   }
   if (target.rule == CallRule::kInterpret &&
       bound_builtin_target(callable).rule == CallRule::kRefuse) {

@@ -56,6 +56,7 @@ class Entry {
   size_t num_args = 0;
   PyObject* kwnames = nullptr;  // tuple; null: none
   bridge::AmbientState ambient;
+  bool trusted = false;  // cache="same input": the guards are taken for granted
   GuardProgram guards;
   std::vector<Segment> segments;
   Recipe recipe;
@@ -63,8 +64,10 @@ class Entry {
   int plain = -1;  // see plain_output()
   std::vector<Write> writes;
   std::vector<std::string> argument_names;
+  std::vector<std::string> specialized;  // numbers whose value the program depends on, and where
 
   bool takes(size_t n, PyObject* names) const;
+  bool fits(const bridge::AmbientState& now) const { return trusted || ambient == now; }
   // Whether the result is that of the only program, with nothing to write: then the index of the
   // output that is the result, else -1.
   int plain_output() const;

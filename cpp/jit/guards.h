@@ -23,6 +23,7 @@ enum class Fetch : uint8_t {
   kCell,          // the contents of a cell
   kAttr,          // getattr: what lives in slots and getters of C
   kType,          // the type of an object
+  kCompute,       // what the function `key` gives for numbers: the parent, and slot `aux` if not -1
 };
 
 // What must hold for the object.
@@ -70,6 +71,8 @@ class GuardProgram {
   int constant(PyObject* object, const std::string& label);
   int argument(int64_t position);
   int fetch(Fetch how, int parent, PyObject* key, int64_t index = 0);
+  // A number computed from others; `second` -1: a function of one.
+  int compute(PyObject* function, int first, int second);
   // Adds a condition; the same twice counts once.
   void require(int slot, Check check, PyObject* expect = nullptr, int64_t aux = 0);
   void require_absent(int dict_slot, PyObject* key);
@@ -83,8 +86,17 @@ class GuardProgram {
   }
   // The slots that are read after a check; only these, and what guards need, are set then.
   void set_wanted(std::vector<int32_t> slots) { wanted_ = std::move(slots); }
+  // From here on check() takes the conditions for granted, and only fetches what is wanted; asked
+  // why it fails, it checks as before.
+  void trust();
   size_t num_slots() const { return num_slots_; }
   size_t num_instructions() const { return code_.size(); }
+  // The conditions, without what only fetches.
+  size_t num_guards() const {
+    size_t n = 0;
+    for (const GuardInstruction& g : code_) n += g.check != Check::kNone;
+    return n;
+  }
 
   // What the slots hold now: borrowed from the program, the arguments and what these refer to, and
   // from `owned` for attributes that C code makes on each read.
@@ -183,6 +195,8 @@ class GuardProgram {
   std::vector<TypeEpoch> types_;
   std::vector<VersionEpoch> versions_;
   std::vector<int32_t> wanted_;
+  bool trusted_ = false;
+  std::vector<uint32_t> fetches_;  // instructions that lead to what is wanted
   std::vector<int32_t> copied_;   // static slots that a check by epochs fills in
   std::vector<uint32_t> always_;  // instructions that no epoch covers
 };

@@ -74,7 +74,14 @@ Prov* Acquisition::argument(PyObject** object, int64_t position, const char* nam
   entry_->argument_names.resize(
       std::max(entry_->argument_names.size(), static_cast<size_t>(position) + 1));
   entry_->argument_names[static_cast<size_t>(position)] = name;
-  Val v{Py_NewRef(*object), track(entry_->guards.argument(position), *object)};
+  const int slot = entry_->guards.argument(position);
+  if (is_symbolic(*object)) {
+    PyObject* number = number_in(slot, *object);
+    if (!number) return nullptr;
+    *object = Py_NewRef(number);
+    return known(number);
+  }
+  Val v{Py_NewRef(*object), track(slot, *object)};
   if (!to_proxy(&v)) {
     Py_DECREF(v.o);
     return nullptr;
@@ -264,6 +271,7 @@ bool Acquisition::place(Read kind, Val from, PyObject* key, PyObject* value, int
 }
 
 bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* value) {
+  if (key) key = bindings::known_number(key);
   if (kind == Read::kType) {
     PyTypeObject* type = Py_TYPE(from.o);
     if (key && type->tp_flags & Py_TPFLAGS_HEAPTYPE && !bridge::is_tensor(from.o)) {
@@ -283,7 +291,19 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
     if (is_written(from.o, kind == Read::kCell ? from.o : key)) {
       value->p = known(value->o);
     } else if (place(kind, from, key, value->o, &slot)) {
-      value->p = track(slot, value->o);
+      // Attributes of modules and classes are constants of a library, as a rule.
+      const bool constant =
+          kind == Read::kDefault || kind == Read::kClosure ||
+          (kind == Read::kAttr && (PyModule_Check(from.o) || PyType_Check(from.o)));
+      if (!constant && is_symbolic(value->o)) {
+        PyObject* number = number_in(slot, value->o);
+        if (!number) return false;
+        Py_INCREF(number);
+        Py_SETREF(value->o, number);
+        value->p = known(number);
+      } else {
+        value->p = track(slot, value->o);
+      }
     } else {
       value->p = known(value->o);
     }
@@ -292,6 +312,7 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
 }
 
 bool Acquisition::absent(interp::Frame&, Read kind, Val from, PyObject* key) {
+  if (key) key = bindings::known_number(key);
   GuardProgram& g = entry_->guards;
   if (!from.o || is_written(from.o, key) || bindings::tensor_proxy_state(from.o)) return true;
   if (kind == Read::kGlobal) {
@@ -379,6 +400,7 @@ bool Acquisition::contents(interp::Frame& frame, Val container) {
 }
 
 bool Acquisition::member(interp::Frame& frame, Val dict, PyObject* key) {
+  key = bindings::known_number(key);
   if (!source(dict)) return true;
   PyObject* value = PyDict_GetItemWithError(dict.o, key);
   if (!value) {

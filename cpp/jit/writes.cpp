@@ -181,6 +181,7 @@ bool Acquisition::store_natively(interp::Frame& frame, PyObject* callee, const i
 
 bool Acquisition::write(interp::Frame& frame, interp::Write kind, Val target, PyObject* key,
                         Val value) {
+  if (key) key = bindings::known_number(key);
   if (!source(target)) {
     // Globals are there before every call; other targets without a source were made by this one.
     if (kind != interp::Write::kGlobal) return true;
