@@ -14,7 +14,7 @@ from fulmen._core import (
     interpret,
     parse_trace,
 )
-from fulmen.errors import InternalError, UserError
+from fulmen.errors import InternalError, SharpEdgeError, SharpEdgeWarning, UserError
 from fulmen.jit import jit, last_prologue, last_traces, stats
 from fulmen.options import CACHE, SHARP_EDGES
 from fulmen.trace import trace
@@ -31,6 +31,8 @@ __all__ = [
     "BoundSymbol",
     "InternalError",
     "NumberProxy",
+    "SharpEdgeError",
+    "SharpEdgeWarning",
     "Symbol",
     "TensorProxy",
     "Trace",

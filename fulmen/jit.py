@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from fulmen import _core, call_rules
+from fulmen import sharp_edges as edges
 from fulmen.compile import CompiledTrace, compile_trace
 from fulmen.dynamo import FulmenCompiler
 from fulmen.errors import (
     DataDependentError,
+    SharpEdge,
     Unsupported,
     UserError,
     UserNotImplementedError,
@@ -97,6 +99,7 @@ class Jitted:
         self.compiled: list[CompiledTrace] = []
         self.acquired: list[_core.Acquired] = []
         self._segments: dict[str, CompiledTrace] = {}
+        self._warned: set[tuple[str, int]] = set()
         self._lock = threading.RLock()
         self.function = _core.JitFunction(self._miss)
         self.function._fulmen_state = self
@@ -107,7 +110,8 @@ class Jitted:
             known = ran is None and len(reasons) < function.counts[2]
             if self.compiled and ran is None and self.options.cache == CACHE.SAME_INPUT:
                 raise _broken_promise(reasons)
-            acquired = None if known else self._compile(args, kwargs, reasons, ran)
+            symbolic = self.options.cache == CACHE.SYMBOLIC_VALUES
+            acquired = None if known else self._compile(args, kwargs, reasons, ran, symbolic)
         if known:  # another thread compiled it meanwhile
             return function(*args, **kwargs)
         if acquired is None:
@@ -117,13 +121,19 @@ class Jitted:
         return acquired.run(args, kwargs)
 
     def _compile(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], reasons: list[str], ran: Any
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        reasons: list[str],
+        ran: Any,
+        symbolic: bool,
     ) -> _core.Acquired | _Done | None:
         """Adds a program for these arguments; None if eager PyTorch must run the call.
 
         Args:
             reasons: why the programs so far do not take the call.
             ran: outputs of the segments that this call has run; see Note [Asking for a value].
+            symbolic: whether numbers may stay open.
         """
         fullgraph = self.options.fullgraph
         start = time.perf_counter()
@@ -133,8 +143,10 @@ class Jitted:
         try:
             if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
                 raise Unsupported("called inside torch.autocast")
-            acquired, tracer, compiled = self._acquire(args, kwargs, ran, start)
+            acquired, tracer = self._acquire(args, kwargs, ran, symbolic)
         except (Unsupported, DataDependentError) as e:
+            if isinstance(e, SharpEdge):
+                edges.meet(e, self.options.sharp_edges, self._warned)
             if fullgraph and isinstance(e, Unsupported):
                 raise UserNotImplementedError(
                     f"fullgraph=True, but eager PyTorch must run this call: {e}", "not-fullgraph"
@@ -151,6 +163,14 @@ class Jitted:
             return None
         cache = self.options.cache
         counters = self.counters
+        counters.add_seconds("acquisition", time.perf_counter() - start)
+        try:
+            compiled = compile_trace(acquired.trace, self.options.transforms, counters)
+        except Unsupported as e:
+            if not symbolic:
+                raise
+            self._specialize_all(e)
+            return self._compile(args, kwargs, reasons, ran, symbolic=False)
         counters.fallbacks.update(tracer.fallbacks)
         counters.cache_misses += 1
         counters.guards.append(acquired.num_guards)
@@ -168,32 +188,28 @@ class Jitted:
         return acquired
 
     def _acquire(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], ran: Any, start: float
-    ) -> tuple[_core.Acquired, Tracer, CompiledTrace]:
-        """Follows the call and compiles what was found; with symbolic numbers where asked for."""
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], ran: Any, symbolic: bool
+    ) -> tuple[_core.Acquired, Tracer]:
+        """Follows the call; without symbolic numbers where some code can't take them."""
         compile_segment = None if self.options.fullgraph else self._compile_segment
-
-        def attempt(symbolic: bool) -> tuple[_core.Acquired, Tracer, CompiledTrace]:
-            tracer = Tracer()
+        tracer = Tracer()
+        try:
             with _ACQUIRING:
                 acquired = _core.acquire(
                     self.fn, args, kwargs, tracer, compile_segment, ran, symbolic
                 )
-            self.counters.add_seconds("acquisition", time.perf_counter() - start)
-            transforms = self.options.transforms
-            return acquired, tracer, compile_trace(acquired.trace, transforms, self.counters)
-
-        if self.options.cache != CACHE.SYMBOLIC_VALUES:
-            return attempt(False)
-        try:
-            return attempt(True)
         except Exception as e:
-            # Code that can't take a number for which the program knows no value, perhaps.
-            found = attempt(False)
-            reason = f"all numbers: {type(e).__name__}: {e}"
-            self.counters.specialized.append(reason)
-            log.info("specialized %s", reason)
+            if not symbolic:
+                raise
+            found = self._acquire(args, kwargs, ran, symbolic=False)
+            self._specialize_all(e)
             return found
+        return acquired, tracer
+
+    def _specialize_all(self, why: Exception) -> None:
+        reason = f"all numbers: {type(why).__name__}: {why}"
+        self.counters.specialized.append(reason)
+        log.info("specialized %s", reason)
 
     def _refused(self, refusal: UserError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that PyTorch refuses fails as in eager, with everything that happens before it.

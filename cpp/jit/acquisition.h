@@ -140,7 +140,9 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   interp::Answer settle(interp::Frame&, interp::Val* result);
   void add_segment_inputs(Segment& segment);
   void note_refusal();
-  bool refuse(interp::Frame&, const std::string& what);  // false, with the error set
+  // A sharp edge, in words or as the callable that is one: false, with the error set.
+  bool refuse(const std::string& what);
+  bool refuse(PyObject* callable);
 
   // The end.
   int known_node(PyObject* object);

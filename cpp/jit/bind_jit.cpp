@@ -204,9 +204,10 @@ void bind_jit(nb::module_& m) {
       },
       nb::arg("proxy"), nb::arg("method"),
       "The value of a traced tensor as `method` gives it; needs can_ask().");
-  m.def("install", install, nb::arg("function").none(), nb::arg("acquired"), nb::arg("program"),
-        nb::arg("trusted") = false,
-        "Gives the call its program, and the function (None: no function) one more specialization.");
+  m.def(
+      "install", install, nb::arg("function").none(), nb::arg("acquired"), nb::arg("program"),
+      nb::arg("trusted") = false,
+      "Gives the call its program, and the function (None: no function) one more specialization.");
   m.def(
       "add_call_rule",
       [](nb::handle callable, const std::string& rule, nb::handle replacement) {

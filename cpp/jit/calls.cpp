@@ -203,10 +203,21 @@ void Acquisition::note_refusal() {
   PyErr_Restore(type, value, traceback);
 }
 
-bool Acquisition::refuse(Frame& frame, const std::string& what) {
-  set_source(frame);
-  bindings::set_python_error(std::make_exception_ptr(Unsupported(what + recorder_->where())));
+bool Acquisition::refuse(PyObject* callable) {
+  static PyObject* const refusal = bridge::resolve_torch_name("fulmen.sharp_edges.refusal");
+  const interp::OwnCode own(interp::current_context());
+  PyErr_Clear();
+  PyObject* error = refusal ? PyObject_CallOneArg(refusal, callable) : nullptr;
+  if (error) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);
+  Py_XDECREF(error);
   note_refusal();
+  return false;
+}
+
+bool Acquisition::refuse(const std::string& what) {
+  PyObject* text = PyUnicode_FromStringAndSize(what.data(), static_cast<Py_ssize_t>(what.size()));
+  if (text) refuse(text);
+  Py_XDECREF(text);
   return false;
 }
 
@@ -348,13 +359,7 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
       if (answer != Answer::kNotHandled) return answer;
       break;
     }
-    case CallRule::kRefuse: {
-      PyObject* name = PyObject_Repr(callable);
-      const char* text = name ? PyUnicode_AsUTF8(name) : nullptr;
-      refuse(frame, cat("a trace can't express ", text ? text : "a call"));
-      Py_XDECREF(name);
-      return Answer::kError;
-    }
+    case CallRule::kRefuse: refuse(callable); return Answer::kError;
     case CallRule::kSame:
     case CallRule::kInterpret: break;
   }
@@ -370,7 +375,7 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
   // A step of an iterator that is older than the call can't be undone, nor told by a guard.
   for (Py_ssize_t i = 0; !PyFunction_Check(callable) && i < args.total(); ++i) {
     if (!PyIter_Check(args.objects[i]) || !known(args.objects[i])) continue;
-    refuse(frame, "giving an iterator from outside of the call to code in C");
+    refuse("giving an iterator from outside of the call to code in C");
     return Answer::kError;
   }
   // type(x) of a proxy is what eager shows.

@@ -197,8 +197,8 @@ class GuardProgram {
   std::vector<int32_t> wanted_;
   bool trusted_ = false;
   std::vector<uint32_t> fetches_;  // instructions that lead to what is wanted
-  std::vector<int32_t> copied_;   // static slots that a check by epochs fills in
-  std::vector<uint32_t> always_;  // instructions that no epoch covers
+  std::vector<int32_t> copied_;    // static slots that a check by epochs fills in
+  std::vector<uint32_t> always_;   // instructions that no epoch covers
 };
 
 }  // namespace fulmen::jit

@@ -394,7 +394,7 @@ void Acquisition::look_inside_parts(PyObject* callable, int slot) {
 bool Acquisition::contents(interp::Frame& frame, Val container) {
   // An iterator that is older than the call: a step of it can't be undone, nor told by a guard.
   if (PyIter_Check(container.o) && known(container.o))
-    return refuse(frame, "running through an iterator made outside of the call");
+    return refuse("running through an iterator made outside of the call");
   if (Prov* p = source(container)) look_inside(container.o, p, 1);
   return true;
 }
