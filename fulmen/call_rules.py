@@ -11,11 +11,12 @@ import importlib
 import logging
 import random
 import sys
+import warnings
 from typing import Any
 
 import torch
 
-from fulmen import _core, fallback, polyfills, proxy, tracer
+from fulmen import _core, fallback, messages, polyfills, proxy, tracer
 
 # Loading them costs more than a program that does not use them should pay.
 _NOT_LOADED_FOR_RULES = ("torch._dynamo", "torch._higher_order_ops", "torch._functorch", "numpy")
@@ -98,6 +99,7 @@ _EVERY_CALL = (
     "builtins.print",
     "builtins.input",
     "builtins.open",
+    "warnings.warn_explicit",
     "secrets.token_bytes",
     "uuid.uuid1",
     "uuid.uuid4",
@@ -121,8 +123,6 @@ _UNCHANGED = (
 )
 # They read the process, not the program.
 _NATIVE = (
-    "warnings.warn",
-    "warnings.warn_explicit",
     "inspect.signature",
     "inspect.getfullargspec",
     "inspect.unwrap",
@@ -171,7 +171,8 @@ def install() -> None:
 @functools.cache
 def _install_own() -> None:
     for callable_ in _logging_functions():
-        _core.add_call_rule(callable_, "native")
+        _core.add_call_rule(callable_, "effect", messages.plan_log)
+    _core.add_call_rule(warnings.warn, "effect", messages.plan_warning)
     _core.add_call_rule(torch.nn.Module.__getattr__, "module")
     for wrapper, method in proxy.METHODS.items():
         _core.add_call_rule(wrapper, "same", method)
@@ -199,7 +200,7 @@ def _install_numpy() -> None:
 
 
 def _logging_functions() -> list[Any]:
-    names = ("debug", "info", "warning", "error", "exception", "critical", "log")
+    names = ("debug", "info", "warning", "error", "critical", "log")
     return [getattr(logging.Logger, n) for n in names] + [getattr(logging, n) for n in names]
 
 

@@ -172,6 +172,7 @@ class Jitted:
             self._specialize_all(e)
             return self._compile(args, kwargs, reasons, ran, symbolic=False)
         counters.fallbacks.update(tracer.fallbacks)
+        counters.notes += tracer.notes
         counters.cache_misses += 1
         counters.guards.append(acquired.num_guards)
         counters.specialized += acquired.specialized

@@ -30,6 +30,8 @@ _REMEDIES = {
     "print": "print outside of the jitted function",
     "open": "read and write files outside of the jitted function",
 }
+# Where C code lives → where users find it.
+_PUBLIC = {"posix": "os", "_thread": "threading", "_uuid": "uuid", "_socket": "socket"}
 _REMEDY = "move it out of the jitted function"
 
 
@@ -81,7 +83,7 @@ def _name_of(callable_: Any) -> str:
     name = getattr(callable_, "__qualname__", None) or repr(callable_)
     if module in ("builtins", "io", "_io", "", None):
         return str(name)
-    return f"{module.lstrip('_')}.{name}"
+    return f"{_PUBLIC.get(module, module)}.{name}"
 
 
 def _user_frame() -> types.FrameType | None:

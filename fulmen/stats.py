@@ -23,7 +23,8 @@ class Stats:
         specialized: numbers that cache="symbolic values" could not leave open, and what needed
             their value.
         recompiles: why each compilation after the first was needed.
-        notes: what passes left as it was, and why (in-place operations, for instance).
+        notes: what passes left as it was, and why (in-place operations, for instance); what was
+            done while a program was traced, and is not done when it runs.
     """
 
     calls: int = 0

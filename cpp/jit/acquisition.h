@@ -143,6 +143,15 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   // A sharp edge, in words or as the callable that is one: false, with the error set.
   bool refuse(const std::string& what);
   bool refuse(PyObject* callable);
+  // Whether an object that was there before the call holds what no guard sees (an array, a file):
+  // its contents may not be read, nor changed, by a trace.
+  bool is_foreign(PyObject* object) const;
+  bool refuse_foreign(PyObject* object);  // false, with the error set
+  // Makes sure that what reaches an operation is the same object at each call; it reads it then.
+  bool pin_foreign(const interp::Args&);
+  // Calls that are made at each call, for what they tell the user.
+  interp::Answer plan_effect(PyObject* planner, PyObject* callable, const interp::Args&,
+                             interp::Val* result);
 
   // The end.
   int known_node(PyObject* object);
@@ -165,7 +174,8 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   // Lists that were only appended to, and how long they were: what is in them was not read.
   std::unordered_map<PyObject*, Py_ssize_t> appended_;
   std::unordered_set<PyObject*> looked_inside_;
-  std::vector<PyObject*> outputs_;  // proxies that the program returns; owned
+  std::vector<std::pair<PyObject*, PyObject*>> effects_;  // callable, tuple of arguments; owned
+  std::vector<PyObject*> outputs_;                        // proxies that the program returns; owned
   const bool symbolic_;
   std::unordered_map<int, PyObject*> numbers_;  // slot → its symbolic number, in kept_
   std::unordered_set<int> settled_;             // slots of numbers whose value is guarded

@@ -114,7 +114,7 @@ bool add_call_rule(PyObject* callable, const char* rule, PyObject* replacement) 
       {"torch", CallRule::kTorch},         {"create", CallRule::kCreate},
       {"same", CallRule::kSame},           {"constant", CallRule::kConstant},
       {"native", CallRule::kNative},       {"module", CallRule::kModule},
-      {"refuse", CallRule::kRefuse}};
+      {"effect", CallRule::kEffect},       {"refuse", CallRule::kRefuse}};
   for (const auto& [name, value] : kNames) {
     if (name != rule) continue;
     Py_INCREF(callable);

@@ -221,11 +221,33 @@ bool Acquisition::refuse(const std::string& what) {
   return false;
 }
 
+Answer Acquisition::plan_effect(PyObject* planner, PyObject* callable, const Args& args,
+                                Val* result) {
+  const interp::OwnCode own(interp::current_context());
+  PyObject* plan = PyObject_CallFunctionObjArgs(planner, callable, positional(args).ptr(),
+                                                named(args).ptr(), tracer_, nullptr);
+  if (!plan) {
+    note_refusal();
+    return Answer::kError;
+  }
+  *result = {Py_NewRef(Py_None), nullptr};
+  if (PyTuple_Check(plan)) {
+    effects_.emplace_back(Py_NewRef(PyTuple_GET_ITEM(plan, 0)),
+                          Py_NewRef(PyTuple_GET_ITEM(plan, 1)));
+  } else if (plan == Py_NotImplemented) {
+    refuse(callable);
+    Py_CLEAR(result->o);
+  }
+  Py_DECREF(plan);
+  return result->o ? Answer::kDone : Answer::kError;
+}
+
 Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& given, Val* result) {
   static PyObject* call_traced = bridge::resolve_torch_name("fulmen.tracer.call_traced");
   static PyObject* record_call = bridge::resolve_torch_name("fulmen.fallback.record_call");
   if (!call_traced || !record_call) return Answer::kError;
   set_source(frame);
+  if (!pin_foreign(given)) return Answer::kError;
   std::vector<PyObject*> settled;
   if (!numbers_.empty() && !settle_numbers(nullptr, given, &settled)) return Answer::kError;
   const Args args =
@@ -257,6 +279,7 @@ Answer Acquisition::settle(Frame& frame, Val* result) {
 Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, const Args& given,
                            Val* result) {
   set_source(frame);
+  if (!pin_foreign(given)) return Answer::kError;
   Args args = given;
   std::vector<PyObject*> settled;
   if (!numbers_.empty()) {
@@ -360,6 +383,7 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
       break;
     }
     case CallRule::kRefuse: refuse(callable); return Answer::kError;
+    case CallRule::kEffect: return plan_effect(target.replacement, callable, *use, result);
     case CallRule::kSame:
     case CallRule::kInterpret: break;
   }
@@ -398,6 +422,7 @@ int Acquisition::truth(Frame& frame, Val value) {
       if (original) n = PyDict_GET_SIZE(original);
       Py_XDECREF(original);
     }
+    if (is_foreign(value.o)) return refuse_foreign(value.o), -1;
     Prov* p = n >= 0 ? source(value) : nullptr;
     if (p && !rewritten_.contains(value.o)) {
       if (appended_.contains(value.o)) look_inside(value.o, p, 1);
@@ -415,6 +440,9 @@ int Acquisition::truth(Frame& frame, Val value) {
 Answer Acquisition::operate(Frame& frame, int op, Val a, Val b, Val* result) {
   const bool first = bindings::tensor_proxy_state(a.o);
   if (!first && !(b.o && bindings::tensor_proxy_state(b.o))) {
+    for (PyObject* o : {a.o, b.o}) {
+      if (o && is_foreign(o)) return refuse_foreign(o), Answer::kError;
+    }
     if (Prov* p = source(a)) look_inside(a.o, p, 1);
     if (Prov* p = b.o ? source(b) : nullptr) look_inside(b.o, p, 1);
     if (is_inplace_operator(op)) mutate(frame, a, nullptr);

@@ -24,10 +24,11 @@ struct Write {
     kExtend,    // items at the end of a list
     kSetCell,
     kDeleteCell,
+    kCall,  // of `key`, with the tuple `target`: a message that is given at each call
   };
   Kind kind;
   int target;     // recipe node of the object
-  PyObject* key;  // attribute or dictionary key; owned
+  PyObject* key;  // attribute, dictionary key or callable; owned
   int value;      // recipe node, or -1
 };
 

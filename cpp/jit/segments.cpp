@@ -43,6 +43,10 @@ Acquisition::~Acquisition() {
   undo();
   for (const auto& [slot, number] : numbers_) bindings::symbolic_number(number)->owner = nullptr;
   for (PyObject* o : kept_) Py_DECREF(o);
+  for (const auto& [callable, args] : effects_) {
+    Py_DECREF(callable);
+    Py_DECREF(args);
+  }
   for (PyObject* o : outputs_) Py_DECREF(o);
   for (PyObject* o : segment_outputs_) Py_DECREF(o);
   Py_XDECREF(refusal_);
