@@ -343,10 +343,34 @@ def last_traces(fn: Any) -> list[_core.Trace]:
     return _state_of(fn).last_traces()
 
 
-def last_prologue(fn: Any) -> str:
-    """The guards of the program that `fn` compiled last, as the body of a Python function."""
+class Prologue(str):
+    """The guards of a program, as the text of a Python function.
+
+    Executed with `constants` as its globals, it defines `prologue`, which takes the arguments of
+    the jitted function, raises where a guard does not hold, and returns the program's inputs.
+
+    Attributes:
+        constants: the objects that the text names.
+    """
+
+    constants: dict[str, Any]
+
+
+_ABSENT = object()
+
+
+def _lookup(cls: type, name: str) -> Any:
+    """What looking `name` up on a class finds, past its descriptors."""
+    return next((c.__dict__[name] for c in cls.__mro__ if name in c.__dict__), _ABSENT)
+
+
+def last_prologue(fn: Any) -> Prologue:
+    """The guards of the program that `fn` compiled last; empty if there is none."""
     acquired = _state_of(fn).acquired
-    return acquired[-1].guards if acquired else ""
+    constants: dict[str, Any] = {"lookup": _lookup, "absent": _ABSENT}
+    text = Prologue(acquired[-1].prologue(constants) if acquired else "")
+    text.constants = constants
+    return text
 
 
 def stats(fn: Any) -> Stats:

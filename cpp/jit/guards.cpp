@@ -74,7 +74,8 @@ std::string plain(PyObject* name) {
   return utf8 ? utf8 : repr(name);
 }
 
-// `n * 2`, `math.sqrt(n)`
+}  // namespace
+
 std::string computation_text(PyObject* function, const std::string& first,
                              const std::string& second) {
   static constexpr std::pair<std::string_view, std::string_view> kSigns[] = {
@@ -91,6 +92,7 @@ std::string computation_text(PyObject* function, const std::string& first,
   PyErr_Clear();
   const std::string arguments = cat("(", first, second.empty() ? "" : ", ", second, ")");
   if (from == "_operator") {
+    if (called == "call") return cat(first, "()");
     for (const auto& [known, sign] : kSigns) {
       if (called != known) continue;
       if (!second.empty()) return cat("(", first, " ", sign, " ", second, ")");
@@ -101,8 +103,6 @@ std::string computation_text(PyObject* function, const std::string& first,
   return from.empty() || from == "builtins" ? cat(called, arguments)
                                             : cat(from, ".", called, arguments);
 }
-
-}  // namespace
 
 Py_ssize_t container_length(PyObject* o) {
   if (PyList_Check(o)) return PyList_GET_SIZE(o);
@@ -529,17 +529,6 @@ std::string GuardProgram::text(const GuardInstruction& g,
     }
   }
   return "?";
-}
-
-std::string GuardProgram::python(const std::vector<std::string>& names) const {
-  std::string lines;
-  for (const GuardInstruction& g : code_) {
-    if (g.fetch != Fetch::kSlot) continue;
-    lines += g.check == Check::kCode || g.check == Check::kVersion
-                 ? cat("  # ", text(g, names), "\n")
-                 : cat("  assert ", text(g, names), "\n");
-  }
-  return lines;
 }
 
 }  // namespace fulmen::jit

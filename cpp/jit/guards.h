@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -56,6 +57,10 @@ struct GuardInstruction {
 
 // The number of items of a list, tuple, dict or set; -1 for another object.
 Py_ssize_t container_length(PyObject* object);
+
+// `(n * 2)`, `math.sqrt(n)`: what Fetch::kCompute computes, as Python.
+std::string computation_text(PyObject* function, const std::string& first,
+                             const std::string& second);
 
 // What a program read of Python's objects, as a flat list of instructions. check() runs those that
 // start from arguments; the others stand for objects that the program holds, and as long as no
@@ -115,10 +120,9 @@ class GuardProgram {
 
   // How a program finds what the slot holds: `fn.layers[0].weight`.
   std::string path(int slot, const std::vector<std::string>& argument_names) const;
-  // The program as the body of a Python function, one statement a guard.
-  std::string python(const std::vector<std::string>& argument_names) const;
 
  private:
+  friend class PrologueWriter;
   struct Lookups {
     PyTypeObject* type;
     unsigned version;
@@ -199,6 +203,41 @@ class GuardProgram {
   std::vector<uint32_t> fetches_;  // instructions that lead to what is wanted
   std::vector<int32_t> copied_;    // static slots that a check by epochs fills in
   std::vector<uint32_t> always_;   // instructions that no epoch covers
+};
+
+// Writes a guard program as Python statements that run.
+class PrologueWriter {
+ public:
+  // `constants`: a dict that takes the objects which the text names.
+  PrologueWriter(const GuardProgram& program, const std::vector<std::string>& arguments,
+                 PyObject* constants);
+  // One assertion a condition.
+  std::string body();
+  // The modules that the text so far refers to.
+  std::string imports() const;
+  // What finds the object of a slot again.
+  std::string path(int slot);
+  // A name that nothing else has.
+  std::string local(std::string_view hint);
+
+ private:
+  std::string constant(PyObject* object, std::string_view hint);
+  std::string named(PyObject* object, std::string_view hint);
+  // To be compared by identity.
+  std::string same(PyObject* object, std::string_view hint);
+  std::string constant_slot(int slot, PyObject* object);
+  std::string equal(const std::string& x, PyObject* object);
+  bool has_dict(int slot) const;
+  void condition(const GuardInstruction& g);
+
+  const GuardProgram& program_;
+  const std::vector<std::string>& arguments_;
+  PyObject* constants_;
+  std::string lines_;
+  std::set<std::string> imports_, roots_{"torch"};
+  std::set<std::string> taken_{"prologue", "torch", "lookup", "absent", "ambient", "fits",
+                               "repr",     "type",  "len",    "tuple",  "str"};
+  std::unordered_map<PyObject*, std::string> names_;
 };
 
 }  // namespace fulmen::jit
