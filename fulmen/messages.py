@@ -13,10 +13,12 @@ import sys
 import types
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Plan = tuple[Callable[..., None], tuple[Any, ...]] | None
 
+_FULMEN_DIR = str(Path(__file__).parent)
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type)
 _LEVELS = {
     "debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING,
@@ -30,6 +32,14 @@ def _is_plain(value: Any) -> bool:
     if type(value) in (tuple, frozenset):
         return all(_is_plain(v) for v in value)
     return type(value) in _PLAIN or isinstance(value, type)
+
+
+def _caller(frame: types.FrameType, levels: int) -> types.FrameType:
+    """The frame so many levels further out, as if Fulmen were not there."""
+    while levels > 0 and frame.f_back is not None:
+        frame = frame.f_back
+        levels -= not frame.f_code.co_filename.startswith(_FULMEN_DIR)
+    return frame
 
 
 def plan_log(
@@ -52,8 +62,7 @@ def plan_log(
         where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         tracer.notes.append(f"a message of logging, off when the program was traced: {where}")
         return None
-    for _ in range(kwargs.get("stacklevel", 1) - 1):
-        frame = frame.f_back or frame
+    frame = _caller(frame, kwargs.get("stacklevel", 1) - 1)
     code = frame.f_code
     place = (code.co_filename, frame.f_lineno, code.co_name)
     emit = functools.partial(_log, level, str(rest[0]), tuple(rest[1:]), place)
@@ -97,9 +106,7 @@ def plan_warning(
     # Inside of catch_warnings(): what the filters say then is not what they say later.
     if given or not isinstance(category, type) or warnings.filters is not tracer.warning_filters:
         return NotImplemented
-    frame: types.FrameType = sys._getframe(1)
-    for _ in range(level - 1):
-        frame = frame.f_back or frame
+    frame = _caller(sys._getframe(1), level - 1)
     scope = frame.f_globals
     registry = scope.setdefault("__warningregistry__", {})
     warn = functools.partial(

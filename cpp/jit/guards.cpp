@@ -212,6 +212,7 @@ void GuardProgram::require_lookup(PyTypeObject* type, PyObject* name, PyObject* 
   Py_INCREF(name);
   Py_XINCREF(found);
   names.emplace_back(name, found);
+  if (found && PyFunction_Check(found)) require_function(found);
 }
 
 void GuardProgram::require_function(PyObject* function) {

@@ -139,10 +139,13 @@ std::string PrologueWriter::path(int slot) {
       const std::string first = parent();
       std::string text =
           computation_text(g.key, first, g.aux >= 0 ? path(static_cast<int>(g.aux)) : "");
-      const size_t dot = text.substr(0, text.find('(')).rfind('.');
-      if (dot != text.npos) {
-        imports_.insert(text.substr(0, dot));
-        taken_.insert(text.substr(0, dot));
+      PyObject* home = PyObject_GetAttrString(g.key, "__module__");
+      const std::string module = home ? text_of(home, PyObject_Str) : "";
+      Py_XDECREF(home);
+      PyErr_Clear();
+      if (text.starts_with(module + ".")) {
+        imports_.insert(module);
+        taken_.insert(module);
       }
       return text;
     }
