@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fulmen import _core, call_rules
+from fulmen import _core, call_rules, log
 from fulmen import sharp_edges as edges
 from fulmen.compile import CompiledTrace, compile_trace
 from fulmen.dynamo import FulmenCompiler
@@ -29,8 +28,6 @@ from fulmen.options import CACHE, SHARP_EDGES, Options, make_options
 from fulmen.stats import Stats
 from fulmen.tracer import Tracer
 from fulmen.transform import Transform
-
-log = logging.getLogger("fulmen")
 
 # The hook by which Python code that C code calls is followed is one for the whole process.
 _ACQUIRING = threading.RLock()
@@ -183,7 +180,7 @@ class Jitted:
             self.acquired.clear()
         if reasons:
             counters.recompiles.append(reasons[0])
-            log.info("recompiling %s: %s", _name_of(self.fn), "; ".join(reasons))
+            log.recompile.info("recompiling %s: %s", _name_of(self.fn), "; ".join(reasons))
         self.compiled.append(compiled)
         self.acquired.append(acquired)
         return acquired
@@ -210,7 +207,7 @@ class Jitted:
     def _specialize_all(self, why: Exception) -> None:
         reason = f"all numbers: {type(why).__name__}: {why}"
         self.counters.specialized.append(reason)
-        log.info("specialized %s", reason)
+        log.recompile.info("specialized %s", reason)
 
     def _refused(self, refusal: UserError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that PyTorch refuses fails as in eager, with everything that happens before it.
@@ -236,7 +233,7 @@ class Jitted:
 
     def _leave_to_eager(self, reason: str) -> None:
         self.counters.splits["the whole function"] = reason
-        log.info("run by eager PyTorch: %s", reason)
+        log.fallback.info("run by eager PyTorch: %s", reason)
 
     def stats(self) -> Stats:
         """The counters so far."""

@@ -14,6 +14,7 @@
 #include "jit/call_rules.h"
 #include "jit/function.h"
 #include "support/error.h"
+#include "support/flags.h"
 
 namespace nb = nanobind;
 
@@ -273,6 +274,9 @@ void bind_jit(nb::module_& m) {
       },
       nb::arg("proxy"), nb::arg("method"),
       "The value of a traced tensor as `method` gives it; needs can_ask().");
+  m.def(
+      "logs", [](const std::string& part) { return flag_has(Flag::kLog, part); }, nb::arg("part"),
+      "Whether FULMEN_LOG asks for the log lines of a part.");
   m.def(
       "install", install, nb::arg("function").none(), nb::arg("acquired"), nb::arg("program"),
       nb::arg("trusted") = false,

@@ -7,7 +7,9 @@ import enum
 import logging
 import math
 import operator
+import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -375,6 +377,27 @@ def test_recompilations_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     name = f"{scaled.__qualname__}"
     assert caplog.messages[0] == f"recompiling {name}: args[1] == 1"
     assert caplog.messages[1] == f"recompiling {name}: args[1] == 2; args[1] == 1"
+
+
+def test_log_lines_by_an_environment_variable() -> None:
+    program = (
+        "import torch, fulmen\n"
+        "f = fulmen.jit(lambda x, n: x * n)\n"
+        "f(torch.ones(1), 1); f(torch.ones(1), 2)\n"
+        "fulmen.jit(lambda x: print(x))(torch.ones(1))\n"
+    )
+    lines = {}
+    for wanted in ("", "recompile", "fallback"):
+        environment = {**os.environ, "FULMEN_LOG": wanted}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, check=True
+        )
+        lines[wanted] = [
+            line for line in done.stderr.decode().splitlines() if line.startswith("fulmen: ")
+        ]
+    assert lines[""] == []
+    assert lines["recompile"] == ["fulmen: recompiling <lambda>: args[1] == 1"]
+    assert len(lines["fallback"]) == 1 and "can't express print()" in lines["fallback"][0]
 
 
 def test_no_reference_is_kept_to_numbers() -> None:

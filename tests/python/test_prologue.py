@@ -176,7 +176,7 @@ def test_functions_closures_and_numbers() -> None:
     jitted(X, 2, 5, "r")
     prologue = prologue_of(jitted)
     inputs = prologue(X, 3, 5, "r")
-    assert inputs[0] is X and [v for v in inputs if isinstance(v, float)] == [math.sqrt(6)]
+    assert inputs[0] is X and [v for v in inputs if isinstance(v, float)] == [1.0, math.sqrt(6)]
     for bad in ((X, 3.0, 5, "r"), (X, 3, 5, "s"), (X, 3, 5), (X, 3, "5", "r")):
         with pytest.raises((AssertionError, TypeError)):
             prologue(*bad)
