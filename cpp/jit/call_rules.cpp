@@ -101,6 +101,9 @@ CallRule builtin_rule(PyObject* callable) {
     const std::string_view type = Py_TYPE(callable)->tp_name;
     return type.find("OpOverload") != type.npos ? CallRule::kTorch : CallRule::kInterpret;
   }
+  for (const PyTypeObject* t = Py_TYPE(callable); t; t = t->tp_base) {
+    if (std::strncmp(t->tp_name, "_ctypes.", 8) == 0) return CallRule::kRefuse;  // a function of C
+  }
   const std::string_view type = Py_TYPE(callable)->tp_name;
   return type == "OpOverload" || type == "OpOverloadPacket" ? CallRule::kCreate
                                                             : CallRule::kInterpret;

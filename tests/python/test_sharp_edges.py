@@ -7,6 +7,7 @@ import bisect
 import collections
 import contextlib
 import contextvars
+import ctypes
 import datetime
 import decimal
 import gc
@@ -75,7 +76,7 @@ def advance(i: int) -> None:
     context.set(i)
     numpy_array[0] = byte_array[0] = int_array[0] = i
     file.write_text("1" * (i + 1))
-    os.environ["FULMEN_TEST"] = str(i)
+    os.environ["EDGES_TEST"] = str(i)
     decimal.getcontext().prec = 20 + i
     deque.append(i)
 
@@ -123,8 +124,8 @@ def grown(x: torch.Tensor) -> Any:
 
 
 def set_environment(x: torch.Tensor) -> Any:
-    os.environ["FULMEN_TEST"] = os.environ["FULMEN_TEST"] + "1"
-    return x * int(os.environ["FULMEN_TEST"])
+    os.environ["EDGES_TEST"] = os.environ["EDGES_TEST"] + "1"
+    return x * int(os.environ["EDGES_TEST"])
 
 
 def warned(x: torch.Tensor) -> Any:
@@ -141,6 +142,7 @@ def warned_inside(x: torch.Tensor) -> Any:
 
 
 logger = logging.getLogger("test_sharp_edges")
+LIBC = ctypes.CDLL(None)
 
 
 def logged(x: torch.Tensor) -> Any:
@@ -188,8 +190,8 @@ FOLLOWED: list[Callable[[torch.Tensor], Any]] = [
     lambda x: x * box.value,
     lambda x: x * weak_box().value,  # type: ignore[union-attr]
     lambda x: x * local.value,
-    lambda x: x * int(os.environ["FULMEN_TEST"]),
-    lambda x: x * int(os.getenv("FULMEN_TEST", "0")),
+    lambda x: x * int(os.environ["EDGES_TEST"]),
+    lambda x: x * int(os.getenv("EDGES_TEST", "0")),
     pushed,
     swapped,
     written_under_equal_keys,
@@ -266,6 +268,7 @@ def test_messages_are_given_at_each_call(f: Callable[..., Any], tmp_path: Path) 
         lambda x: (x, threading.get_ident()),
         lambda x: (x, gc.get_count()),
         lambda x: (x, sys.getrecursionlimit()),
+        lambda x: (x, LIBC.clock()),
     ],
 )
 def test_what_no_two_calls_share_is_never_in_a_program(f: Callable[..., Any]) -> None:
