@@ -221,6 +221,35 @@ def test_numbers_and_gradients() -> None:
     assert fulmen.stats(jitted).cache_misses == 1
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, a: x**a,
+        lambda x, a: a**x,
+        lambda x, a: a / x - x / a,
+        lambda x, a: torch.add(x, x * x, alpha=a),
+        lambda x, a: x.clamp(min=-a, max=a),
+        lambda x, a: torch.lerp(x, x * x, a),
+        lambda x, a: torch.addcmul(x, x, x, value=a),
+        lambda x, a: torch.addmm(x, x, x, alpha=a, beta=a + 1),
+        lambda x, a: F.elu(F.leaky_relu(x, a), a),
+        lambda x, a: F.softplus(x, beta=a, threshold=a * 10),
+        lambda x, a: F.threshold(x, a, a * 2) + x % a,
+        lambda x, a: (x * 1).mul_(a).add_(x, alpha=a),
+    ],
+)
+def test_gradients_of_operations_with_numbers(f: Callable[..., Any]) -> None:
+    jitted = fulmen.jit(f, cache=SYMBOLIC)
+    for a in (0.5, 0.75, 2.0, 2, 3):
+        x, y = ((torch.arange(1.0, 10.0).reshape(3, 3) / 5).requires_grad_() for _ in range(2))
+        expected, result = f(x, a), jitted(y, a)
+        expected.sum().backward()
+        result.sum().backward()
+        torch.testing.assert_close(result, expected)
+        torch.testing.assert_close(y.grad, x.grad)
+    assert fulmen.stats(jitted).cache_misses == 2 and fulmen.stats(jitted).splits == {}
+
+
 def test_numbers_in_containers_and_stores() -> None:
     box: dict[str, Any] = {}
 
