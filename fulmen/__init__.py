@@ -14,8 +14,9 @@ from fulmen._core import (
     interpret,
     parse_trace,
 )
-from fulmen.errors import InternalError, UserError
+from fulmen.errors import InternalError, SharpEdgeError, SharpEdgeWarning, UserError
 from fulmen.jit import jit, last_prologue, last_traces, stats
+from fulmen.options import CACHE, SHARP_EDGES
 from fulmen.trace import trace
 from fulmen.transform import KEEP, Transform, rewrite
 
@@ -24,10 +25,14 @@ proxy.install()
 __version__ = "0.1.0"
 
 __all__ = [
+    "CACHE",
     "KEEP",
+    "SHARP_EDGES",
     "BoundSymbol",
     "InternalError",
     "NumberProxy",
+    "SharpEdgeError",
+    "SharpEdgeWarning",
     "Symbol",
     "TensorProxy",
     "Trace",

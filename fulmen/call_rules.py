@@ -11,11 +11,12 @@ import importlib
 import logging
 import random
 import sys
+import warnings
 from typing import Any
 
 import torch
 
-from fulmen import _core, fallback, polyfills, proxy, tracer
+from fulmen import _core, fallback, messages, polyfills, proxy, tracer
 
 # Loading them costs more than a program that does not use them should pay.
 _NOT_LOADED_FOR_RULES = ("torch._dynamo", "torch._higher_order_ops", "torch._functorch", "numpy")
@@ -82,29 +83,31 @@ _REFUSED = (
     "torch.set_flush_denormal",
     "torch._C._set_default_dtype",
     "torch.random.set_rng_state",
-)
+    "torch.random.get_rng_state",
+    "torch.random.initial_seed",
+    "torch.get_rng_state",
+    "torch.initial_seed",
+    "torch.get_num_threads",
+    "torch.get_num_interop_threads",
+    *(f"torch.Generator.{name}" for name in (
+        "clone_state", "get_state", "graphsafe_get_state", "graphsafe_set_state", "initial_seed",
+        "manual_seed", "seed", "set_state",
+    )),
+)  # fmt: skip
 # What they do or give is another thing at each call, and no guard sees it.
 _EVERY_CALL = (
     "builtins.print",
     "builtins.input",
     "builtins.open",
-    "os.urandom",
+    "warnings.warn_explicit",
     "secrets.token_bytes",
+    "uuid.uuid1",
     "uuid.uuid4",
-    *(f"time.{name}" for name in (
-        "localtime", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns",
-        "process_time", "process_time_ns", "sleep", "thread_time", "time", "time_ns",
-    )),
+    "torch.save",
+    "torch.load",
+    *(f"contextvars.ContextVar.{name}" for name in ("get", "reset", "set")),
     *(f"random.{name}" for name in random.__all__ if not name[0].isupper()),
     *(f"random.Random.{name}" for name in random.__all__ if not name[0].isupper()),
-    *(
-        f"{module}.{name}"
-        for module in ("numpy.random", "numpy.random.Generator", "numpy.random.RandomState")
-        for name in (
-            "bytes choice exponential gamma integers normal permutation permuted poisson rand "
-            "randint randn random random_sample seed set_state shuffle standard_normal uniform"
-        ).split()
-    ),
     *(f"io.{file}.{name}"
       for file in ("StringIO", "BytesIO", "TextIOWrapper", "BufferedWriter", "FileIO")
       for name in ("flush", "read", "readline", "seek", "write", "writelines")),
@@ -120,8 +123,6 @@ _UNCHANGED = (
 )
 # They read the process, not the program.
 _NATIVE = (
-    "warnings.warn",
-    "warnings.warn_explicit",
     "inspect.signature",
     "inspect.getfullargspec",
     "inspect.unwrap",
@@ -158,6 +159,8 @@ _named_rules: list[tuple[str, str, Any]] = [
 def install() -> None:
     """Registers the rules, those of modules that are loaded later when it is called again."""
     _install_own()
+    if "numpy.random" in sys.modules:
+        _install_numpy()
     for rule in list(_named_rules):
         callable_ = _find(rule[0])
         if callable_ is not None:
@@ -168,7 +171,8 @@ def install() -> None:
 @functools.cache
 def _install_own() -> None:
     for callable_ in _logging_functions():
-        _core.add_call_rule(callable_, "native")
+        _core.add_call_rule(callable_, "effect", messages.plan_log)
+    _core.add_call_rule(warnings.warn, "effect", messages.plan_warning)
     _core.add_call_rule(torch.nn.Module.__getattr__, "module")
     for wrapper, method in proxy.METHODS.items():
         _core.add_call_rule(wrapper, "same", method)
@@ -184,8 +188,19 @@ def _install_own() -> None:
     _core.add_call_rule(torch.as_tensor, "create")
 
 
+@functools.cache
+def _install_numpy() -> None:
+    """Everything in numpy.random draws numbers, or has to do with how they are drawn."""
+    module = sys.modules["numpy.random"]
+    classes = [c for c in vars(module).values() if isinstance(c, type)]
+    for owner in (module, *classes):
+        for name, function in list(vars(owner).items()):
+            if not name.startswith("_") and callable(function) and not isinstance(function, type):
+                _core.add_call_rule(function, "refuse")
+
+
 def _logging_functions() -> list[Any]:
-    names = ("debug", "info", "warning", "error", "exception", "critical", "log")
+    names = ("debug", "info", "warning", "error", "critical", "log")
     return [getattr(logging.Logger, n) for n in names] + [getattr(logging, n) for n in names]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,13 +11,11 @@ import torch
 import torch.fx
 from torch.fx.passes.split_module import split_module
 
-from fulmen import _core
+from fulmen import _core, log
 from fulmen.errors import Unsupported
 from fulmen.fx import is_state_node, restore_checkpoints, trace_fx
 from fulmen.stats import Stats
 from fulmen.transform import Transform
-
-log = logging.getLogger("fulmen")
 
 
 class CompiledTrace:
@@ -106,7 +103,7 @@ class CompiledGraph:
             if len(reasons) < len(self.compiled):
                 return True  # another thread compiled it meanwhile
             self.stats.recompiles.append(reasons[-1])
-            log.info("recompiling: %s", reasons[-1])
+            log.recompile.info("recompiling: %s", reasons[-1])
         start = time.perf_counter()
         if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             self.stats.splits["the whole graph"] = "called inside torch.autocast"
@@ -122,7 +119,7 @@ class CompiledGraph:
         self.stats.fallbacks.update(result.tracer.fallbacks)
         for node, reason in result.unsupported.items():
             self.stats.splits[node.name] = reason
-            log.info("split off to PyTorch: %s: %s", node.name, reason)
+            log.fallback.info("split off to PyTorch: %s: %s", node.name, reason)
         if result.trace is None:
             self._unsupported = result.unsupported
             return False

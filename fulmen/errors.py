@@ -58,6 +58,27 @@ class Unsupported(FulmenError):
     """
 
 
+class SharpEdge(Unsupported):
+    """The program does what only the call itself can do, or reads what no guard can see.
+
+    Attributes:
+        file, line: where in the user's program.
+    """
+
+    def __init__(self, message: str = "", id: str = "", file: str = "", line: int = 0) -> None:
+        super().__init__(message, id)
+        self.file = file
+        self.line = line
+
+
+class SharpEdgeError(UserRuntimeError):
+    """A sharp edge where the user asked for `sharp_edges="error"`."""
+
+
+class SharpEdgeWarning(UserWarning):
+    """A sharp edge where the user asked for `sharp_edges="warn"`."""
+
+
 def user_error_like(error: BaseException, message: str, id: str) -> UserError:
     """A UserError that is an instance of the built-in exception type that `error` is."""
     for cls in (UserTypeError, UserValueError, UserIndexError, UserNotImplementedError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,21 +11,23 @@ from typing import Any
 
 import torch
 
-from fulmen import _core, call_rules
+from fulmen import _core, call_rules, log
+from fulmen import sharp_edges as edges
 from fulmen.compile import CompiledTrace, compile_trace
 from fulmen.dynamo import FulmenCompiler
 from fulmen.errors import (
     DataDependentError,
+    SharpEdge,
     Unsupported,
     UserError,
     UserNotImplementedError,
     UserTypeError,
+    UserValueError,
 )
+from fulmen.options import CACHE, SHARP_EDGES, Options, make_options
 from fulmen.stats import Stats
 from fulmen.tracer import Tracer
 from fulmen.transform import Transform
-
-log = logging.getLogger("fulmen")
 
 # The hook by which Python code that C code calls is followed is one for the whole process.
 _ACQUIRING = threading.RLock()
@@ -37,6 +38,9 @@ def jit(
     *,
     transforms: Sequence[Transform] = (),
     fullgraph: bool = False,
+    cache: str = CACHE.CONSTANT_VALUES,
+    sharp_edges: str = SHARP_EDGES.ALLOW,
+    **unknown: Any,
 ) -> Any:
     """Compiles a function or module.
 
@@ -51,18 +55,25 @@ def jit(
         fn: a function or an nn.Module; it is not changed (unless a transform changes a module).
         transforms: applied to the module, then to every program.
         fullgraph: raise instead of running a call in eager PyTorch.
+        cache: when a program is used again, see docs/jit.md: "constant values" (where all that was
+            read is the same), "symbolic values" (numbers may differ), "same input" (always; the
+            caller's promise), "no caching" (never).
+        sharp_edges: what becomes of a call that does what a program can't hold (random numbers of
+            Python, clocks, files, printing): "allow" (eager PyTorch runs it), "warn", "error".
 
     Raises:
-        UserTypeError: `fn` is neither a function nor a module.
+        UserTypeError: `fn` is neither a function nor a module; an option that there is none of.
+        UserValueError: a value that an option can't have.
     """
+    options = make_options(transforms, fullgraph, cache, sharp_edges, unknown)
     call_rules.install()
     if isinstance(fn, torch.nn.Module):
-        return _jit_module(fn, tuple(transforms), fullgraph)
+        return _jit_module(fn, options)
     if not callable(fn):
         raise UserTypeError(
             f"jit(): got {type(fn).__name__}; expected a function or an nn.Module", "jit-argument"
         )
-    jitted = Jitted(fn, tuple(transforms), fullgraph).function
+    jitted = Jitted(fn, options).function
     jitted._fulmen = jitted
     return functools.update_wrapper(jitted, fn)
 
@@ -72,21 +83,20 @@ class Jitted:
 
     Attributes:
         fn: the user's function or module.
+        options: what the user asked for.
         function: the native callable.
         compiled: every program so far, the newest last.
         acquired: what was read, and written, for each of them.
     """
 
-    def __init__(
-        self, fn: Callable[..., Any], transforms: tuple[Transform, ...], fullgraph: bool
-    ) -> None:
+    def __init__(self, fn: Callable[..., Any], options: Options) -> None:
         self.fn = fn
-        self.transforms = transforms
-        self.fullgraph = fullgraph
+        self.options = options
         self.counters = Stats()
         self.compiled: list[CompiledTrace] = []
         self.acquired: list[_core.Acquired] = []
         self._segments: dict[str, CompiledTrace] = {}
+        self._warned: set[tuple[str, int]] = set()
         self._lock = threading.RLock()
         self.function = _core.JitFunction(self._miss)
         self.function._fulmen_state = self
@@ -95,7 +105,10 @@ class Jitted:
         with self._lock:
             reasons = function.explain(*args, **kwargs)
             known = ran is None and len(reasons) < function.counts[2]
-            acquired = None if known else self._compile(args, kwargs, reasons, ran)
+            if self.compiled and ran is None and self.options.cache == CACHE.SAME_INPUT:
+                raise _broken_promise(reasons)
+            symbolic = self.options.cache == CACHE.SYMBOLIC_VALUES
+            acquired = None if known else self._compile(args, kwargs, reasons, ran, symbolic)
         if known:  # another thread compiled it meanwhile
             return function(*args, **kwargs)
         if acquired is None:
@@ -105,29 +118,37 @@ class Jitted:
         return acquired.run(args, kwargs)
 
     def _compile(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], reasons: list[str], ran: Any
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        reasons: list[str],
+        ran: Any,
+        symbolic: bool,
     ) -> _core.Acquired | _Done | None:
         """Adds a program for these arguments; None if eager PyTorch must run the call.
 
         Args:
             reasons: why the programs so far do not take the call.
             ran: outputs of the segments that this call has run; see Note [Asking for a value].
+            symbolic: whether numbers may stay open.
         """
+        fullgraph = self.options.fullgraph
         start = time.perf_counter()
         call_rules.install()
-        tracer = Tracer()
+        if self.options.cache == CACHE.NO_CACHING:
+            self._segments.clear()
         try:
             if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
                 raise Unsupported("called inside torch.autocast")
-            compile_segment = None if self.fullgraph else self._compile_segment
-            with _ACQUIRING:
-                acquired = _core.acquire(self.fn, args, kwargs, tracer, compile_segment, ran)
+            acquired, tracer = self._acquire(args, kwargs, ran, symbolic)
         except (Unsupported, DataDependentError) as e:
-            if self.fullgraph and isinstance(e, Unsupported):
+            if isinstance(e, SharpEdge):
+                edges.meet(e, self.options.sharp_edges, self._warned)
+            if fullgraph and isinstance(e, Unsupported):
                 raise UserNotImplementedError(
                     f"fullgraph=True, but eager PyTorch must run this call: {e}", "not-fullgraph"
                 ) from e
-            if self.fullgraph:
+            if fullgraph:
                 raise
             self._leave_to_eager(str(e))
             return None
@@ -137,17 +158,56 @@ class Jitted:
             # The user's own exception: eager raises it, with everything that happens before.
             self._leave_to_eager(f"it raised {type(e).__name__}")
             return None
+        cache = self.options.cache
         counters = self.counters
         counters.add_seconds("acquisition", time.perf_counter() - start)
+        try:
+            compiled = compile_trace(acquired.trace, self.options.transforms, counters)
+        except Unsupported as e:
+            if not symbolic:
+                raise
+            self._specialize_all(e)
+            return self._compile(args, kwargs, reasons, ran, symbolic=False)
         counters.fallbacks.update(tracer.fallbacks)
-        compiled = compile_trace(acquired.trace, self.transforms, counters)
-        _core.install(self.function, acquired, compiled.program)
+        counters.notes += tracer.notes
+        counters.cache_misses += 1
+        counters.guards.append(acquired.num_guards)
+        counters.specialized += acquired.specialized
+        function = None if cache == CACHE.NO_CACHING else self.function
+        _core.install(function, acquired, compiled.program, cache == CACHE.SAME_INPUT)
+        if cache == CACHE.NO_CACHING:
+            self.compiled.clear()
+            self.acquired.clear()
         if reasons:
             counters.recompiles.append(reasons[0])
-            log.info("recompiling: %s", reasons[0])
+            log.recompile.info("recompiling %s: %s", _name_of(self.fn), "; ".join(reasons))
         self.compiled.append(compiled)
         self.acquired.append(acquired)
         return acquired
+
+    def _acquire(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], ran: Any, symbolic: bool
+    ) -> tuple[_core.Acquired, Tracer]:
+        """Follows the call; without symbolic numbers where some code can't take them."""
+        compile_segment = None if self.options.fullgraph else self._compile_segment
+        tracer = Tracer()
+        try:
+            with _ACQUIRING:
+                acquired = _core.acquire(
+                    self.fn, args, kwargs, tracer, compile_segment, ran, symbolic
+                )
+        except Exception as e:
+            if not symbolic:
+                raise
+            found = self._acquire(args, kwargs, ran, symbolic=False)
+            self._specialize_all(e)
+            return found
+        return acquired, tracer
+
+    def _specialize_all(self, why: Exception) -> None:
+        reason = f"all numbers: {type(why).__name__}: {why}"
+        self.counters.specialized.append(reason)
+        log.recompile.info("specialized %s", reason)
 
     def _refused(self, refusal: UserError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that PyTorch refuses fails as in eager, with everything that happens before it.
@@ -167,24 +227,32 @@ class Jitted:
         text = str(trace)
         compiled = self._segments.get(text)
         if compiled is None:
-            compiled = compile_trace(trace, self.transforms, self.counters)
+            compiled = compile_trace(trace, self.options.transforms, self.counters)
             self._segments[text] = compiled
         return compiled.program
 
     def _leave_to_eager(self, reason: str) -> None:
         self.counters.splits["the whole function"] = reason
-        log.info("run by eager PyTorch: %s", reason)
+        log.fallback.info("run by eager PyTorch: %s", reason)
 
     def stats(self) -> Stats:
         """The counters so far."""
         total = copy.deepcopy(self.counters)
         total.calls, total.cache_hits, _ = self.function.counts
-        total.cache_misses = len(self.compiled)
         return total
 
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""
         return list(self.compiled[-1].stages) if self.compiled else []
+
+
+def _broken_promise(reasons: list[str]) -> UserValueError:
+    why = f" ({reasons[0]})" if reasons else ""
+    return UserValueError(
+        f"cache='same input' promises that every call is like the first, but the compiled program "
+        f"can't take this one{why}; use cache='constant values'",
+        "same-input",
+    )
 
 
 class _Done:
@@ -211,16 +279,16 @@ class _JittedModule:
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         module = copy.deepcopy(self._fulmen_module, memo)
         state = self._fulmen._fulmen_state
-        return _jit_module(module, state.transforms, state.fullgraph, again=True)
+        return _jit_module(module, state.options, again=True)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         state = self._fulmen._fulmen_state
-        return _rejit, (self._fulmen_module, state.transforms, state.fullgraph)
+        return _rejit, (self._fulmen_module, state.options)
 
 
-def _rejit(module: torch.nn.Module, transforms: tuple[Transform, ...], fullgraph: bool) -> Any:
+def _rejit(module: torch.nn.Module, options: Options) -> Any:
     call_rules.install()
-    return _jit_module(module, transforms, fullgraph, again=True)
+    return _jit_module(module, options, again=True)
 
 
 @functools.cache
@@ -237,23 +305,22 @@ def _jitted_class(cls: type) -> type:
     )
 
 
-def _jit_module(
-    module: torch.nn.Module,
-    transforms: tuple[Transform, ...],
-    fullgraph: bool,
-    again: bool = False,
-) -> Any:
+def _jit_module(module: torch.nn.Module, options: Options, again: bool = False) -> Any:
     if isinstance(module, _JittedModule):
         module = module._fulmen_module
     if not again:
-        for transform in transforms:
+        for transform in options.transforms:
             transform.transform_module(module)
     cls: Any = _jitted_class(type(module))  # type: ignore[arg-type] # types are hashable
     jitted = object.__new__(cls)
     object.__setattr__(jitted, "__dict__", module.__dict__)
     object.__setattr__(jitted, "_fulmen_module", module)
-    object.__setattr__(jitted, "_fulmen", Jitted(module, transforms, fullgraph).function)
+    object.__setattr__(jitted, "_fulmen", Jitted(module, options).function)
     return jitted
+
+
+def _name_of(fn: Any) -> str:
+    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
 
 
 def _state_of(fn: Any) -> Any:
@@ -273,10 +340,34 @@ def last_traces(fn: Any) -> list[_core.Trace]:
     return _state_of(fn).last_traces()
 
 
-def last_prologue(fn: Any) -> str:
-    """The guards of the program that `fn` compiled last, as the body of a Python function."""
+class Prologue(str):
+    """The guards of a program, as the text of a Python function.
+
+    Executed with `constants` as its globals, it defines `prologue`, which takes the arguments of
+    the jitted function, raises where a guard does not hold, and returns the program's inputs.
+
+    Attributes:
+        constants: the objects that the text names.
+    """
+
+    constants: dict[str, Any]
+
+
+_ABSENT = object()
+
+
+def _lookup(cls: type, name: str) -> Any:
+    """What looking `name` up on a class finds, past its descriptors."""
+    return next((c.__dict__[name] for c in cls.__mro__ if name in c.__dict__), _ABSENT)
+
+
+def last_prologue(fn: Any) -> Prologue:
+    """The guards of the program that `fn` compiled last; empty if there is none."""
     acquired = _state_of(fn).acquired
-    return acquired[-1].guards if acquired else ""
+    constants: dict[str, Any] = {"lookup": _lookup, "absent": _ABSENT}
+    text = Prologue(acquired[-1].prologue(constants) if acquired else "")
+    text.constants = constants
+    return text
 
 
 def stats(fn: Any) -> Stats:

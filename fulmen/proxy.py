@@ -134,7 +134,7 @@ _PROPERTIES: dict[str, Callable[[TensorProxy], Any]] = {
     "grad_fn": lambda self: None,
     "names": lambda self: (None,) * self.ndim,
     "output_nr": lambda self: 0,
-    "_version": lambda self: 0,
+    "_version": lambda self: _refuse_version(),
 }
 
 # What Python's object protocol or the native class defines, and must not be replaced.
@@ -165,6 +165,10 @@ def _refuse_assignment(name: str) -> Callable[[TensorProxy, Any], None]:
         raise Unsupported(f"assigning to .{name} of a traced tensor{source_suffix()}")
 
     return refuse
+
+
+def _refuse_version() -> int:
+    raise Unsupported(f"reading ._version of a traced tensor{source_suffix()}")
 
 
 def _requires_grad_(self: TensorProxy, requires_grad: bool = True) -> TensorProxy:

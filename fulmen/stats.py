@@ -19,8 +19,12 @@ class Stats:
         fallbacks: what PyTorch runs from Python → why no row takes it.
         splits: graph node → why it was split off to PyTorch.
         refusals: symbol → why an executor of higher priority refused it.
+        guards: conditions that each program's guards state, first program first.
+        specialized: numbers that cache="symbolic values" could not leave open, and what needed
+            their value.
         recompiles: why each compilation after the first was needed.
-        notes: what passes left as it was, and why (in-place operations, for instance).
+        notes: what passes left as it was, and why (in-place operations, for instance); what was
+            done while a program was traced, and is not done when it runs.
     """
 
     calls: int = 0
@@ -32,6 +36,8 @@ class Stats:
     fallbacks: dict[str, str] = dataclasses.field(default_factory=dict)
     splits: dict[str, str] = dataclasses.field(default_factory=dict)
     refusals: dict[str, str] = dataclasses.field(default_factory=dict)
+    guards: list[int] = dataclasses.field(default_factory=list)
+    specialized: list[str] = dataclasses.field(default_factory=list)
     recompiles: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
 

@@ -11,6 +11,7 @@ import operator
 import sys
 import threading
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,15 @@ class Tracer:
     Attributes:
         recorder: the native recorder.
         fallbacks: torch name → reason, for every call recorded as opaque.
+        notes: what is done while tracing only, and where.
+        warning_filters: those of `warnings` when the recording began.
     """
 
     def __init__(self, recorder: _core.Recorder | None = None) -> None:
         self.recorder = recorder if recorder is not None else _core.Recorder()
         self.fallbacks: dict[str, str] = {}
+        self.notes: list[str] = []
+        self.warning_filters = warnings.filters
         self.fakes = fallback.FakeTensors()
         self._outer: Tracer | None = None
         self._inlining: list[Callable[..., Any]] = []  # PyTorch's own Python functions

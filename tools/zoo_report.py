@@ -95,7 +95,7 @@ def _measure(row: Any, compile_model: Any, fulmen: Any) -> dict[str, Any]:
         found["compile_ms"] = 1e3 * sum(seconds.values())
     guards = getattr(stats(), "guards", None)
     if guards is not None:
-        found["guards"] = guards if isinstance(guards, int) else len(guards)
+        found["guards"] = sum(guards)
     if hasattr(compiled, "_fulmen"):
         stages = fulmen.last_traces(compiled)
         found["operations"] = len(stages[0].bound_symbols) if stages else 0

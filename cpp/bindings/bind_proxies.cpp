@@ -3,6 +3,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/convert.h"
+#include "bindings/symbolic_number.h"
 #include "bindings/tensor_proxy.h"
 #include "support/error.h"
 
@@ -25,6 +26,7 @@ nb::object number_hint(const PyNumberProxy& n) {
 
 void bind_proxies(nb::module_& m) {
   add_tensor_proxy_type(m);
+  add_symbolic_number_type(m);
   nb::class_<PyNumberProxy>(m, "NumberProxy", nb::dynamic_attr(),
                             "A Python number that a trace computes.")
       .def_prop_ro("name", [](const PyNumberProxy& n) { return std::string(n.p->name); })

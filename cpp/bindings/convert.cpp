@@ -1,5 +1,6 @@
 #include "bindings/convert.h"
 
+#include "bindings/symbolic_number.h"
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "support/error.h"
@@ -80,6 +81,10 @@ Arg to_arg(nb::handle object, TraceContext& ctx, TensorLifter* lifter) {
     return Arg::complex(ctx.arena().make<std::complex<double>>(c.real, c.imag));
   }
   if (Arg constant; bridge::torch_constant(o, &constant)) return constant;
+  if (symbolic_number(o)) {
+    if (const Proxy* p = lifter ? lifter->lift_number(object) : nullptr) return Arg(p);
+    return to_arg(known_number(o), ctx, lifter);
+  }
   // NumPy scalars and the like count as the Python number that they convert to.
   if (PyIndex_Check(o)) {
     const nb::object index = nb::steal(PyNumber_Index(o));

@@ -23,6 +23,8 @@ struct PyOtherProxy : PyProxy {};
 struct TensorLifter {
   virtual ~TensorLifter() = default;
   virtual const Proxy* lift(nb::handle tensor) = 0;
+  // The same for a symbolic number; null: the call needs its value.
+  virtual const Proxy* lift_number(nb::handle) { return nullptr; }
 };
 
 // Python → Arg. Proxies, numbers, strings, torch constants, slices, Ellipsis, lists, tuples and

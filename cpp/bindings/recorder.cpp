@@ -1,5 +1,6 @@
 #include "bindings/recorder.h"
 
+#include "bindings/symbolic_number.h"
 #include "bridge/bridge.h"
 #include "ops/getitem.h"
 #include "ops/registry.h"
@@ -139,6 +140,20 @@ void Recorder::adopt(nb::handle proxy, nb::handle tensor) {
 }
 
 const Proxy* Recorder::lift(nb::handle tensor) { return proxy_of(input_for(tensor))->p; }
+
+const Proxy* Recorder::lift_number(nb::handle number) {
+  if (!takes_numbers_) return nullptr;
+  const Proxy*& p = numbers_[number.ptr()];
+  if (p) return p;
+  const NumberType type =
+      number_type(reinterpret_cast<PyObject*>(Py_TYPE(symbolic_number(number.ptr())->value)));
+  const auto name = names_.find(number.ptr());
+  p = ctx_->make_number(type, type == NumberType::kInt ? ctx_->make_symbolic_dim() : Dim(0),
+                        name == names_.end() ? "number" : name->second);
+  inputs_.push_back(p);
+  lifted_.push_back(nb::borrow(number));
+  return p;
+}
 
 PyObject* Recorder::tensor_of(PyObject* proxy) const {
   const auto it = tensor_of_proxy_.find(proxy);

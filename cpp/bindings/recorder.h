@@ -56,6 +56,9 @@ class Recorder final : public TensorLifter {
   void set_grad_enabled(bool enabled) { builder().grad_enabled = enabled; }
 
   const Proxy* lift(nb::handle tensor) override;
+  const Proxy* lift_number(nb::handle number) override;
+  // Whether symbolic numbers become inputs; where not, a call takes their values.
+  void take_numbers(bool take) { takes_numbers_ = take; }
   // The proxy that stands for a real tensor, always the same object: an operation that writes to
   // the tensor moves it on.
   nb::object input_for(nb::handle tensor);
@@ -63,7 +66,7 @@ class Recorder final : public TensorLifter {
   void adopt(nb::handle proxy, nb::handle tensor);
   // The tensor that a proxy of input_for stands for; null for any other object.
   PyObject* tensor_of(PyObject* proxy) const;
-  // The real tensors that became inputs, in the order of the inputs they are.
+  // The real tensors and symbolic numbers that became inputs, in the order of the inputs they are.
   const std::vector<nb::object>& lifted_tensors() const { return lifted_; }
   void name_tensor(nb::handle tensor, const std::string& name);
   const TraceContext* context() const { return ctx_.get(); }
@@ -84,12 +87,14 @@ class Recorder final : public TensorLifter {
   std::unique_ptr<Builder> builder_;
   Recorder* outer_ = nullptr;
   bool entered_ = false;
+  bool takes_numbers_ = false;
   std::vector<const Proxy*> inputs_;
   std::vector<std::pair<const void*, const Proxy*>> storages_;  // of the inputs
   std::vector<nb::object> lifted_;
   std::unordered_map<PyObject*, nb::object> proxy_of_tensor_;
   std::unordered_map<PyObject*, PyObject*> tensor_of_proxy_;
   std::unordered_map<PyObject*, std::string> names_;
+  std::unordered_map<PyObject*, const Proxy*> numbers_;
   Substitution substitution_;
 };
 

@@ -49,6 +49,13 @@ struct TensorCheck {
   }
 };
 
+bool fits_ivalue(PyObject* number) {
+  if (!PyLong_Check(number)) return true;
+  int overflow = 0;
+  const long long v = PyLong_AsLongLongAndOverflow(number, &overflow);
+  return !overflow && !(v == -1 && PyErr_Occurred());
+}
+
 class TraceInputCheck final : public InputCheck {
  public:
   TraceInputCheck(const Trace& trace, const std::vector<PyObject*>& values) : aliases_(trace) {
@@ -87,7 +94,11 @@ class TraceInputCheck final : public InputCheck {
     }
     for (size_t i = 0; i < n; ++i) {
       if (kinds_[i]) {
-        if (kinds_[i] == Py_None) continue;
+        if (kinds_[i] == Py_None) {
+          if (fits_ivalue(args[i])) continue;
+          if (why) *why = cat("argument '", names_[i], "' is an integer beyond 64 bits");
+          return false;
+        }
         const int same = PyObject_RichCompareBool(args[i], kinds_[i], Py_EQ);
         if (same == 1) continue;
         PyErr_Clear();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/recorder.h"
+#include "bindings/symbolic_number.h"
 #include "interp/frame.h"
 #include "interp/hooks.h"
 #include "jit/entry.h"
@@ -22,12 +23,12 @@ namespace fulmen::jit {
 // Stores to objects that the program was given are made for real, so that native code sees them,
 // and logged. When the call has been followed they are undone, last first, and their final values
 // become the entry's writes. Objects made during the call need neither.
-class Acquisition final : public interp::Hooks {
+class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
  public:
   // `tracer`: the fulmen.tracer.Tracer that records; it is entered. `compile`: Trace → Program, for
   // the parts of a call that asks for the value of a tensor (None: such calls are refused). `ran`:
-  // outputs of parts that this call has already run, a tuple.
-  Acquisition(PyObject* tracer, PyObject* compile, PyObject* ran);
+  // outputs of parts that this call has already run, a tuple. `symbolic`: see Note [Numbers].
+  Acquisition(PyObject* tracer, PyObject* compile, PyObject* ran, bool symbolic);
   ~Acquisition() override;
 
   // The provenance of argument `position` of the call; `*object` may become a proxy.
@@ -108,6 +109,26 @@ class Acquisition final : public interp::Hooks {
   bool read_natively(interp::Frame&, PyObject* callee, const interp::Args&);
   bool store_natively(interp::Frame&, PyObject* callee, const interp::Args&);
   void set_source(interp::Frame&);
+
+  // Note [Numbers]
+  // With cache="symbolic values" an int or float that the program reads becomes a
+  // bindings::SymbolicNumber: only its type is guarded. What is computed from it is computed by the
+  // guard program at each call, and what reaches an operation becomes an input of the trace. A
+  // comparison guards its answer; any other use guards the value, and is reported.
+  bool is_symbolic(PyObject* value) const;
+  // The number in `slot`, of the given value now. Borrowed; null with an error set.
+  PyObject* number_in(int slot, PyObject* value);
+  PyObject* compute(PyObject* function, PyObject* const* operands, size_t n) override;
+  void needs_value(PyObject* number) override;
+  // Whether `callable` takes symbolic numbers at this argument as they are: an operation that has a
+  // number there. `name`: of a keyword argument, or null.
+  bool takes_number(PyObject* callable, size_t position, PyObject* name) const;
+  // The arguments with the values of the symbolic numbers that `callable` (null: nothing) can't
+  // take; left empty if there are none at all. The objects are in kept_. False with an error set.
+  bool settle_numbers(PyObject* callable, const interp::Args&, std::vector<PyObject*>* settled);
+  // What is no operation of the trace, and must not see a symbolic number, is called with values.
+  interp::Answer call_with_numbers(interp::Frame&, PyObject* callable, const interp::Args&,
+                                   interp::Val* result);
   // Note [Asking for a value]
   // A program that asks for the value of a tensor (a condition, .item()) is cut there: what was
   // recorded runs on the real inputs, every proxy that is still in use becomes an input of a new
@@ -119,7 +140,18 @@ class Acquisition final : public interp::Hooks {
   interp::Answer settle(interp::Frame&, interp::Val* result);
   void add_segment_inputs(Segment& segment);
   void note_refusal();
-  bool refuse(interp::Frame&, const std::string& what);  // false, with the error set
+  // A sharp edge, in words or as the callable that is one: false, with the error set.
+  bool refuse(const std::string& what);
+  bool refuse(PyObject* callable);
+  // Whether an object that was there before the call holds what no guard sees (an array, a file):
+  // its contents may not be read, nor changed, by a trace.
+  bool is_foreign(PyObject* object) const;
+  bool refuse_foreign(PyObject* object);  // false, with the error set
+  // Makes sure that what reaches an operation is the same object at each call; it reads it then.
+  bool pin_foreign(const interp::Args&);
+  // Calls that are made at each call, for what they tell the user.
+  interp::Answer plan_effect(PyObject* planner, PyObject* callable, const interp::Args&,
+                             interp::Val* result);
 
   // The end.
   int known_node(PyObject* object);
@@ -142,7 +174,11 @@ class Acquisition final : public interp::Hooks {
   // Lists that were only appended to, and how long they were: what is in them was not read.
   std::unordered_map<PyObject*, Py_ssize_t> appended_;
   std::unordered_set<PyObject*> looked_inside_;
-  std::vector<PyObject*> outputs_;  // proxies that the program returns; owned
+  std::vector<std::pair<PyObject*, PyObject*>> effects_;  // callable, tuple of arguments; owned
+  std::vector<PyObject*> outputs_;                        // proxies that the program returns; owned
+  const bool symbolic_;
+  std::unordered_map<int, PyObject*> numbers_;  // slot → its symbolic number, in kept_
+  std::unordered_set<int> settled_;             // slots of numbers whose value is guarded
   PyObject* refusal_ = nullptr;
   Acquisition* outer_ = nullptr;
 };

@@ -1,7 +1,9 @@
 #include "jit/bind_jit.h"
 
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <set>
 
 #include "bindings/bind.h"
@@ -12,6 +14,7 @@
 #include "jit/call_rules.h"
 #include "jit/function.h"
 #include "support/error.h"
+#include "support/flags.h"
 
 namespace nb = nanobind;
 
@@ -105,10 +108,10 @@ class NoCollection {
 
 // Follows fn(*args, **kwargs) with the tracer's recorder. Raises what the user's code raises.
 Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object tracer,
-                 nb::object compile, nb::object ran) {
+                 nb::object compile, nb::object ran, bool symbolic) {
   const NoCollection no_collection;
   const FlatArgs flat(args, kwargs);
-  Acquisition acquisition(tracer.ptr(), compile.ptr(), ran.ptr());
+  Acquisition acquisition(tracer.ptr(), compile.ptr(), ran.ptr(), symbolic);
   Entry& entry = acquisition.entry();
   entry.num_args = flat.count;
   if (flat.names.is_valid()) entry.kwnames = nb::object(flat.names).release().ptr();
@@ -145,13 +148,84 @@ Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object trac
   return acquired;
 }
 
-// Gives the entry its program and makes it the function's first specialization.
-void install(nb::handle function, Acquired& acquired, nb::handle program) {
+// Gives the entry its program and makes it the first specialization of the function, if there is
+// one.
+void install(nb::handle function, Acquired& acquired, nb::handle program, bool trusted) {
+  acquired.entry->trusted = trusted;
   Segment& s = acquired.entry->segments.back();
   s.program = bindings::program_of(program.ptr());
   if (!s.program) throw nb::type_error("expected a Program");
   s.check = bridge::make_input_check(s.program->trace(), {});
-  add_entry(function.ptr(), acquired.entry);
+  if (!function.is_none()) add_entry(function.ptr(), acquired.entry);
+}
+
+// Names that Python takes as parameters, each once.
+std::vector<std::string> parameter_names(const Entry& entry) {
+  std::vector<std::string> names;
+  for (const std::string& name : entry.argument_names) {
+    const bool taken = std::find(names.begin(), names.end(), name) != names.end();
+    names.push_back(taken ? cat(name, "_", names.size()) : name);
+  }
+  return names;
+}
+
+std::string tensor_condition(const std::string& path, const TensorType& type) {
+  const auto ints = [](const Dims& dims) {
+    std::string text;
+    for (const Dim d : dims) append(text, cat(d.value(), ", "));
+    if (dims.size() > 1) text.resize(text.size() - 2);
+    if (dims.size() == 1) text.resize(text.size() - 1);
+    return cat("(", text, ")");
+  };
+  const nb::object dtype = nb::steal(bridge::constant_to_python(Arg(type.dtype)));
+  const nb::object device = nb::steal(bridge::constant_to_python(Arg(type.device)));
+  return cat("  assert ", path, ".dtype == ", nb::cast<std::string>(nb::repr(dtype)), " and ", path,
+             ".shape == ", ints(type.shape), " and ", path, ".stride() == ", ints(type.strides),
+             "\n  assert str(", path, ".device) == '", nb::cast<std::string>(nb::str(device)),
+             "' and ", path, ".requires_grad is ", type.requires_grad ? "True" : "False", "\n");
+}
+
+std::string prologue(const Acquired& acquired, nb::dict constants) {
+  const Entry& entry = *acquired.entry;
+  const std::vector<std::string> names = parameter_names(entry);
+  PrologueWriter writer(entry.guards, names, constants.ptr());
+  std::string body = writer.body(), inputs;
+  const Segment& s = entry.segments.front();
+  for (size_t i = 0; i < s.inputs.size(); ++i) {
+    std::string path = writer.path(s.inputs[i]);
+    const Proxy* p = s.program ? s.program->trace().inputs[i] : nullptr;
+    if (p && path.find_first_of(".[(") != path.npos) {
+      const std::string name = writer.local(p->name);
+      append(body, cat("  ", name, " = ", path, "\n"));
+      path = name;
+    }
+    append(inputs, cat(path, ", "));
+    if (const TensorProxy* t = as_tensor(p)) append(body, tensor_condition(path, t->type));
+  }
+  if (s.inputs.size() > 1) inputs.resize(inputs.size() - 2);
+  if (s.inputs.size() == 1) inputs.resize(inputs.size() - 1);
+  constants["ambient"] = nb::cpp_function([] { return bridge::ambient_state().bits; });
+  if (s.program) {
+    // Holds the program, not what was acquired: the text may outlive it.
+    std::shared_ptr<bridge::InputCheck> check = bridge::make_input_check(s.program->trace(), {});
+    constants["fits"] = nb::cpp_function([check](nb::args given) {
+      std::vector<PyObject*> objects;
+      for (nb::handle o : given) objects.push_back(o.ptr());
+      return check->accepts(objects.data(), objects.size(), nullptr);
+    });
+    append(body, cat("  assert fits(", inputs, ")  # storage is shared as when it was compiled\n"));
+  }
+  std::string parameters;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (i == entry.num_args) append(parameters, i ? "/, *, " : "*, ");
+    append(parameters, cat(names[i], ", "));
+  }
+  if (entry.num_args && entry.num_args == names.size()) append(parameters, "/, ");
+  if (!parameters.empty()) parameters.resize(parameters.size() - 2);
+  return cat("import torch\n\ndef prologue(", parameters, "):\n", writer.imports(),
+             "  assert ambient() == ", entry.ambient.bits,
+             "  # grad and inference mode, autocast, default dtype, deterministic algorithms\n",
+             body, "  return (", inputs, ")\n");
 }
 
 // The call that was acquired, run.
@@ -176,12 +250,15 @@ void bind_jit(nb::module_& m) {
   add_function_type(m);
   nb::class_<Acquired>(m, "Acquired", "What following one call of a function gave.")
       .def_ro("trace", &Acquired::trace)
+      .def("prologue", prologue, nb::arg("constants"),
+           "The guards as the text of a Python function prologue() that returns the inputs of the "
+           "program; what it names is added to the dict `constants`.")
       .def_prop_ro(
-          "guards",
-          [](const Acquired& a) { return a.entry->guards.python(a.entry->argument_names); },
-          "The guards, one assertion a line.")
-      .def_prop_ro("num_guards",
-                   [](const Acquired& a) { return a.entry->guards.num_instructions(); })
+          "num_guards", [](const Acquired& a) { return a.entry->guards.num_guards(); },
+          "How many conditions the guards state.")
+      .def_prop_ro(
+          "specialized", [](const Acquired& a) { return a.entry->specialized; },
+          "Numbers whose value the program depends on, and the line that needs it.")
       .def_prop_ro(
           "counters",
           [](const Acquired& a) {
@@ -196,7 +273,7 @@ void bind_jit(nb::module_& m) {
       .def_prop_ro("num_writes", [](const Acquired& a) { return a.entry->writes.size(); })
       .def("run", run);
   m.def("acquire", acquire, nb::arg("fn"), nb::arg("args"), nb::arg("kwargs"), nb::arg("tracer"),
-        nb::arg("compile").none(), nb::arg("ran").none(),
+        nb::arg("compile").none(), nb::arg("ran").none(), nb::arg("symbolic") = false,
         "Follows one call of `fn` without running it.");
   m.def(
       "can_ask", [] { return Acquisition::current() != nullptr; },
@@ -212,7 +289,13 @@ void bind_jit(nb::module_& m) {
       },
       nb::arg("proxy"), nb::arg("method"),
       "The value of a traced tensor as `method` gives it; needs can_ask().");
-  m.def("install", install, nb::arg("function"), nb::arg("acquired"), nb::arg("program"));
+  m.def(
+      "logs", [](const std::string& part) { return flag_has(Flag::kLog, part); }, nb::arg("part"),
+      "Whether FULMEN_LOG asks for the log lines of a part.");
+  m.def(
+      "install", install, nb::arg("function").none(), nb::arg("acquired"), nb::arg("program"),
+      nb::arg("trusted") = false,
+      "Gives the call its program, and the function (None: no function) one more specialization.");
   m.def(
       "add_call_rule",
       [](nb::handle callable, const std::string& rule, nb::handle replacement) {

@@ -16,6 +16,7 @@ enum class CallRule : uint8_t {
   kConstant,   // returns `replacement` without a call
   kNative,     // called by CPython, not followed
   kModule,     // torch.nn.Module.__getattr__
+  kEffect,     // a message: `replacement` says what is to be called at each call
   kRefuse,     // changes state of the process that a trace can't express
 };
 

@@ -145,6 +145,22 @@ CallTarget bound_builtin_target(PyObject* callable) {
   return method ? call_target(method) : CallTarget{};
 }
 
+// A scope in which symbolic numbers become inputs of the trace.
+class TakesNumbers {
+ public:
+  explicit TakesNumbers(bindings::Recorder* recorder) : recorder_(recorder) {
+    if (recorder_) recorder_->take_numbers(true);
+  }
+  ~TakesNumbers() {
+    if (recorder_) recorder_->take_numbers(false);
+  }
+  TakesNumbers(const TakesNumbers&) = delete;
+  TakesNumbers& operator=(const TakesNumbers&) = delete;
+
+ private:
+  bindings::Recorder* recorder_;
+};
+
 }  // namespace
 
 bool Acquisition::follows(PyCodeObject* code) {
@@ -187,18 +203,55 @@ void Acquisition::note_refusal() {
   PyErr_Restore(type, value, traceback);
 }
 
-bool Acquisition::refuse(Frame& frame, const std::string& what) {
-  set_source(frame);
-  bindings::set_python_error(std::make_exception_ptr(Unsupported(what + recorder_->where())));
+bool Acquisition::refuse(PyObject* callable) {
+  static PyObject* const refusal = bridge::resolve_torch_name("fulmen.sharp_edges.refusal");
+  const interp::OwnCode own(interp::current_context());
+  PyErr_Clear();
+  PyObject* error = refusal ? PyObject_CallOneArg(refusal, callable) : nullptr;
+  if (error) PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);
+  Py_XDECREF(error);
   note_refusal();
   return false;
 }
 
-Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& args, Val* result) {
+bool Acquisition::refuse(const std::string& what) {
+  PyObject* text = PyUnicode_FromStringAndSize(what.data(), static_cast<Py_ssize_t>(what.size()));
+  if (text) refuse(text);
+  Py_XDECREF(text);
+  return false;
+}
+
+Answer Acquisition::plan_effect(PyObject* planner, PyObject* callable, const Args& args,
+                                Val* result) {
+  const interp::OwnCode own(interp::current_context());
+  PyObject* plan = PyObject_CallFunctionObjArgs(planner, callable, positional(args).ptr(),
+                                                named(args).ptr(), tracer_, nullptr);
+  if (!plan) {
+    note_refusal();
+    return Answer::kError;
+  }
+  *result = {Py_NewRef(Py_None), nullptr};
+  if (PyTuple_Check(plan)) {
+    effects_.emplace_back(Py_NewRef(PyTuple_GET_ITEM(plan, 0)),
+                          Py_NewRef(PyTuple_GET_ITEM(plan, 1)));
+  } else if (plan == Py_NotImplemented) {
+    refuse(callable);
+    Py_CLEAR(result->o);
+  }
+  Py_DECREF(plan);
+  return result->o ? Answer::kDone : Answer::kError;
+}
+
+Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& given, Val* result) {
   static PyObject* call_traced = bridge::resolve_torch_name("fulmen.tracer.call_traced");
   static PyObject* record_call = bridge::resolve_torch_name("fulmen.fallback.record_call");
   if (!call_traced || !record_call) return Answer::kError;
   set_source(frame);
+  if (!pin_foreign(given)) return Answer::kError;
+  std::vector<PyObject*> settled;
+  if (!numbers_.empty() && !settle_numbers(nullptr, given, &settled)) return Answer::kError;
+  const Args args =
+      settled.empty() ? given : Args{settled.data(), nullptr, given.count, given.names, false};
   const interp::OwnCode own(interp::current_context());
   const bridge::WithoutMode outside;
   PyObject* object =
@@ -223,12 +276,27 @@ Answer Acquisition::settle(Frame& frame, Val* result) {
   return good ? Answer::kDone : Answer::kError;
 }
 
-Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, const Args& args,
+Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, const Args& given,
                            Val* result) {
   set_source(frame);
+  if (!pin_foreign(given)) return Answer::kError;
+  Args args = given;
+  std::vector<PyObject*> settled;
+  if (!numbers_.empty()) {
+    if (!settle_numbers(callable, given, &settled)) return Answer::kError;
+    if (!settled.empty()) args = {settled.data(), nullptr, given.count, given.names, false};
+    for (PyObject* o : settled) {
+      if (const bindings::SymbolicNumber* n = bindings::symbolic_number(o))
+        recorder_->name_tensor(o, identifier(entry_->guards.path(n->slot, entry_->argument_names)));
+    }
+  }
   try {
-    nb::object object =
-        recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names);
+    nb::object object;
+    {
+      const TakesNumbers takes(settled.empty() ? nullptr : recorder_);
+      object =
+          recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names);
+    }
     if (PyTuple_CheckExact(object.ptr())) {  // max() and its like name their results
       const interp::OwnCode own(interp::current_context());
       static PyObject* name_fields = bridge::resolve_torch_name("fulmen.tracer.with_field_names");
@@ -254,6 +322,10 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
   while (target.rule == CallRule::kSame) {
     callable = target.replacement;
     target = call_target(callable);
+  }
+  if (!numbers_.empty()) {
+    const Answer answer = call_with_numbers(frame, callable, args, result);
+    if (answer != Answer::kNotHandled) return answer;
   }
   if (target.rule == CallRule::kInterpret &&
       bound_builtin_target(callable).rule == CallRule::kRefuse) {
@@ -310,13 +382,8 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
       if (answer != Answer::kNotHandled) return answer;
       break;
     }
-    case CallRule::kRefuse: {
-      PyObject* name = PyObject_Repr(callable);
-      const char* text = name ? PyUnicode_AsUTF8(name) : nullptr;
-      refuse(frame, cat("a trace can't express ", text ? text : "a call"));
-      Py_XDECREF(name);
-      return Answer::kError;
-    }
+    case CallRule::kRefuse: refuse(callable); return Answer::kError;
+    case CallRule::kEffect: return plan_effect(target.replacement, callable, *use, result);
     case CallRule::kSame:
     case CallRule::kInterpret: break;
   }
@@ -332,7 +399,7 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
   // A step of an iterator that is older than the call can't be undone, nor told by a guard.
   for (Py_ssize_t i = 0; !PyFunction_Check(callable) && i < args.total(); ++i) {
     if (!PyIter_Check(args.objects[i]) || !known(args.objects[i])) continue;
-    refuse(frame, "giving an iterator from outside of the call to code in C");
+    refuse("giving an iterator from outside of the call to code in C");
     return Answer::kError;
   }
   // type(x) of a proxy is what eager shows.
@@ -355,6 +422,7 @@ int Acquisition::truth(Frame& frame, Val value) {
       if (original) n = PyDict_GET_SIZE(original);
       Py_XDECREF(original);
     }
+    if (is_foreign(value.o)) return refuse_foreign(value.o), -1;
     Prov* p = n >= 0 ? source(value) : nullptr;
     if (p && !rewritten_.contains(value.o)) {
       if (appended_.contains(value.o)) look_inside(value.o, p, 1);
@@ -372,6 +440,9 @@ int Acquisition::truth(Frame& frame, Val value) {
 Answer Acquisition::operate(Frame& frame, int op, Val a, Val b, Val* result) {
   const bool first = bindings::tensor_proxy_state(a.o);
   if (!first && !(b.o && bindings::tensor_proxy_state(b.o))) {
+    for (PyObject* o : {a.o, b.o}) {
+      if (o && is_foreign(o)) return refuse_foreign(o), Answer::kError;
+    }
     if (Prov* p = source(a)) look_inside(a.o, p, 1);
     if (Prov* p = b.o ? source(b) : nullptr) look_inside(b.o, p, 1);
     if (is_inplace_operator(op)) mutate(frame, a, nullptr);

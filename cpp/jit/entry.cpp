@@ -53,6 +53,11 @@ bool apply(const Write& w, PyObject* target, PyObject* value) {
       const Py_ssize_t n = PyList_GET_SIZE(target);
       return PyList_SetSlice(target, n, n, value) == 0;
     }
+    case Write::Kind::kCall: {
+      PyObject* r = PyObject_CallObject(w.key, target);
+      Py_XDECREF(r);
+      return r != nullptr;
+    }
     case Write::Kind::kSetCell:
     case Write::Kind::kDeleteCell: return PyCell_Set(target, value) == 0;
   }

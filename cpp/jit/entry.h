@@ -24,10 +24,11 @@ struct Write {
     kExtend,    // items at the end of a list
     kSetCell,
     kDeleteCell,
+    kCall,  // of `key`, with the tuple `target`: a message that is given at each call
   };
   Kind kind;
   int target;     // recipe node of the object
-  PyObject* key;  // attribute or dictionary key; owned
+  PyObject* key;  // attribute, dictionary key or callable; owned
   int value;      // recipe node, or -1
 };
 
@@ -56,6 +57,7 @@ class Entry {
   size_t num_args = 0;
   PyObject* kwnames = nullptr;  // tuple; null: none
   bridge::AmbientState ambient;
+  bool trusted = false;  // cache="same input": the guards are taken for granted
   GuardProgram guards;
   std::vector<Segment> segments;
   Recipe recipe;
@@ -63,8 +65,10 @@ class Entry {
   int plain = -1;  // see plain_output()
   std::vector<Write> writes;
   std::vector<std::string> argument_names;
+  std::vector<std::string> specialized;  // numbers whose value the program depends on, and where
 
   bool takes(size_t n, PyObject* names) const;
+  bool fits(const bridge::AmbientState& now) const { return trusted || ambient == now; }
   // Whether the result is that of the only program, with nothing to write: then the index of the
   // output that is the result, else -1.
   int plain_output() const;

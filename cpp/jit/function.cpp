@@ -58,7 +58,7 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
   auto& entries = *self->entries;
   if (!entries.empty() && entries.front()->plain >= 0) {
     const std::shared_ptr<Entry> entry = entries.front();  // another thread may add entries
-    if (entry->takes(n, names) && entry->ambient == ambient) {
+    if (entry->takes(n, names) && entry->fits(ambient)) {
       if (PyObject* result = call_plain(*entry, args, total, entry->plain)) {
         ++self->hits;
         return result;
@@ -70,7 +70,7 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
   Call state(args, total);
   for (size_t i = 0; i < entries.size(); ++i) {
     const std::shared_ptr<Entry> entry = entries[i];  // calls of other threads may reorder them
-    if (!entry->takes(n, names) || !(entry->ambient == ambient)) continue;
+    if (!entry->takes(n, names) || !entry->fits(ambient)) continue;
     if (state.segments_run() > 0 && !state.continues(*entry)) continue;
     if (!state.accepts(*entry, nullptr)) continue;
     if (state.segments_run() == 0 && i > 0 && entries[i] == entry)
@@ -218,6 +218,7 @@ void add_entry(PyObject* function, std::shared_ptr<Entry> entry) {
     }
   }
   entry->guards.set_wanted(std::move(wanted));
+  if (entry->trusted) entry->guards.trust();
   entries.insert(entries.begin(), std::move(entry));
 }
 

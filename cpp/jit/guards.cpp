@@ -76,6 +76,34 @@ std::string plain(PyObject* name) {
 
 }  // namespace
 
+std::string computation_text(PyObject* function, const std::string& first,
+                             const std::string& second) {
+  static constexpr std::pair<std::string_view, std::string_view> kSigns[] = {
+      {"add", "+"}, {"sub", "-"},    {"mul", "*"},     {"truediv", "/"}, {"floordiv", "//"},
+      {"mod", "%"}, {"pow", "**"},   {"lshift", "<<"}, {"rshift", ">>"}, {"and_", "&"},
+      {"or_", "|"}, {"xor", "^"},    {"lt", "<"},      {"le", "<="},     {"eq", "=="},
+      {"ne", "!="}, {"gt", ">"},     {"ge", ">="},     {"neg", "-"},     {"pos", "+"},
+      {"inv", "~"}, {"invert", "~"}, {"abs", "abs"},   {"truth", "bool"}};
+  PyObject* module = PyObject_GetAttrString(function, "__module__");
+  PyObject* name = PyObject_GetAttrString(function, "__name__");
+  const std::string from = module ? plain(module) : "", called = name ? plain(name) : "?";
+  Py_XDECREF(module);
+  Py_XDECREF(name);
+  PyErr_Clear();
+  const std::string arguments = cat("(", first, second.empty() ? "" : ", ", second, ")");
+  if (from == "_operator") {
+    if (called == "call") return cat(first, "()");
+    for (const auto& [known, sign] : kSigns) {
+      if (called != known) continue;
+      if (!second.empty()) return cat("(", first, " ", sign, " ", second, ")");
+      const bool word = sign == "abs" || sign == "bool";
+      return word ? cat(sign, arguments) : cat("(", sign, first, ")");
+    }
+  }
+  return from.empty() || from == "builtins" ? cat(called, arguments)
+                                            : cat(from, ".", called, arguments);
+}
+
 Py_ssize_t container_length(PyObject* o) {
   if (PyList_Check(o)) return PyList_GET_SIZE(o);
   if (PyTuple_Check(o)) return PyTuple_GET_SIZE(o);
@@ -114,7 +142,8 @@ int GuardProgram::add(GuardInstruction g) {
   Py_XINCREF(g.expect);
   g.dynamic = g.fetch == Fetch::kArg ||
               (g.parent >= 0 && code_[static_cast<size_t>(code_of_slot_[g.parent])].dynamic);
-  if ((g.check == Check::kSame || g.check == Check::kNotSame) &&
+  if ((g.check == Check::kSame || g.check == Check::kNotSame ||
+       (g.fetch == Fetch::kCompute && g.aux >= 0)) &&
       code_[static_cast<size_t>(code_of_slot_[g.aux])].dynamic) {
     g.dynamic = true;
   }
@@ -144,6 +173,10 @@ int GuardProgram::fetch(Fetch how, int parent, PyObject* key, int64_t index) {
     if (hash == -1) PyErr_Clear();
   }
   return add({how, Check::kNone, false, parent, key, hash, nullptr, index});
+}
+
+int GuardProgram::compute(PyObject* function, int first, int second) {
+  return add({Fetch::kCompute, Check::kNone, false, first, function, 0, nullptr, second});
 }
 
 void GuardProgram::require(int slot, Check check, PyObject* expect, int64_t aux) {
@@ -179,6 +212,7 @@ void GuardProgram::require_lookup(PyTypeObject* type, PyObject* name, PyObject* 
   Py_INCREF(name);
   Py_XINCREF(found);
   names.emplace_back(name, found);
+  if (found && PyFunction_Check(found)) require_function(found);
 }
 
 void GuardProgram::require_function(PyObject* function) {
@@ -264,6 +298,13 @@ bool GuardProgram::run(size_t at, PyObject* const* args, size_t n, Values& value
       if (o) values.owned.push_back(o);
       break;
     case Fetch::kType: o = from ? reinterpret_cast<PyObject*>(Py_TYPE(from)) : nullptr; break;
+    case Fetch::kCompute: {
+      PyObject* operands[] = {from,
+                              g.aux >= 0 ? values.slots[static_cast<size_t>(g.aux)] : nullptr};
+      o = PyObject_Vectorcall(g.key, operands, g.aux >= 0 ? 2 : 1, nullptr);
+      if (o) values.owned.push_back(o);
+      break;
+    }
   }
   if (!o) {
     PyErr_Clear();
@@ -307,7 +348,28 @@ bool GuardProgram::unchanged() {
   return true;
 }
 
+void GuardProgram::trust() {
+  std::vector<bool> needed(num_slots_);
+  for (const int32_t slot : wanted_) needed[static_cast<size_t>(slot)] = true;
+  fetches_.clear();
+  for (size_t at = code_.size(); at-- > 0;) {
+    const GuardInstruction& g = code_[at];
+    if (slot_of_code_[at] < 0 || !needed[static_cast<size_t>(slot_of_code_[at])]) continue;
+    fetches_.insert(fetches_.begin(), static_cast<uint32_t>(at));
+    if (g.parent >= 0) needed[static_cast<size_t>(g.parent)] = true;
+    if (g.fetch == Fetch::kCompute && g.aux >= 0) needed[static_cast<size_t>(g.aux)] = true;
+  }
+  trusted_ = true;
+}
+
 bool GuardProgram::check(PyObject* const* args, size_t n, Values& values, std::string* failed) {
+  if (trusted_ && !failed) {
+    values.slots.resize_for_overwrite(num_slots_);
+    for (const uint32_t at : fetches_) {
+      if (!run(at, args, n, values)) return false;
+    }
+    return true;
+  }
   if (has_snapshot_ && unchanged()) {
     values.slots.resize_for_overwrite(num_slots_);
     for (const int32_t slot : copied_)
@@ -355,7 +417,7 @@ void GuardProgram::take_snapshot(PyObject* const* values) {
   for (size_t at = 0; at < code_.size(); ++at) {
     const GuardInstruction& g = code_[at];
     const int32_t slot = slot_of_code_[at];
-    const bool is_volatile = g.dynamic || g.fetch == Fetch::kAttr ||
+    const bool is_volatile = g.dynamic || g.fetch == Fetch::kAttr || g.fetch == Fetch::kCompute ||
                              (g.parent >= 0 && volatile_slot[static_cast<size_t>(g.parent)]);
     if (slot >= 0) {
       volatile_slot[static_cast<size_t>(slot)] = is_volatile;
@@ -399,7 +461,8 @@ void GuardProgram::take_snapshot(PyObject* const* values) {
   for (const uint32_t at : always_) {
     const GuardInstruction& g = code_[at];
     copy(g.parent);
-    if (g.check == Check::kSame || g.check == Check::kNotSame) copy(g.aux);
+    if (g.check == Check::kSame || g.check == Check::kNotSame || g.fetch == Fetch::kCompute)
+      copy(g.aux);
   }
   copied_.clear();
   for (size_t slot = 0; slot < num_slots_; ++slot) {
@@ -428,6 +491,10 @@ std::string GuardProgram::path(int slot, const std::vector<std::string>& names) 
     case Fetch::kCell: return cat(parent(), ".cell_contents");
     case Fetch::kAttr: return cat(parent(), ".", plain(g.key));
     case Fetch::kType: return cat("type(", parent(), ")");
+    case Fetch::kCompute: {
+      const std::string second = g.aux >= 0 ? path(static_cast<int>(g.aux), names) : "";
+      return computation_text(g.key, parent(), second);
+    }
     case Fetch::kSlot: break;
   }
   return "?";
@@ -463,17 +530,6 @@ std::string GuardProgram::text(const GuardInstruction& g,
     }
   }
   return "?";
-}
-
-std::string GuardProgram::python(const std::vector<std::string>& names) const {
-  std::string lines;
-  for (const GuardInstruction& g : code_) {
-    if (g.fetch != Fetch::kSlot) continue;
-    lines += g.check == Check::kCode || g.check == Check::kVersion
-                 ? cat("  # ", text(g, names), "\n")
-                 : cat("  assert ", text(g, names), "\n");
-  }
-  return lines;
 }
 
 }  // namespace fulmen::jit

@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -23,6 +24,7 @@ enum class Fetch : uint8_t {
   kCell,          // the contents of a cell
   kAttr,          // getattr: what lives in slots and getters of C
   kType,          // the type of an object
+  kCompute,       // what the function `key` gives for numbers: the parent, and slot `aux` if not -1
 };
 
 // What must hold for the object.
@@ -56,6 +58,10 @@ struct GuardInstruction {
 // The number of items of a list, tuple, dict or set; -1 for another object.
 Py_ssize_t container_length(PyObject* object);
 
+// `(n * 2)`, `math.sqrt(n)`: what Fetch::kCompute computes, as Python.
+std::string computation_text(PyObject* function, const std::string& first,
+                             const std::string& second);
+
 // What a program read of Python's objects, as a flat list of instructions. check() runs those that
 // start from arguments; the others stand for objects that the program holds, and as long as no
 // dictionary, list, cell, type or function on the way to them has changed, they need not run.
@@ -70,6 +76,8 @@ class GuardProgram {
   int constant(PyObject* object, const std::string& label);
   int argument(int64_t position);
   int fetch(Fetch how, int parent, PyObject* key, int64_t index = 0);
+  // A number computed from others; `second` -1: a function of one.
+  int compute(PyObject* function, int first, int second);
   // Adds a condition; the same twice counts once.
   void require(int slot, Check check, PyObject* expect = nullptr, int64_t aux = 0);
   void require_absent(int dict_slot, PyObject* key);
@@ -83,8 +91,17 @@ class GuardProgram {
   }
   // The slots that are read after a check; only these, and what guards need, are set then.
   void set_wanted(std::vector<int32_t> slots) { wanted_ = std::move(slots); }
+  // From here on check() takes the conditions for granted, and only fetches what is wanted; asked
+  // why it fails, it checks as before.
+  void trust();
   size_t num_slots() const { return num_slots_; }
   size_t num_instructions() const { return code_.size(); }
+  // The conditions, without what only fetches.
+  size_t num_guards() const {
+    size_t n = 0;
+    for (const GuardInstruction& g : code_) n += g.check != Check::kNone;
+    return n;
+  }
 
   // What the slots hold now: borrowed from the program, the arguments and what these refer to, and
   // from `owned` for attributes that C code makes on each read.
@@ -103,10 +120,9 @@ class GuardProgram {
 
   // How a program finds what the slot holds: `fn.layers[0].weight`.
   std::string path(int slot, const std::vector<std::string>& argument_names) const;
-  // The program as the body of a Python function, one statement a guard.
-  std::string python(const std::vector<std::string>& argument_names) const;
 
  private:
+  friend class PrologueWriter;
   struct Lookups {
     PyTypeObject* type;
     unsigned version;
@@ -183,8 +199,45 @@ class GuardProgram {
   std::vector<TypeEpoch> types_;
   std::vector<VersionEpoch> versions_;
   std::vector<int32_t> wanted_;
-  std::vector<int32_t> copied_;   // static slots that a check by epochs fills in
-  std::vector<uint32_t> always_;  // instructions that no epoch covers
+  bool trusted_ = false;
+  std::vector<uint32_t> fetches_;  // instructions that lead to what is wanted
+  std::vector<int32_t> copied_;    // static slots that a check by epochs fills in
+  std::vector<uint32_t> always_;   // instructions that no epoch covers
+};
+
+// Writes a guard program as Python statements that run.
+class PrologueWriter {
+ public:
+  // `constants`: a dict that takes the objects which the text names.
+  PrologueWriter(const GuardProgram& program, const std::vector<std::string>& arguments,
+                 PyObject* constants);
+  // One assertion a condition.
+  std::string body();
+  // The modules that the text so far refers to.
+  std::string imports() const;
+  // What finds the object of a slot again.
+  std::string path(int slot);
+  // A name that nothing else has.
+  std::string local(std::string_view hint);
+
+ private:
+  std::string constant(PyObject* object, std::string_view hint);
+  std::string named(PyObject* object, std::string_view hint);
+  // To be compared by identity.
+  std::string same(PyObject* object, std::string_view hint);
+  std::string constant_slot(int slot, PyObject* object);
+  std::string equal(const std::string& x, PyObject* object);
+  bool has_dict(int slot) const;
+  void condition(const GuardInstruction& g);
+
+  const GuardProgram& program_;
+  const std::vector<std::string>& arguments_;
+  PyObject* constants_;
+  std::string lines_;
+  std::set<std::string> imports_, roots_{"torch"};
+  std::set<std::string> taken_{"prologue", "torch", "lookup", "absent", "ambient", "fits",
+                               "repr",     "type",  "len",    "tuple",  "str"};
+  std::unordered_map<PyObject*, std::string> names_;
 };
 
 }  // namespace fulmen::jit

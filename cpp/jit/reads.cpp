@@ -7,6 +7,7 @@
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "jit/acquisition.h"
+#include "support/cat.h"
 
 extern "C" {
 PyAPI_FUNC(PyObject**) _PyObject_GetDictPtr(PyObject*);
@@ -39,6 +40,30 @@ bool is_identity(PyObject* o) {
   return PyType_Check(o) || PyModule_Check(o) || PyCFunction_Check(o) || PyCode_Check(o) ||
          Py_IS_TYPE(o, &PyMethodDescr_Type) || Py_IS_TYPE(o, &PyWrapperDescr_Type) ||
          Py_IS_TYPE(o, &PyGetSetDescr_Type) || is_enum_member(o);
+}
+
+bool is_thread_local(const PyTypeObject* type) {
+  for (; type; type = type->tp_base) {
+    if (std::string_view(type->tp_name) == "_thread._local") return true;
+  }
+  return false;
+}
+
+// Functions of C that change the list or dictionary that they are given first.
+bool changes_first_argument(PyObject* callee) {
+  PyObject* module = reinterpret_cast<PyCFunctionObject*>(callee)->m_module;
+  const char* from = module && PyUnicode_Check(module) ? PyUnicode_AsUTF8(module) : nullptr;
+  if (!from) return false;
+  const std::string_view name = reinterpret_cast<PyCFunctionObject*>(callee)->m_ml->ml_name;
+  if (std::string_view(from) == "_operator") {
+    for (const std::string_view changing :
+         {"setitem", "delitem", "iadd", "iconcat", "imul", "ior", "iand", "ixor", "isub"}) {
+      if (name == changing) return true;
+    }
+    return false;
+  }
+  return std::string_view(from) == "_heapq" ||
+         (std::string_view(from) == "_bisect" && name.starts_with("insort"));
 }
 
 bool is_container(PyObject* o) {
@@ -74,7 +99,14 @@ Prov* Acquisition::argument(PyObject** object, int64_t position, const char* nam
   entry_->argument_names.resize(
       std::max(entry_->argument_names.size(), static_cast<size_t>(position) + 1));
   entry_->argument_names[static_cast<size_t>(position)] = name;
-  Val v{Py_NewRef(*object), track(entry_->guards.argument(position), *object)};
+  const int slot = entry_->guards.argument(position);
+  if (is_symbolic(*object)) {
+    PyObject* number = number_in(slot, *object);
+    if (!number) return nullptr;
+    *object = Py_NewRef(number);
+    return known(number);
+  }
+  Val v{Py_NewRef(*object), track(slot, *object)};
   if (!to_proxy(&v)) {
     Py_DECREF(v.o);
     return nullptr;
@@ -143,7 +175,19 @@ Prov* Acquisition::track(int slot, PyObject* value) {
 bool Acquisition::is_written(PyObject* target, PyObject* key) const {
   if (rewritten_.contains(target)) return true;
   const auto it = written_.find(target);
-  return it != written_.end() && it->second.contains(key);
+  if (it == written_.end()) return false;
+  if (it->second.contains(key)) return true;
+  if (!PyDict_Check(target)) return false;
+  return std::any_of(it->second.begin(), it->second.end(), [&](PyObject* known) {
+    if (Py_TYPE(known) != Py_TYPE(key)) return false;
+    if (PyUnicode_CheckExact(key) && PyUnicode_CHECK_INTERNED(key) &&
+        PyUnicode_CHECK_INTERNED(known)) {
+      return false;  // equal ones are the same
+    }
+    const int same = PyObject_RichCompareBool(known, key, Py_EQ);
+    if (same < 0) PyErr_Clear();
+    return same == 1;
+  });
 }
 
 int Acquisition::dict_slot(PyObject* dict) {
@@ -174,6 +218,10 @@ bool Acquisition::attribute_place(Prov* p, PyObject* object, PyObject* name, PyO
       *slot = g.fetch(Fetch::kDictItem, g.fetch(Fetch::kInstanceDict, from, nullptr), name);
       return true;
     }
+  }
+  if (is_thread_local(Py_TYPE(object))) {
+    *slot = g.fetch(Fetch::kAttr, from, name);
+    return true;
   }
   PyObject* found = _PyType_Lookup(Py_TYPE(object), name);
   if (!found) return false;
@@ -264,6 +312,7 @@ bool Acquisition::place(Read kind, Val from, PyObject* key, PyObject* value, int
 }
 
 bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* value) {
+  if (key) key = bindings::known_number(key);
   if (kind == Read::kType) {
     PyTypeObject* type = Py_TYPE(from.o);
     if (key && type->tp_flags & Py_TPFLAGS_HEAPTYPE && !bridge::is_tensor(from.o)) {
@@ -273,6 +322,7 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
     }
     return true;
   }
+  if (kind == Read::kItem && is_foreign(from.o)) return refuse_foreign(from.o);
   if (kind == Read::kBuiltin && from.o) {
     value->p = nullptr;
     return true;
@@ -283,7 +333,19 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
     if (is_written(from.o, kind == Read::kCell ? from.o : key)) {
       value->p = known(value->o);
     } else if (place(kind, from, key, value->o, &slot)) {
-      value->p = track(slot, value->o);
+      // Attributes of modules and classes are constants of a library, as a rule.
+      const bool constant =
+          kind == Read::kDefault || kind == Read::kClosure ||
+          (kind == Read::kAttr && (PyModule_Check(from.o) || PyType_Check(from.o)));
+      if (!constant && is_symbolic(value->o)) {
+        PyObject* number = number_in(slot, value->o);
+        if (!number) return false;
+        Py_INCREF(number);
+        Py_SETREF(value->o, number);
+        value->p = known(number);
+      } else {
+        value->p = track(slot, value->o);
+      }
     } else {
       value->p = known(value->o);
     }
@@ -292,6 +354,7 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
 }
 
 bool Acquisition::absent(interp::Frame&, Read kind, Val from, PyObject* key) {
+  if (key) key = bindings::known_number(key);
   GuardProgram& g = entry_->guards;
   if (!from.o || is_written(from.o, key) || bindings::tensor_proxy_state(from.o)) return true;
   if (kind == Read::kGlobal) {
@@ -370,15 +433,17 @@ void Acquisition::look_inside_parts(PyObject* callable, int slot) {
   track(g.fetch(Fetch::kAttr, slot, self), PyMethod_GET_SELF(callable));
 }
 
-bool Acquisition::contents(interp::Frame& frame, Val container) {
+bool Acquisition::contents(interp::Frame&, Val container) {
   // An iterator that is older than the call: a step of it can't be undone, nor told by a guard.
   if (PyIter_Check(container.o) && known(container.o))
-    return refuse(frame, "running through an iterator made outside of the call");
+    return refuse("running through an iterator made outside of the call");
+  if (is_foreign(container.o)) return refuse_foreign(container.o);
   if (Prov* p = source(container)) look_inside(container.o, p, 1);
   return true;
 }
 
 bool Acquisition::member(interp::Frame& frame, Val dict, PyObject* key) {
+  key = bindings::known_number(key);
   if (!source(dict)) return true;
   PyObject* value = PyDict_GetItemWithError(dict.o, key);
   if (!value) {
@@ -434,15 +499,25 @@ bool Acquisition::before_opaque(interp::Frame& frame, Val callee, const interp::
   if (store_natively(frame, callee.o, args) || read_natively(frame, callee.o, args)) return true;
   if (PyCFunction_Check(callee.o)) {
     PyObject* self = PyCFunction_GET_SELF(callee.o);
+    if (self && is_foreign(self)) return refuse_foreign(self);
     if (Prov* p = self ? known(self) : nullptr) look_inside(self, p, kOpaqueDepth);
+    if (args.count > 0 && changes_first_argument(callee.o)) {
+      if (!mutate(frame, args.at(0), callee.o)) return false;
+    }
   }
   for (Py_ssize_t i = 0; i < args.total(); ++i) {
+    if (is_foreign(args.objects[i])) return refuse_foreign(args.objects[i]);
     if (Prov* p = source(args.at(i))) look_inside(args.objects[i], p, kOpaqueDepth);
   }
   return true;
 }
 
-bool Acquisition::after_opaque(interp::Frame&, Val, const interp::Args&, Val* result) {
+bool Acquisition::after_opaque(interp::Frame&, Val callee, const interp::Args&, Val* result) {
+  if (PyWeakref_CheckRef(callee.o) && source(callee)) {
+    static PyObject* const call = bridge::resolve_torch_name("operator.call");
+    const int slot = entry_->guards.compute(call, static_cast<int>(source(callee)->id), -1);
+    result->p = track(slot, result->o);
+  }
   if (!result->p) result->p = known(result->o);
   return to_proxy(result);
 }

@@ -24,12 +24,13 @@ bindings::Recorder* recorder_of(PyObject* tracer) {
 
 }  // namespace
 
-Acquisition::Acquisition(PyObject* tracer, PyObject* compile, PyObject* ran)
+Acquisition::Acquisition(PyObject* tracer, PyObject* compile, PyObject* ran, bool symbolic)
     : recorder_(recorder_of(tracer)),
       tracer_(Py_NewRef(tracer)),
       compile_(Py_NewRef(compile)),
       ran_(Py_NewRef(ran)),
-      entry_(std::make_unique<Entry>()) {
+      entry_(std::make_unique<Entry>()),
+      symbolic_(symbolic) {
   entry_->ambient = bridge::ambient_state();
   outer_ = current_acquisition;
   current_acquisition = this;
@@ -40,7 +41,12 @@ Acquisition* Acquisition::current() { return current_acquisition; }
 Acquisition::~Acquisition() {
   current_acquisition = outer_;
   undo();
+  for (const auto& [slot, number] : numbers_) bindings::symbolic_number(number)->owner = nullptr;
   for (PyObject* o : kept_) Py_DECREF(o);
+  for (const auto& [callable, args] : effects_) {
+    Py_DECREF(callable);
+    Py_DECREF(args);
+  }
   for (PyObject* o : outputs_) Py_DECREF(o);
   for (PyObject* o : segment_outputs_) Py_DECREF(o);
   Py_XDECREF(refusal_);
@@ -110,7 +116,10 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
             Py_NewRef(PyTuple_GET_ITEM(ran_, static_cast<Py_ssize_t>(first + i))));
     } else {
       std::vector<PyObject*> inputs;
-      for (const nb::object& t : recorder_->lifted_tensors()) inputs.push_back(t.ptr());
+      for (const nb::object& t : recorder_->lifted_tensors()) {
+        const bindings::SymbolicNumber* number = bindings::symbolic_number(t.ptr());
+        inputs.push_back(number ? number->value : t.ptr());
+      }
       const nb::object results =
           nb::steal(bridge::call_program(*s.program, inputs.data(), inputs.size()));
       if (!results.is_valid()) throw nb::python_error();

@@ -181,6 +181,7 @@ bool Acquisition::store_natively(interp::Frame& frame, PyObject* callee, const i
 
 bool Acquisition::write(interp::Frame& frame, interp::Write kind, Val target, PyObject* key,
                         Val value) {
+  if (key) key = bindings::known_number(key);
   if (!source(target)) {
     // Globals are there before every call; other targets without a source were made by this one.
     if (kind != interp::Write::kGlobal) return true;
@@ -212,7 +213,7 @@ bool Acquisition::mutate(interp::Frame&, Val container, PyObject*) {
   PyObject* copy = copy_contents(container.o);
   if (!copy) {
     PyErr_Clear();
-    return true;  // neither list, dict nor set
+    return !is_foreign(container.o) || refuse_foreign(container.o);
   }
   const auto appended = appended_.find(container.o);
   if (appended != appended_.end())
@@ -293,6 +294,11 @@ bool Acquisition::make_writes() {
       if (w.value < 0) return false;
     }
     entry_->writes.push_back(w);
+  }
+  for (const auto& [callable, args] : effects_) {
+    const int node = recipe.add(args, known_object);
+    if (node < 0) return false;
+    entry_->writes.push_back({Write::Kind::kCall, node, Py_NewRef(callable), -1});
   }
   return true;
 }

@@ -1,0 +1,98 @@
+"""The options of `fulmen.jit`, and what they may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from fulmen.errors import UserTypeError, UserValueError
+from fulmen.transform import Transform
+
+
+class CACHE(enum.StrEnum):
+    """When a program is used again."""
+
+    CONSTANT_VALUES = "constant values"
+    SYMBOLIC_VALUES = "symbolic values"
+    SAME_INPUT = "same input"
+    NO_CACHING = "no caching"
+
+
+class SHARP_EDGES(enum.StrEnum):
+    """What becomes of a call whose effects or inputs a program can't hold."""
+
+    ALLOW = "allow"
+    WARN = "warn"
+    ERROR = "error"
+
+
+_Choice = TypeVar("_Choice", CACHE, SHARP_EDGES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options of one jitted function; see `fulmen.jit`."""
+
+    transforms: tuple[Transform, ...] = ()
+    fullgraph: bool = False
+    cache: CACHE = CACHE.CONSTANT_VALUES
+    sharp_edges: SHARP_EDGES = SHARP_EDGES.ALLOW
+
+
+def make_options(
+    transforms: Sequence[Transform],
+    fullgraph: bool,
+    cache: str,
+    sharp_edges: str,
+    unknown: dict[str, Any],
+) -> Options:
+    """The options of a call of `fulmen.jit`.
+
+    Raises:
+        UserTypeError: an option that there is none of, or of the wrong type.
+        UserValueError: a value that there is none of.
+    """
+    names = [f.name for f in dataclasses.fields(Options)]
+    for name in unknown:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UserTypeError(
+            f"jit(): got an unknown option {name!r}; {hint}expected one of {', '.join(names)}",
+            "jit-option",
+        )
+    if not isinstance(fullgraph, bool):
+        raise UserTypeError(
+            f"jit(): got fullgraph={fullgraph!r}; expected True or False", "jit-option"
+        )
+    if not isinstance(transforms, Sequence) or not all(
+        isinstance(t, Transform) for t in transforms
+    ):
+        raise UserTypeError(
+            f"jit(): got transforms={transforms!r}; expected a list of fulmen.Transform",
+            "jit-option",
+        )
+    return Options(
+        tuple(transforms),
+        fullgraph,
+        _choice("cache", cache, CACHE),
+        _choice("sharp_edges", sharp_edges, SHARP_EDGES),
+    )
+
+
+def _choice(option: str, given: Any, choices: type[_Choice]) -> _Choice:
+    """The member for a value, or for a member of the same name of another library's enum."""
+    if isinstance(given, enum.Enum) and given.name in choices.__members__:
+        return choices[given.name]
+    values = [str(c) for c in choices]
+    if isinstance(given, str) and given in values:
+        return choices(given)
+    close = difflib.get_close_matches(str(given), values, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise UserValueError(
+        f"jit(): got {option}={given!r}; {hint}expected one of "
+        f"{', '.join(repr(v) for v in values)}",
+        "jit-option",
+    )
