@@ -117,8 +117,6 @@ class Jitted:
         call_rules.install()
         tracer = Tracer()
         try:
-            if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-                raise Unsupported("called inside torch.autocast")
             compile_segment = None if self.fullgraph else self._compile_segment
             with _ACQUIRING:
                 acquired = _core.acquire(self.fn, args, kwargs, tracer, compile_segment, ran)

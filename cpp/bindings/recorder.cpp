@@ -76,6 +76,7 @@ void Recorder::enter() {
   entered_ = true;
   builder_ = std::make_unique<Builder>(ctx_);
   builder_->grad_enabled = bridge::grad_enabled();
+  builder_->inference_mode = bridge::inference_mode();
   builder_->default_dtype = bridge::default_dtype();
   outer_ = current_recorder;
   current_recorder = this;
@@ -92,6 +93,7 @@ const TensorProxy* Recorder::make_input(nb::handle tensor, const std::string& na
     throw Unsupported("a tensor subclass, or a conjugated or functorch tensor, as input");
   TensorProxy* p = ctx_->make_tensor(info.type, name);
   p->is_leaf = info.is_leaf;
+  p->is_inference = info.is_inference;
   inputs_.push_back(p);
   if (info.storage) storages_.emplace_back(info.storage, p);
   return p;
@@ -149,6 +151,10 @@ std::optional<Arg> Recorder::try_record(const Symbol& symbol, std::span<const Ar
                                         const Kwargs& kwargs, std::string* why) {
   Args bound;
   if (!try_bind(symbol.info->schema, args, kwargs, ctx_->arena(), bound, why)) return std::nullopt;
+  if (follows_modes_) {
+    refuse_inference_tensors(symbol, bound);
+    cast_arguments(symbol, bound);
+  }
   return builder().call(symbol, bound);
 }
 
@@ -281,6 +287,10 @@ nb::object Recorder::record_opaque(const std::string& name, nb::tuple args, nb::
   const Arg bound[] = {to_arg(args, *ctx_, this), to_arg(kwargs, *ctx_, this)};
   bool views = false;
   const Arg output = output_from_spec(spec, &views);
+  for_each_proxy(output, [&](const Proxy* p) {
+    auto* t = const_cast<TensorProxy*>(as_tensor(p));
+    if (t) t->is_inference = t->alias_of ? t->alias_of->is_inference : builder().inference_mode;
+  });
   const Symbol& symbol =
       Registry::get().opaque(name, (mutates ? kInplace : 0u) | (views ? kView : 0u));
   builder().append(ctx_->make_bound_symbol(symbol, bound, output, builder().source));
@@ -339,6 +349,7 @@ std::unique_ptr<Recorder> Recorder::for_trace(const Trace& trace) {
   auto recorder = std::make_unique<Recorder>();
   recorder->ctx_ = trace.ctx;
   recorder->inputs_ = trace.inputs;
+  recorder->follows_modes_ = false;
   return recorder;
 }
 

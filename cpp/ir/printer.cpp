@@ -320,6 +320,8 @@ std::string to_python(const Trace& trace) {
   for (const Proxy* p : trace.inputs) {
     append(s, "  # ");
     append_definition(s, *p);
+    // Of results, the modes in which they are made say it.
+    if (const TensorProxy* t = as_tensor(p); t && t->is_inference) append(s, " inference");
     append(s, '\n');
   }
   for (const auto& group : trace.alias_groups) {

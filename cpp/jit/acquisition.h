@@ -144,6 +144,8 @@ class Acquisition final : public interp::Hooks {
   std::unordered_set<PyObject*> looked_inside_;
   std::vector<PyObject*> outputs_;  // proxies that the program returns; owned
   PyObject* refusal_ = nullptr;
+  const bridge::Modes modes_ = bridge::Modes::current();  // the caller's
+  bridge::Modes segment_modes_ = modes_;                  // at the start of the segment
   Acquisition* outer_ = nullptr;
 };
 
