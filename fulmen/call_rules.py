@@ -148,10 +148,8 @@ _named_rules: list[tuple[str, str, Any]] = [
     ),
     # What they set is set while the program is followed, and put back at its end.
     ("torch._C._set_grad_enabled", "same", tracer.set_grad_enabled),
-    ("torch._C._InferenceMode", "same", tracer.InferenceModeRegion),
     ("torch.clear_autocast_cache", "same", tracer.clear_autocast_cache),
     ("fulmen.tracer.set_grad_enabled", "native", None),
-    ("fulmen.tracer.set_modes", "native", None),
     ("fulmen.tracer.clear_autocast_cache", "native", None),
     # Dynamo counts the modules that are made once it is loaded.
     ("torch._dynamo.mutation_guard.GenerationTracker.tag", "constant", None),

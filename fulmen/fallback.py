@@ -296,7 +296,7 @@ def _run_on_fakes(
     try:
         # The cache of autocast would keep fake tensors until the outermost region ends.
         torch.set_autocast_cache_enabled(False)
-        with tracer.fakes.mode, torch.set_grad_enabled(tracer.recorder.grad_enabled):
+        with tracer.fakes.mode:
             out = func(*args, **kwargs)
         return fake_rules.corrected(tracer.fakes.mode, func, out, args)
     except Exception as e:

@@ -19,7 +19,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from fulmen import _core, fallback, inlining, modes
+from fulmen import _core, fallback, inlining
 from fulmen.errors import DataDependentError, Unsupported, UserRuntimeError
 
 _state = threading.local()
@@ -427,45 +427,15 @@ def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
     return refuse
 
 
-def _set_grad_enabled(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """The program sets the mode, and what the program does from here on reads it."""
-    tracer.record(torch._C._set_grad_enabled, args, kwargs)
-    _core.set_grad_enabled(*args, **kwargs)
-
-
 def set_grad_enabled(enabled: bool) -> None:
-    """torch._C._set_grad_enabled in a program that is followed."""
-    _set_grad_enabled(current_tracer(), (enabled,), {})
+    """torch._C._set_grad_enabled in a program that is traced: see Note [Modes]."""
+    _core.set_grad_enabled(enabled)
 
 
 def clear_autocast_cache() -> None:
-    """torch.clear_autocast_cache in a program that is followed."""
+    """torch.clear_autocast_cache in a program that is traced."""
     current_tracer().recorder.clear_cast_cache()
     torch.clear_autocast_cache()
-
-
-class InferenceModeRegion:
-    """torch._C._InferenceMode in a program that is followed."""
-
-    def __init__(self, enabled: bool = True) -> None:
-        self._enabled = enabled
-        self._outer = (False, True)
-
-    def __enter__(self) -> None:
-        self._outer = (torch.is_inference_mode_enabled(), torch.is_grad_enabled())
-        set_modes(self._enabled, not self._enabled)
-
-    def __exit__(self, *_: object) -> None:
-        set_modes(*self._outer)
-
-
-def set_modes(inference: bool, grad: bool) -> None:
-    """Inference and grad mode of a program that is followed."""
-    if torch.is_inference_mode_enabled() != inference:
-        current_tracer().record(modes.set_inference_mode, (inference,), {})
-        _core.set_inference_mode(inference)
-    if torch.is_grad_enabled() != grad:
-        set_grad_enabled(grad)
 
 
 _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = {
@@ -475,7 +445,7 @@ _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = 
     torch.Tensor.__setitem__: _setitem,
     torch.tensor: _new_tensor,
     torch.Tensor.bernoulli_: _bernoulli_,
-    torch._C._set_grad_enabled: _set_grad_enabled,
+    torch._C._set_grad_enabled: lambda tracer, args, kwargs: set_grad_enabled(*args, **kwargs),
     # It counts uses of PyTorch's own features, and returns nothing.
     torch._C._log_api_usage_once: lambda tracer, args, kwargs: None,
     torch.Tensor.__bool__: _data_dependent(

@@ -59,7 +59,7 @@ void bind_recorder(nb::module_& m) {
             return list;
           },
           nb::sig("def lifted(self) -> list[typing.Any]"))
-      .def_prop_rw("grad_enabled", &Recorder::grad_enabled, &Recorder::set_grad_enabled)
+      .def_prop_ro("grad_enabled", &Recorder::grad_enabled)
       .def("clear_cast_cache", &Recorder::clear_cast_cache)
       .def("try_truncate", &Recorder::try_truncate)
       .def_prop_ro("num_recorded", &Recorder::num_recorded);

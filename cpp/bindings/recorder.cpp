@@ -182,6 +182,7 @@ nb::object Recorder::record(nb::handle callable, nb::tuple args, nb::dict kwargs
 nb::object Recorder::record(nb::handle callable, PyObject* const* args, size_t count,
                             PyObject* names) {
   const auto& overloads = overloads_of(callable);
+  follow_modes();
   if (overloads.empty()) throw Unsupported("no row for this callable");
   Args converted;
   for (size_t i = 0; i < count; ++i) converted.push_back(to_arg(args[i], *ctx_, this));
@@ -225,6 +226,7 @@ nb::object Recorder::record(nb::handle callable, PyObject* const* args, size_t c
 }
 
 nb::object Recorder::record_symbol(const Symbol& symbol, nb::tuple args, nb::dict kwargs) {
+  follow_modes();
   Args converted;
   for (nb::handle a : args) converted.push_back(to_arg(a, *ctx_, this));
   Kwargs named;
@@ -284,6 +286,7 @@ Arg Recorder::output_from_spec(nb::handle spec, bool* views) {
 
 nb::object Recorder::record_opaque(const std::string& name, nb::tuple args, nb::dict kwargs,
                                    nb::handle spec, bool mutates) {
+  follow_modes();
   const Arg bound[] = {to_arg(args, *ctx_, this), to_arg(kwargs, *ctx_, this)};
   bool views = false;
   const Arg output = output_from_spec(spec, &views);
@@ -298,11 +301,13 @@ nb::object Recorder::record_opaque(const std::string& name, nb::tuple args, nb::
 }
 
 nb::object Recorder::getitem(nb::handle self, nb::handle index) {
+  follow_modes();
   const Arg tensor = to_arg(self, *ctx_, this);
   return to_object(ops::getitem(builder(), tensor, to_arg(index, *ctx_, this)), ctx_);
 }
 
 void Recorder::setitem(nb::handle self, nb::handle index, nb::handle value) {
+  follow_modes();
   const Arg tensor = to_arg(self, *ctx_, this);
   ops::setitem(builder(), tensor, to_arg(index, *ctx_, this), to_arg(value, *ctx_, this));
 }
@@ -334,6 +339,7 @@ bool Recorder::try_truncate(size_t n) {
 }
 
 Trace Recorder::finish(nb::handle output, const std::string& name) {
+  follow_modes();
   Trace trace;
   trace.ctx = ctx_;
   trace.name = name;

@@ -83,6 +83,30 @@ class ReleaseGil {
   PyThreadState* state_;
 };
 
+// Unlike PyTorch's guard it leaves the other keys as they are at the end: a program may change them.
+class NoAutocast {
+ public:
+  NoAutocast()
+      : keys_(c10::autocast_dispatch_keyset - c10::impl::tls_local_dispatch_key_set().excluded_) {
+    if (!keys_.empty()) exclude(c10::impl::tls_local_dispatch_key_set().excluded_ | keys_);
+  }
+  ~NoAutocast() {
+    if (!keys_.empty()) exclude(c10::impl::tls_local_dispatch_key_set().excluded_ - keys_);
+  }
+  NoAutocast(const NoAutocast&) = delete;
+  NoAutocast& operator=(const NoAutocast&) = delete;
+
+ private:
+  static void exclude(c10::DispatchKeySet excluded) {
+    c10::impl::PODLocalDispatchKeySet keys{};
+    keys.set_included(c10::impl::tls_local_dispatch_key_set().included_);
+    keys.set_excluded(excluded);
+    c10::impl::_force_tls_local_dispatch_key_set(keys);
+  }
+
+  c10::DispatchKeySet keys_;
+};
+
 }  // namespace
 
 PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n) {
@@ -90,7 +114,7 @@ PyObject* call_program(const exec::Program& program, PyObject* const* args, size
   // A program that fails leaves the caller's modes; one that succeeds leaves its own, as eager.
   const bool grad_mode = grad_enabled(), inference = inference_mode();
   // Its casts are in the program.
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  const NoAutocast no_autocast;
   try {
     if (n != program.num_inputs())
       internal_error("a program was called with a wrong number of inputs");

@@ -94,6 +94,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     for (const nb::object& p : outputs) list.append(p);
     Segment& s = entry_->segments.emplace_back();
     s.num_outputs = outputs.size();
+    s.modes = segment_modes_;
     s.observe = how;
     add_segment_inputs(s);
     const bridge::NoTorchFunction plain;  // what follows is on real tensors

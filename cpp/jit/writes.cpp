@@ -338,6 +338,7 @@ bool Acquisition::finish(PyObject* result, Trace* trace) {
   *trace = recorder_->finish(outputs, "computation");
   Segment& s = entry_->segments.emplace_back();
   s.num_outputs = outputs_.size();
+  s.modes = segment_modes_;
   add_segment_inputs(s);
   return true;
 }

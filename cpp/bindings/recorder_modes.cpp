@@ -1,8 +1,9 @@
-// What autocast and inference mode do to a call that is recorded.
+// The modes of PyTorch under which calls are recorded.
 #include "bindings/recorder.h"
 #include "bridge/bridge.h"
 #include "ops/autocast.h"
 #include "ops/conversion.h"
+#include "ops/state.h"
 
 namespace fulmen::bindings {
 namespace {
@@ -41,12 +42,31 @@ DType promoted(std::span<const Arg> args, DeviceType device, DType lower) {
 
 }  // namespace
 
+// Note [Modes]
+// While a program is followed, the thread really is in the grad mode, inference mode and state of
+// autocast that the program sets, so that what reads them gets the right answer. Before the next
+// call is recorded, a change of the first two is; who traced puts back what it found.
+
+bool Recorder::grad_enabled() const {
+  return follows_modes_ ? bridge::grad_enabled() : builder().grad_enabled;
+}
+
+void Recorder::follow_modes() {
+  if (!follows_modes_) return;
+  Builder& b = builder();
+  const auto set = [&](const Symbol& symbol, bool enabled) {
+    const Arg args[] = {Arg(enabled)};
+    b.call(symbol, args);
+  };
+  if (b.inference_mode != bridge::inference_mode())
+    set(ops::set_inference_mode, bridge::inference_mode());
+  if (b.grad_enabled != bridge::grad_enabled()) set(ops::set_grad_enabled, bridge::grad_enabled());
+}
+
 // Note [Autocast]
 // PyTorch's autocast is a layer of its dispatcher that casts the arguments of some operations. Here
-// the casts are recorded, and programs run with that layer off. While a program is followed, the
-// thread really is in the state that its regions and decorators set, so that what reads it gets the
-// right answer; the acquisition puts back what it found. An operation that consists of others with
-// a policy of their own goes to the fallback, which runs it with autocast on.
+// the casts are recorded, and programs run with that layer off. An operation that consists of
+// others with a policy of their own goes to the fallback, which runs it with autocast on.
 void Recorder::cast_arguments(const Symbol& symbol, Args& args) {
   // The order of PyTorch's layers.
   for (const DeviceType device : {DeviceType::kCUDA, DeviceType::kCPU}) {
