@@ -81,7 +81,8 @@ class FakeTensors:
                     proxy.shape, proxy.strides, dtype=proxy.dtype, device=proxy.device
                 )
             if proxy.requires_grad:
-                fake.requires_grad_()
+                with torch.inference_mode(proxy._is_inference):
+                    fake.requires_grad_()
                 if not proxy.is_leaf_input:
                     fake = _non_leaf(fake, proxy)
             self._fakes[proxy.proxy_id] = fake

@@ -41,9 +41,9 @@ def assert_same(got: Any, expected: Any) -> None:
 
 def clone(tree: Any) -> Any:
     return pytree.tree_map(
-        lambda x: x.detach().clone().requires_grad_(x.requires_grad)
-        if isinstance(x, torch.Tensor)
-        else x,
+        lambda x: (
+            x.detach().clone().requires_grad_(x.requires_grad) if isinstance(x, torch.Tensor) else x
+        ),
         tree,
     )
 
@@ -427,9 +427,7 @@ def test_the_cuda_policies_are_pytorchs() -> None:
     rules = _core.autocast_rules("cuda")
     seen = {"norm", "binary_cross_entropy", "cudnn_convolution", "cudnn_convolution_transpose"}
     for macro, policy in lists.items():
-        text = re.search(
-            rf"#define AT_FORALL_{macro}\(_\)(.*?)\n\n", header.read_text(), re.DOTALL
-        )
+        text = re.search(rf"#define AT_FORALL_{macro}\(_\)(.*?)\n\n", header.read_text(), re.DOTALL)
         assert text is not None
         for op in re.findall(r"_\((\w+)", text.group(1)):
             assert rules.get(op) == policy or op not in rules, op

@@ -29,9 +29,9 @@ def check(fn: Callable[..., Any], *args: torch.Tensor, modes: Any = MODES) -> No
     jitted = fulmen.jit(fn)
     for mode in modes:
         for _ in range(2):
+            ours = [a.detach().clone().requires_grad_(a.requires_grad) for a in args]
+            theirs = [a.detach().clone().requires_grad_(a.requires_grad) for a in args]
             with mode():
-                ours = [a.detach().clone().requires_grad_(a.requires_grad) for a in args]
-                theirs = [a.detach().clone().requires_grad_(a.requires_grad) for a in args]
                 got, expected = jitted(*ours), fn(*theirs)
                 state = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
             assert state == (mode is torch.enable_grad, mode is torch.inference_mode)
@@ -290,3 +290,15 @@ def test_a_failing_program_leaves_the_modes() -> None:
         jitted(x, torch.tensor([7]))
     assert not torch.is_inference_mode_enabled() and torch.is_grad_enabled()
     assert (x * 1).is_inference() is False
+
+
+def test_an_inference_tensor_that_requires_grad() -> None:
+    def fn(x: torch.Tensor) -> Any:
+        with torch.inference_mode(False):
+            y = x * 2
+        return y, x * 3
+
+    with torch.inference_mode():
+        x = t().requires_grad_()
+        got, expected = fulmen.jit(fn)(x), fn(x)
+    assert [describe(v) for v in got] == [describe(v) for v in expected]

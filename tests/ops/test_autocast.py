@@ -1,0 +1,62 @@
+"""PyTorch's operator database under autocast: every entry with float32 and low precision inputs."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+sys.path.insert(0, str(Path(__file__).parent))
+
+from opdb import Result, compare
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.utils import _pytree as pytree
+
+# Entry → why Fulmen's result is not eager's bit for bit.
+KNOWN: dict[str, str] = {}
+
+ENTRIES = [op for op in op_db if torch.float32 in op.supported_dtypes("cpu")]
+
+
+def lower(args: Any) -> Any:
+    return pytree.tree_map(
+        lambda v: (
+            v.detach().bfloat16() if isinstance(v, torch.Tensor) and v.dtype == torch.float32 else v
+        ),
+        args,
+    )
+
+
+def first_lower(args: Any) -> Any:
+    """One tensor of low precision among others of float32, as activations and parameters."""
+    seen = False
+
+    def one(value: Any) -> Any:
+        nonlocal seen
+        if seen or not isinstance(value, torch.Tensor) or value.dtype != torch.float32:
+            return value
+        seen = True
+        return value.detach().bfloat16()
+
+    return pytree.tree_map(one, args)
+
+
+@pytest.mark.parametrize("op", ENTRIES, ids=lambda op: op.full_name)
+def test_entry(op: Any) -> None:
+    changes: list[Callable[[Any], Any]] = [lambda args: args, lower, first_lower]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for sample in itertools.islice(op.sample_inputs("cpu", torch.float32), 2):
+            for change in changes:
+                args, kwargs = change(((sample.input, *sample.args), dict(sample.kwargs)))
+                result = Result("forward", "float32", 0)
+                with torch.autocast("cpu", torch.bfloat16):
+                    compare(result, op.name, op.op, args, kwargs)
+                if result.skip or op.full_name in KNOWN:
+                    continue
+                assert result.passed, result.reason
