@@ -225,6 +225,9 @@ def _record_opaque(
     kwargs: dict[str, Any],
     reason: str,
 ) -> Any:
+    state = modes.autocast_state()
+    if state and func in _CAST_WHERE_FAKES_DO_NOT:
+        raise Unsupported(f"{name} under torch.autocast")
     fake_args, fake_kwargs = pytree.tree_map(lambda v: _to_fake(tracer, v), (args, kwargs))
     leaves = [t for t in pytree.tree_leaves((fake_args, fake_kwargs)) if _is_fake(t)]
     versions = [t._version for t in leaves]
@@ -241,7 +244,6 @@ def _record_opaque(
     out_leaves, structure = pytree.tree_flatten(out)
     identities = {id(tracer.fakes.of(p)): p for p in proxies}
     spec = result_spec(tracer, out, by_storage)
-    state = modes.autocast_state()
     if state:
         called, args = "fulmen.modes.call_with_autocast", (state, name, *args)
     else:
@@ -257,6 +259,10 @@ def _record_opaque(
         recorded = pytree.tree_unflatten(result_leaves, structure)
     tracer.fallbacks.setdefault(name, reason)
     return recorded
+
+
+# Their kernels reach operations that autocast casts; the rules of fake tensors do not.
+_CAST_WHERE_FAKES_DO_NOT = {torch.linalg.pinv}
 
 
 def _is_computed(tree: Any) -> bool:

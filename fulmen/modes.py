@@ -6,8 +6,9 @@ gets the right answer. The native acquisition puts back what it found.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ import torch
 from fulmen import _core
 
 AutocastState = tuple[tuple[str, torch.dtype], ...]
+
+_DEVICES = ("cpu", "cuda")
 
 
 def set_inference_mode(enabled: bool) -> None:
@@ -26,7 +29,7 @@ def autocast_state() -> AutocastState:
     """The device types whose operations are autocast on this thread, and their dtypes."""
     return tuple(
         (device, torch.get_autocast_dtype(device))
-        for device in ("cpu", "cuda")
+        for device in _DEVICES
         if torch.is_autocast_enabled(device)
     )
 
@@ -35,22 +38,41 @@ def call_with_autocast(state: AutocastState, name: str, /, *args: Any, **kwargs:
     """Calls the torch function `name` with autocast as `state` says: for traces, whose programs run
     with autocast off.
     """
-    outer = [
-        (d, torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in ("cpu", "cuda")
-    ]
-    cache = torch.is_autocast_cache_enabled()
-    try:
-        for device, _, dtype in outer:
-            on = dict(state).get(device)
-            torch.set_autocast_enabled(device, on is not None)
-            torch.set_autocast_dtype(device, dtype if on is None else on)
+    with autocast_restored():
+        for device in _DEVICES:
+            dtype = dict(state).get(device)
+            torch.set_autocast_enabled(device, dtype is not None)
+            if dtype is not None:
+                torch.set_autocast_dtype(device, dtype)
         torch.set_autocast_cache_enabled(False)
         return _callable(name)(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def autocast_restored() -> Iterator[None]:
+    """Leaves autocast as it was."""
+    outer = [(d, torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in _DEVICES]
+    cache, nesting = torch.is_autocast_cache_enabled(), _nesting()
+    try:
+        yield
     finally:
         for device, enabled, dtype in outer:
             torch.set_autocast_enabled(device, enabled)
             torch.set_autocast_dtype(device, dtype)
         torch.set_autocast_cache_enabled(cache)
+        while _nesting() > nesting:
+            torch.autocast_decrement_nesting()
+
+
+def in_autocast_region() -> bool:
+    """Whether this thread is inside of a torch.autocast, even one that is disabled."""
+    return _nesting() > 0
+
+
+def _nesting() -> int:
+    torch.autocast_increment_nesting()
+    depth: int = torch.autocast_decrement_nesting()
+    return depth
 
 
 @functools.cache
@@ -59,4 +81,11 @@ def _callable(name: str) -> Callable[..., Any]:
     return found
 
 
-__all__ = ["AutocastState", "autocast_state", "call_with_autocast", "set_inference_mode"]
+__all__ = [
+    "AutocastState",
+    "autocast_restored",
+    "autocast_state",
+    "call_with_autocast",
+    "in_autocast_region",
+    "set_inference_mode",
+]

@@ -69,7 +69,7 @@ constexpr Policies kCuda[] = {
 constexpr Policies kCpuComposites[] = {
     {CastPolicy::kFloat32, "grid_sample kl_div.batchmean nll_loss_nd"},
     {CastPolicy::kPromote, "column_stack dstack hstack vstack"},
-    {CastPolicy::kInside, "einsum inner linalg_matrix_power linalg_norm tensordot"},
+    {CastPolicy::kInside, "bilinear einsum inner linalg_matrix_power linalg_norm tensordot"},
 };
 constexpr Policies kCudaComposites[] = {
     {CastPolicy::kFloat32,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 from opdb import Result, compare
@@ -18,7 +19,24 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree as pytree
 
 # Entry → why Fulmen's result is not eager's bit for bit.
-KNOWN: dict[str, str] = {}
+_FAKE_DTYPE = "fake tensors give another dtype than eager for inputs of mixed precision"
+_EAGER = "left to eager, with autocast or without"
+KNOWN = {
+    "_softmax_backward_data": _FAKE_DTYPE,
+    "native_group_norm": _FAKE_DTYPE,
+    "native_layer_norm": _FAKE_DTYPE,
+    "native_batch_norm": _FAKE_DTYPE,
+    "_native_batch_norm_legit": _FAKE_DTYPE,
+    "_batch_norm_with_update": _FAKE_DTYPE,
+    "normal": _FAKE_DTYPE,
+    "sparse.sampled_addmm": _EAGER,
+    "sparse.mm.reduce": _EAGER,
+    "tensor_split": _EAGER,
+    "resize_": _EAGER,
+    "to_sparse": _EAGER,
+    "linalg.pinv": "left to eager: autocast reaches products that fake tensors do not show",
+    "linalg.pinv.hermitian": "as linalg.pinv",
+}
 
 ENTRIES = [op for op in op_db if torch.float32 in op.supported_dtypes("cpu")]
 

@@ -433,3 +433,29 @@ def test_the_cuda_policies_are_pytorchs() -> None:
             assert rules.get(op) == policy or op not in rules, op
             seen.add(op)
     assert set(rules) <= seen
+
+
+def test_behind_torch_compile() -> None:
+    def fn(x: torch.Tensor, w: torch.Tensor) -> Any:
+        y = x @ w
+        with autocast():
+            a = F.linear(y, w).relu()
+            with autocast(enabled=False):
+                b = y.float() @ w
+        with autocast():
+            c = y @ w
+        return a, b, c, y.float() @ w
+
+    for around in (lambda: autocast(enabled=False), autocast):
+        compiler = fulmen.dynamo.FulmenCompiler()
+        compiled = torch.compile(fn, backend=compiler)
+        for _ in range(2):
+            args = t(grad=True), t(grad=True)
+            ours, theirs = clone(args), clone(args)
+            with around():
+                got, expected = compiled(*ours), fn(*theirs)
+            assert_same(got, expected)
+            assert_same(gradients(got, ours), gradients(expected, theirs))
+        stats = fulmen.stats(compiler)
+        assert stats.splits == {} and stats.fallbacks == {}
+        assert not torch.is_autocast_enabled("cpu")
