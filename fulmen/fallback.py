@@ -245,7 +245,8 @@ def _record_opaque(
     identities = {id(tracer.fakes.of(p)): p for p in proxies}
     spec = result_spec(tracer, out, by_storage)
     if state:
-        called, args = "fulmen.modes.call_with_autocast", (state, name, *args)
+        cache = torch.is_autocast_cache_enabled()
+        called, args = "fulmen.modes.call_with_autocast", (state, cache, name, *args)
     else:
         called = name
     recorded = tracer.recorder.record_opaque(called, args, kwargs, spec, mutates)

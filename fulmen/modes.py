@@ -34,7 +34,9 @@ def autocast_state() -> AutocastState:
     )
 
 
-def call_with_autocast(state: AutocastState, name: str, /, *args: Any, **kwargs: Any) -> Any:
+def call_with_autocast(
+    state: AutocastState, cache: bool, name: str, /, *args: Any, **kwargs: Any
+) -> Any:
     """Calls the torch function `name` with autocast as `state` says: for traces, whose programs run
     with autocast off.
     """
@@ -44,8 +46,12 @@ def call_with_autocast(state: AutocastState, name: str, /, *args: Any, **kwargs:
             torch.set_autocast_enabled(device, dtype is not None)
             if dtype is not None:
                 torch.set_autocast_dtype(device, dtype)
-        torch.set_autocast_cache_enabled(False)
-        return _callable(name)(*args, **kwargs)
+        torch.set_autocast_cache_enabled(cache)
+        try:
+            return _callable(name)(*args, **kwargs)
+        finally:
+            if not in_autocast_region():
+                torch.clear_autocast_cache()
 
 
 @contextlib.contextmanager

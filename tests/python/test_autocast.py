@@ -281,9 +281,23 @@ def test_an_opaque_operation_inside_a_region() -> None:
     assert set(stats.fallbacks) == {"torch.functional.chain_matmul"} or stats.fallbacks
 
 
-def test_lstm() -> None:
-    lstm = torch.nn.LSTM(4, 4)
-    check(lambda x: lstm(x)[0], t(3, 2, 4), around=autocast, fallbacks=True)
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+def test_recurrent_layers(kind: Any) -> None:
+    """Their parameters are cast once, not once a step."""
+    layer = kind(4, 4)
+    copied = copy.deepcopy(layer)
+    jitted = fulmen.jit(copied)
+    for around in (autocast, lambda: autocast(cache_enabled=False)):
+        results = []
+        for run, module in ((jitted, copied), (layer, layer)):
+            module.zero_grad()
+            x = torch.linspace(-1, 1, 24).view(3, 2, 4).requires_grad_()
+            with around():
+                y, _ = run(x)
+            y.float().sin().sum().backward()
+            results.append([y, x.grad, *(p.grad for p in module.parameters())])
+        assert_same(*results)
+    assert fulmen.stats(jitted).splits == {}
 
 
 class Scaled(torch.autograd.Function):
