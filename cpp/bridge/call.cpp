@@ -1,10 +1,10 @@
 #include <ATen/core/Tensor.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/python_variable.h>
 
 #include "bridge/bridge.h"
 #include "bridge/ivalue.h"
+#include "bridge/no_autocast.h"
 #include "bridge/python_value.h"
 #include "ir/builder.h"
 #include "ir/proxy.h"
@@ -83,37 +83,12 @@ class ReleaseGil {
   PyThreadState* state_;
 };
 
-// Unlike PyTorch's guard it leaves the other keys as they are at the end: a program may change them.
-class NoAutocast {
- public:
-  NoAutocast()
-      : keys_(c10::autocast_dispatch_keyset - c10::impl::tls_local_dispatch_key_set().excluded_) {
-    if (!keys_.empty()) exclude(c10::impl::tls_local_dispatch_key_set().excluded_ | keys_);
-  }
-  ~NoAutocast() {
-    if (!keys_.empty()) exclude(c10::impl::tls_local_dispatch_key_set().excluded_ - keys_);
-  }
-  NoAutocast(const NoAutocast&) = delete;
-  NoAutocast& operator=(const NoAutocast&) = delete;
-
- private:
-  static void exclude(c10::DispatchKeySet excluded) {
-    c10::impl::PODLocalDispatchKeySet keys{};
-    keys.set_included(c10::impl::tls_local_dispatch_key_set().included_);
-    keys.set_excluded(excluded);
-    c10::impl::_force_tls_local_dispatch_key_set(keys);
-  }
-
-  c10::DispatchKeySet keys_;
-};
-
 }  // namespace
 
 PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n) {
   const BoundSymbol* failed_at = nullptr;
   // A program that fails leaves the caller's modes; one that succeeds leaves its own, as eager.
   const bool grad_mode = grad_enabled(), inference = inference_mode();
-  // Its casts are in the program.
   const NoAutocast no_autocast;
   try {
     if (n != program.num_inputs())
