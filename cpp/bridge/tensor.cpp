@@ -1,5 +1,3 @@
-#include <c10/core/DefaultDtype.h>
-#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/python_variable.h>
 
 #include "bridge/alias_check.h"
@@ -34,7 +32,7 @@ bool is_plain(const at::Tensor& t) {
 struct TensorCheck {
   c10::ScalarType dtype;
   c10::Device device;
-  bool requires_grad;
+  bool requires_grad, is_inference;
   SmallVec<int64_t, 6> sizes, strides;
 
   bool accepts(const at::Tensor& t) const {
@@ -42,7 +40,8 @@ struct TensorCheck {
     return impl->dtype() == c10::scalarTypeToTypeMeta(dtype) &&
            !impl->key_set().has_any(kNotPlain) && impl->layout() == c10::kStrided &&
            impl->device() == device && t.requires_grad() == requires_grad &&
-           equal(impl->sizes(), sizes) && equal(impl->strides(), strides);
+           t.is_inference() == is_inference && equal(impl->sizes(), sizes) &&
+           equal(impl->strides(), strides);
   }
   static bool equal(c10::IntArrayRef a, const SmallVec<int64_t, 6>& b) {
     return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
@@ -63,16 +62,21 @@ class TraceInputCheck final : public InputCheck {
       const Proxy* p = trace.inputs[i];
       names_.emplace_back(p->name);
       if (const TensorProxy* t = as_tensor(p)) {
-        TensorCheck c{
-            to_scalar_type(t->type.dtype), to_c10(t->type.device), t->type.requires_grad, {}, {}};
+        TensorCheck c{to_scalar_type(t->type.dtype),
+                      to_c10(t->type.device),
+                      t->type.requires_grad,
+                      t->is_inference,
+                      {},
+                      {}};
         for (const Dim d : t->type.shape) c.sizes.push_back(d.value());
         for (const Dim d : t->type.strides) c.strides.push_back(d.value());
         checks_.push_back(c);
         kinds_.push_back(nullptr);
         types_.emplace_back();
         append(types_.back(), t->type);
+        if (t->is_inference) append(types_.back(), " inference");
       } else {
-        checks_.push_back({c10::kFloat, c10::kCPU, false, {}, {}});
+        checks_.push_back({c10::kFloat, c10::kCPU, false, false, {}, {}});
         PyObject* v = i < values.size() && values[i] ? values[i] : Py_None;
         Py_INCREF(v);
         kinds_.push_back(v);
@@ -117,6 +121,7 @@ class TraceInputCheck final : public InputCheck {
         std::string got;
         try {
           append(got, read_tensor(args[i]).type);
+          if (t.is_inference()) append(got, " inference");
         } catch (const Unsupported& e) {
           got = e.what();
         }
@@ -176,6 +181,7 @@ TensorInfo read_tensor(PyObject* object) {
   for (const int64_t v : t.sizes()) info.type.shape.push_back(v);
   for (const int64_t v : t.strides()) info.type.strides.push_back(v);
   info.is_leaf = t.is_leaf();
+  info.is_inference = t.is_inference();
   info.plain = is_plain(t);
   if (t.has_storage()) info.storage = t.storage().unsafeGetStorageImpl();
   info.storage_offset = t.storage_offset();
@@ -185,12 +191,6 @@ TensorInfo read_tensor(PyObject* object) {
 std::unique_ptr<InputCheck> make_input_check(const Trace& trace,
                                              const std::vector<PyObject*>& number_values) {
   return std::make_unique<TraceInputCheck>(trace, number_values);
-}
-
-bool grad_enabled() { return c10::GradMode::is_enabled(); }
-void set_grad_enabled(bool enabled) { c10::GradMode::set_enabled(enabled); }
-DType default_dtype() {
-  return from_scalar_type(c10::get_default_dtype_as_scalartype()).value_or(DType::kFloat32);
 }
 
 }  // namespace fulmen::bridge
