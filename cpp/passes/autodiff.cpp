@@ -16,6 +16,15 @@
 namespace fulmen::passes {
 namespace {
 
+bool needs_grad(const Arg& output) {
+  bool found = false;
+  for_each_proxy(output, [&](const Proxy* p) {
+    const TensorProxy* t = as_tensor(p);
+    found = found || (t && t->type.requires_grad);
+  });
+  return found;
+}
+
 // The gradient `grad` of a tensor of type `type`, as autograd's engine makes it fit: summed over
 // broadcast dimensions, then converted.
 Arg fitted(const Arg& grad, const TensorType& type) {
@@ -61,24 +70,10 @@ class ReverseWalk {
     return it == grads_.end() ? Arg() : it->second;
   }
 
-  void visit(const BoundSymbol& b, bool grad_enabled) {
-    if (b.symbol != &del_last_used && grad_enabled && has_grad(b.output)) {
-      builder_.source = b.source;
-      std::string why;
-      if (by_vjp(b, why) || by_expansion(b, why)) return;
-      missing_.push_back({&b, why});
-      // Go on with gradients of some value, to find what else has no rule.
-      for (const Arg& a : b.args) {
-        for_each_proxy(a, [&](const Proxy* p) {
-          const TensorProxy* t = as_tensor(p);
-          if (!t || !t->type.requires_grad) return;
-          TensorType type = t->type;
-          type.requires_grad = false;
-          grads_.emplace(t, ctx_->make_tensor(type));
-        });
-      }
-    }
-    forward_.push_back(&b);
+  // The next bound symbol of the program, from the last.
+  void step(const BoundSymbol& b, bool grad_enabled) {
+    top_ = &b;
+    visit(b, grad_enabled);
   }
 
   // Bound symbols of the forward, in order.
@@ -90,6 +85,30 @@ class ReverseWalk {
   Builder& builder() { return builder_; }
 
  private:
+  void visit(const BoundSymbol& b, bool grad_enabled) {
+    if (b.symbol != &del_last_used && grad_enabled && has_grad(b.output)) {
+      builder_.source = b.source;
+      std::string why;
+      if (by_vjp(b, why) || by_expansion(b, why)) return;
+      missing_.push_back({top_, b.symbol == top_->symbol ? why : cat(b.symbol->name(), ": ", why)});
+      // Go on with gradients of some value, to find what else has no rule.
+      for (const Arg& a : b.args) {
+        for_each_proxy(a, [&](const Proxy* p) {
+          const TensorProxy* t = as_tensor(p);
+          if (!t || !t->type.requires_grad) return;
+          TensorType type = t->type;
+          type.requires_grad = false;
+          grads_.emplace(t, ctx_->make_tensor(type));
+        });
+      }
+    }
+    keep(b);
+  }
+
+  void keep(const BoundSymbol& b) {
+    if (!recomputing_) forward_.push_back(&b);
+  }
+
   std::vector<const BoundSymbol*> renamed(std::vector<const BoundSymbol*> body) const {
     if (names_.empty()) return body;
     for (const BoundSymbol*& b : body) b = names_.apply(*ctx_, *b);
@@ -132,35 +151,97 @@ class ReverseWalk {
       why = e.what();
       return false;
     }
-    forward_.push_back(&b);
+    keep(b);
+    return true;
+  }
+
+  // A form of `b` in other symbols: augmented, or its decomposition.
+  struct Form {
+    Arg output;
+    std::vector<const BoundSymbol*> body;
+  };
+
+  bool expand(const BoundSymbol& b, bool augmented, Form& form, std::string& why) const {
+    const Symbol& s = *b.symbol;
+    const bool rules = s.info->rules && s.info->rules->has_decomposition();
+    if (augmented ? !s.augmented : !s.decompose && !rules) return false;
+    try {
+      Builder inner(ctx_);
+      inner.source = b.source;
+      Call call(s, b.args, inner);
+      form.output = augmented ? s.augmented(call)
+                    : rules   ? s.info->rules->decompose(call)
+                              : s.decompose(call);
+      form.body = inner.body();
+    } catch (const Unsupported& e) {
+      why = e.what();
+      return false;
+    }
     return true;
   }
 
   bool by_expansion(const BoundSymbol& b, std::string& why) {
-    const Symbol& s = *b.symbol;
-    const bool rules = s.info->rules && s.info->rules->has_decomposition();
     for (const bool augmented : {true, false}) {
-      if (augmented ? !s.augmented : !s.decompose && !rules) continue;
-      std::vector<const BoundSymbol*> body;
-      Arg out;
-      try {
-        Builder inner(ctx_);
-        inner.source = b.source;
-        Call call(s, b.args, inner);
-        out = augmented ? s.augmented(call)
-              : rules   ? s.info->rules->decompose(call)
-                        : s.decompose(call);
-        body = inner.body();
-      } catch (const Unsupported& e) {
-        why = e.what();
+      Form form;
+      if (!expand(b, augmented, form, why)) continue;
+      if (!augmented && b.symbol->aten != "-" && by_recomputation(b, form)) return true;
+      if (!replace(b, form.output, form.body)) {
+        why = "its decomposition has results of other types";
         continue;
       }
-      if (!replace(b, out, body)) continue;
-      for (auto it = body.rbegin(); it != body.rend(); ++it) visit(**it, true);
+      for (auto it = form.body.rbegin(); it != form.body.rend(); ++it) visit(**it, true);
       return true;
     }
     if (why.empty()) why = "it has neither a vjp nor a decomposition";
     return false;
+  }
+
+  // What one kernel computes stays one: eager's bits. The backward runs the decomposition, and
+  // differentiates that.
+  bool by_recomputation(const BoundSymbol& b, const Form& form) {
+    std::vector<const BoundSymbol*> steps;
+    if (recomputing_ || !flatten(form.body, steps)) return false;
+    const size_t mark = builder_.body().size();
+    const size_t problems = missing_.size();
+    const auto grads = grads_;
+    for (const BoundSymbol* s : steps) builder_.append(s);
+    pass_on(b.output, form.output);
+    recomputing_ = true;
+    for (auto it = steps.rbegin(); it != steps.rend(); ++it) visit(**it, true);
+    recomputing_ = false;
+    if (missing_.size() != problems) {
+      missing_.resize(problems);
+      builder_.body().resize(mark);
+      grads_ = grads;
+      return false;
+    }
+    forward_.push_back(&b);
+    return true;
+  }
+
+  // `body` down to symbols with a vjp. False where it draws random numbers, or there is no way.
+  bool flatten(const std::vector<const BoundSymbol*>& body,
+               std::vector<const BoundSymbol*>& steps) {
+    for (const BoundSymbol* b : body) {
+      if (b->symbol->has(kRandom)) return false;
+      if (b->symbol->vjp || !needs_grad(b->output)) {
+        steps.push_back(b);
+        continue;
+      }
+      Form form;
+      std::string why;
+      if (!expand(*b, true, form, why) && !expand(*b, false, form, why)) return false;
+      if (!replace(*b, form.output, form.body) || !flatten(form.body, steps)) return false;
+    }
+    return true;
+  }
+
+  // The gradients of `old` are those of `now`.
+  void pass_on(const Arg& old, const Arg& now) {
+    if (const TensorProxy* t = now.tensor(); t && old.is_proxy()) add(t, grad_of(old.proxy()));
+    if (!old.is_collection() || !now.is_collection()) return;
+    for (size_t i = 0; i < std::min(old.items().size(), now.items().size()); ++i)
+      pass_on(old.items()[i], now.items()[i]);
   }
 
   // Gives the results in `body` the names of `b`'s; a result that `body` does not make (an
@@ -178,10 +259,17 @@ class ReverseWalk {
     return true;
   }
 
+  static bool same_type(const Arg& a, const Arg& b) {
+    const TensorProxy *x = a.tensor(), *y = b.tensor();
+    if (!x || !y) return !x && !y;
+    return x->type.dtype == y->type.dtype && x->type.device == y->type.device &&
+           x->type.shape == y->type.shape && x->type.strides == y->type.strides;
+  }
+
   bool pair(const Arg& old, const Arg& now, std::unordered_set<const Proxy*>& made,
             Substitution& map) {
     if (old.is_proxy()) {
-      if (!now.is_proxy()) return false;
+      if (!now.is_proxy() || !same_type(old, now)) return false;
       if (made.erase(now.proxy())) {
         map.add(now.proxy(), old);
       } else {
@@ -201,6 +289,8 @@ class ReverseWalk {
   std::shared_ptr<TraceContext> ctx_;
   Builder builder_;
   std::vector<NoRule>& missing_;
+  const BoundSymbol* top_ = nullptr;
+  bool recomputing_ = false;  // what is visited is part of the backward already
   std::unordered_map<const Proxy*, Arg> grads_;
   std::vector<const BoundSymbol*> forward_;  // in reverse
   Substitution names_;
@@ -266,7 +356,7 @@ Differentiated differentiate(const Trace& trace, const GradRequest& request,
       walk.add(results[i], seed);
     }
     const std::vector<bool> modes = grad_modes(trace.body);
-    for (size_t i = trace.body.size(); i-- > 0;) walk.visit(*trace.body[i], modes[i]);
+    for (size_t i = trace.body.size(); i-- > 0;) walk.step(*trace.body[i], modes[i]);
     Args grads;
     for (size_t i = 0; i < trace.inputs.size(); ++i) {
       const bool wanted = request.wanted.empty() || request.wanted[i];

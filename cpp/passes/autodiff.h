@@ -18,7 +18,7 @@ struct Differentiated {
   std::vector<const TensorProxy*> seeded;
 };
 
-// Bound symbols that autodiff has no rule for, with the reasons.
+// A bound symbol of the program that autodiff has no rule for, or for a part of it.
 struct NoRule {
   const BoundSymbol* bsym;
   std::string why;

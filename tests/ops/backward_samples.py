@@ -175,12 +175,12 @@ BACKWARD_SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("_prelu_kernel_backward", _aten._prelu_kernel_backward, (f(2, 3, 4), f(2, 3, 4), f(1, 3, 1))),
     (
         "_softmax_backward_data",
-        lambda g, y: _aten._softmax_backward_data(g, y, 1, torch.float32),
+        lambda g, y: _aten._softmax_backward_data(g, y, 1, y.dtype),
         (f(3, 4), f(3, 4).softmax(1)),
     ),
     (
         "_log_softmax_backward_data",
-        lambda g, y: _aten._log_softmax_backward_data(g, y, 0, torch.float32),
+        lambda g, y: _aten._log_softmax_backward_data(g, y, 0, y.dtype),
         (f(4, 3).t(), f(3, 4).log_softmax(0)),
     ),
     ("_safe_softmax", lambda x: torch._safe_softmax(x.log(), -1), (f(5, 4).relu(),)),

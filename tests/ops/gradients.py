@@ -227,8 +227,12 @@ def _differentiable(tree: Any) -> list[torch.Tensor]:
 
 
 def _cotangent(out: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    values = torch.randn(out.shape, dtype=out.dtype, generator=generator)
-    return torch.empty_like(out, requires_grad=False).copy_(values)
+    """Random, with the result's own strides, which the trace expects."""
+    if out.numel() == 0:
+        return torch.empty_strided(out.shape, out.stride(), dtype=out.dtype)
+    size = 1 + sum((n - 1) * s for n, s in zip(out.shape, out.stride(), strict=True))
+    storage = torch.randn(size, dtype=out.dtype, generator=generator)
+    return storage.as_strided(out.shape, out.stride())
 
 
 def run_in_worker(indices: list[int], limit: int) -> Iterator[tuple[str, GradientResult | str]]:

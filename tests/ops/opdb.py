@@ -121,7 +121,9 @@ def _run_sample(
     if "text" in checks and number == 0:
         yield _run_text(op, dtype, number, args, kwargs)
     if "decomposed" in checks:
-        yield _run_decomposed(op, dtype, number, args, kwargs)
+        result = Result("decomposed", str(dtype), number)
+        compare_decomposed(result, op.op, args, kwargs)
+        yield result
 
 
 def _run_out(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs: Any) -> Iterator[Result]:
@@ -265,22 +267,22 @@ def decompose(trace: Any) -> Any:
             return trace
 
 
-def _run_decomposed(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs: Any) -> Result:
-    result = Result("decomposed", str(dtype), number)
+def compare_decomposed(result: Result, fn: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    """Fills in `result` from the decomposition of the trace of one call of `fn`."""
     try:
-        trace, _, inputs = trace_call(op.op, *_copy((args, kwargs)))
+        trace, _, inputs = trace_call(fn, *_copy((args, kwargs)))
     except Exception as e:
         result.skip = f"no trace: {type(e).__name__}"
-        return result
+        return
     if not any(b.subsymbols for b in trace.bound_symbols):
         result.skip = "nothing to decompose"
-        return result
+        return
     try:
         torch.manual_seed(0)
-        expected = op.op(*_copy(args), **_copy(kwargs))
+        expected = fn(*_copy(args), **_copy(kwargs))
         double_args, double_kwargs = pytree.tree_map(_double, _copy((args, kwargs)))
         torch.manual_seed(0)
-        exact = op.op(*double_args, **double_kwargs)
+        exact = fn(*double_args, **double_kwargs)
         compiled = compile_trace(decompose(trace))
         dispatch = _core.Dispatch(lambda *a: None)
         dispatch.add(compiled.program, (None,) * len(inputs), ())
@@ -288,7 +290,7 @@ def _run_decomposed(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs:
         got = dispatch(*inputs)
     except Exception as e:
         result.reason = f"decomposed: {type(e).__name__}: {e}".split("\n")[0][:200]
-        return result
+        return
     result.reason = _meta_problem("decomposed", got, expected)
     result.meta = not result.reason
     result.values = all(
@@ -296,7 +298,6 @@ def _run_decomposed(op: Any, dtype: torch.dtype, number: int, args: Any, kwargs:
         for g, e, x in zip(*map(pytree.tree_leaves, (got, expected, exact)), strict=True)
     )
     result.reason = result.reason or ("" if result.values else "decomposed: values differ")
-    return result
 
 
 def _double(value: Any) -> Any:

@@ -13,6 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 import opdb
+from backward_samples import BACKWARD_SAMPLES
 from own_samples import SAMPLES
 
 from fulmen import _core
@@ -38,3 +39,12 @@ def test_own_sample(name: str, fn: Callable[..., Any], args: tuple[Any, ...]) ->
     opdb.compare(result, name, fn, args, {})
     assert not result.skip and result.passed, result.skip or result.reason
     assert not result.opaque, "a row takes the call"
+
+
+@pytest.mark.parametrize(
+    ("name", "fn", "args"), BACKWARD_SAMPLES, ids=[name for name, *_ in BACKWARD_SAMPLES]
+)
+def test_own_decomposition(name: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    result = opdb.Result("decomposed", name, 0)
+    opdb.compare_decomposed(result, fn, args, {})
+    assert result.skip == "nothing to decompose" or result.passed, result.reason
