@@ -115,8 +115,9 @@ Arg einsum_steps(Call& in) {
     std::swap(left, right);
     std::swap(first, second);
   }
-  const Arg product = bmm(grouped(in, *tensors[first], eq.operands[first], {batch, left, summed}),
-                          grouped(in, *tensors[second], eq.operands[second], {batch, summed, right}));
+  const Arg product =
+      bmm(grouped(in, *tensors[first], eq.operands[first], {batch, left, summed}),
+          grouped(in, *tensors[second], eq.operands[second], {batch, summed, right}));
   const std::string made = batch + left + right;
   Dims sizes;
   Args order;

@@ -230,6 +230,11 @@ BACKWARD_SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
         (f(2, 6, 9, 9), f(2, 4, 9, 9), f(4, 6, 3, 3)),
     ),
     (
+        "_trilinear",
+        lambda x, w, y: torch._trilinear(x, w, y, [1, 3], [0], [1, 2], [2, 3]),
+        (f(2, 3), f(5, 3, 4), f(2, 4)),
+    ),
+    (
         "_cdist_backward",
         lambda g, x, y: _aten._cdist_backward(g, x, y, 2.0, torch.cdist(x, y)),
         (f(2, 3, 4), f(2, 3, 5), f(2, 4, 5)),

@@ -77,6 +77,7 @@ GRADIENT_SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
         lambda x, y: torch.einsum("bhid,bhjd->bhji", x, y),
         (g(2, 3, 4, 5), g(2, 3, 6, 5)),
     ),
+    ("bilinear", F.bilinear, (g(2, 3), g(2, 4), g(5, 3, 4), g(5))),
     ("silu, bfloat16", F.silu, (b(3, 4),)),
     ("gelu, bfloat16", F.gelu, (b(3, 4),)),
     ("softmax, bfloat16", lambda x: F.softmax(x, -1), (b(3, 4),)),
