@@ -402,8 +402,10 @@ constinit const Symbol polar{
       const Arg g = conj_physical(grad);
       return operand_grads(
           in, [&] { return real(g * sgn(out)); },
-          // The real part of the product with i.
-          [&] { return -imag(g * out); });
+          [&] {
+            const auto* i = in.builder().arena().make<std::complex<double>>(0.0, 1.0);
+            return real(g * (out * Arg::complex(i)));
+          });
     },
 };
 constinit const Symbol tril_indices{

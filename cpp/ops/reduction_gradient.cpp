@@ -59,12 +59,16 @@ Args prod_vjp(Call& in, const Arg& out, const Arg& grad) {
   if (is_zero(numel(t))) return grads(in, {zeros_as(grad, t)});
   const Arg g = meta::spread(in, grad);
   const Arg simple = g * (meta::spread(in, out) / x);
-  // Division gives nothing for a zero: only there are the other elements multiplied.
+  // Where there is a zero, and division would give nothing, the other elements are multiplied. As
+  // eager decides for the whole tensor, infinities elsewhere are treated alike.
   const bool whole = !has_param(in, "dim");
   const int64_t dim = whole ? 0 : meta::wrap_dim(in, in.integer("dim"), t.ndim());
   Arg others = product_of_others(whole ? reshape(x, int_list({{-1}})) : x, dim);
   if (whole) others = reshape(others, dims_list(t.shape));
-  return grads(in, {where(eq(x, 0), g * others, simple)});
+  const Arg zeros = sum(eq(x, 0));
+  Arg careful = g * others;
+  if (whole) careful = zero_where(gt(zeros, 1), careful);
+  return grads(in, {where(eq(zeros, 0), simple, careful)});
 }
 
 Args vector_norm_vjp(Call& in, const Arg& out, const Arg& grad) {

@@ -73,7 +73,7 @@ constinit const Symbol erfinv{
     .tags = kElementwise | kFloatResult,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
-      return grads(in, {exp(out * out) * 0.886226925452758 * grad});
+      return grads(in, {exp(out * out) * 0.8862269254527579 * grad});
     },
     .lane = Lane::kErfinv,
 };
