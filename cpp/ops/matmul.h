@@ -28,5 +28,6 @@ Args baddbmm_vjp(Call& in, const Arg& out, const Arg& grad);
 Args bilinear_vjp(Call& in, const Arg& out, const Arg& grad);
 Args linear_vjp(Call& in, const Arg& out, const Arg& grad);
 Arg matmul_steps(Call& in);
+Arg linear_steps(Call& in);
 
 }  // namespace fulmen::ops

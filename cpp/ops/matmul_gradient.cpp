@@ -57,12 +57,12 @@ Arg as_matrix(Call& in, const Arg& a) {
 }
 
 // Whether eager multiplies matrices here instead of batches: see should_fold in ATen.
-bool folds(const TensorType& a, const TensorType& b) {
+bool folds(const TensorType& a, const TensorType& b, bool with_grad = true) {
   const bool left_larger = a.ndim() >= b.ndim();
   const TensorType& large = left_larger ? a : b;
   const TensorType& small = left_larger ? b : a;
   if (large.ndim() < 3 || small.ndim() > 2) return false;
-  if (small.requires_grad) return true;
+  if (with_grad && small.requires_grad) return true;
   if (a.ndim() == 2) return false;
   if (is_zero(numel(large))) return true;
   TensorType seen = large;
@@ -136,6 +136,10 @@ bool squeezes(const TensorType& a, const TensorType& b) {
          ((is_one(a.shape[0]) && a.requires_grad) || (is_one(b.shape[0]) && b.requires_grad));
 }
 
+bool linear_folds_for_gradient(const TensorType& x, const TensorType& w) {
+  return x.ndim() > 2 && w.ndim() == 2 && w.requires_grad && !folds(x, w, false);
+}
+
 }  // namespace
 
 Args mm_vjp(Call& in, const Arg&, const Arg& grad) {
@@ -193,6 +197,8 @@ Args matmul_vjp(Call& in, const Arg&, const Arg& grad) {
     return out;
   }
   if (folds(x, y)) {
+    // The program runs below autograd, where the kernel would not fold, and round otherwise.
+    if (!folds(x, y, false)) in.unsupported("a product that only folds for its gradient");
     if (y.ndim() != 2) in.unsupported("a matrix times a batch");
     const Arg rows = as_matrix(in, a), g = as_matrix(in, grad);
     if (left) out[0] = reshaped(in, left_gradient(g, type_of(rows), b), x.shape);
@@ -324,10 +330,22 @@ Args bilinear_vjp(Call& in, const Arg&, const Arg& grad) {
   return out;
 }
 
+// What at::linear does where the fold depends on the gradient; see matmul_vjp.
+Arg linear_steps(Call& in) {
+  const TensorType& x = in.type("input");
+  if (!linear_folds_for_gradient(x, in.type("weight")))
+    in.unsupported("what linear's own gradient covers");
+  Dims shape = x.shape;
+  shape.back() = in.type("weight").shape[0];
+  const Arg out = reshaped(in, mm(as_matrix(in, in["input"]), t(in["weight"])), shape);
+  return in.has("bias") ? out + in["bias"] : out;
+}
+
 Args linear_vjp(Call& in, const Arg&, const Arg& grad) {
   real_grad(in, grad);
   const TensorType &x = in.type("input"), &w = in.type("weight");
   if (w.ndim() != 2) in.unsupported("a vector as weight");
+  if (linear_folds_for_gradient(x, w)) in.unsupported("a product that only folds for its gradient");
   Args out(3, Arg());
   const bool matrix = x.ndim() == 2;
   const Arg g = matrix          ? grad
