@@ -377,7 +377,7 @@ class Functionalizer {
     if (root.opaque) give_up(&b, "an opaque symbol may share the storage that is written");
     if (root.input && shared_.get(root.input))
       give_up(&b, "inputs share the storage that is written");
-    if (mixed_grad_modes_ && !outside_autograd) {
+    if (mixed_grad_modes_) {
       bool grad = false;
       for (const Arg& a : b.args) {
         for_each_proxy(a, [&](const Proxy* p) {
