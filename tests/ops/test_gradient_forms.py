@@ -110,6 +110,7 @@ SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("index_add scaled", lambda x, s: x.index_add(0, n(1, 1), s, alpha=2), (g(3, 2), g(2, 2))),
     *((f"scatter_reduce {how}", _reduced(how, True), _reduced_arguments()) for how in _WAYS),
     *((f"scatter_reduce {how} anew", _reduced(how, False), _reduced_arguments()) for how in _WAYS),
+    ("vector @ matrix, reflected", lambda x, y: x.__rmatmul__(y), (g(4, 3), g(4))),
     ("float_power", lambda x, y: torch.float_power(x.abs(), y), (g(3), g(3))),
     ("pow of an integer base", lambda x: 2**x, (g(3),)),
     ("clamp by tensors", torch.clamp, (g(9), g(9), g(9))),
