@@ -12,7 +12,7 @@ import torch
 import torch.fx
 from torch.fx.passes.split_module import split_module
 
-from fulmen import _core
+from fulmen import _core, executors
 from fulmen.errors import Unsupported
 from fulmen.fx import is_state_node, restore_checkpoints, trace_fx
 from fulmen.stats import Stats
@@ -43,6 +43,10 @@ def compile_trace(
     start = time.perf_counter()
     acquired, trace = trace, pipeline.run(trace)
     stats.add_seconds("passes", time.perf_counter() - start)
+    if executors.uses_fusion():
+        start = time.perf_counter()
+        trace = pipeline.fuse(trace)
+        stats.add_seconds("kernels", time.perf_counter() - start)
     start = time.perf_counter()
     report = _core.ClaimReport()
     claimed = _core.transform_for_execution(trace, report)

@@ -3,7 +3,10 @@
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bind.h"
+#include "codegen/cpu/compiled_region.h"
+#include "codegen/lower.h"
 #include "ir/verify.h"
+#include "passes/partition.h"
 #include "passes/pipeline.h"
 #include "support/cat.h"
 #include "support/error.h"
@@ -65,6 +68,21 @@ class Pipeline {
   Trace post_optimization(const Trace& trace) {
     return passes::apply_post_optimization(transforms_, trace, ctx_);
   }
+  // Regions for the CPU's fusion executor. `single`: also of one operation.
+  Trace fuse(const Trace& trace, bool single) {
+    passes::FusionRules rules;
+    rules.refusal = [&](const BoundSymbol& b) { return codegen::fusion_refusal(b, trace.ctx); };
+    rules.region_refusal = [](const Trace& region) {
+      std::string why;
+      codegen::cpu::CompiledRegion::compile(region, &why);
+      return why;
+    };
+    rules.single_operations = single;
+    ctx_.fusion = &rules;
+    Trace out = passes::run_pass(passes::partition_pass(), trace, ctx_);
+    ctx_.fusion = nullptr;
+    return out;
+  }
   Trace run_last(const Trace& trace) { return passes::run_pass(passes::last_pass(), trace, ctx_); }
 
   nb::list stages() const {
@@ -120,6 +138,8 @@ void bind_passes(nb::module_& m) {
   nb::class_<Pipeline>(m, "Pipeline", "The passes of one compilation.")
       .def(nb::init<nb::sequence>(), nb::arg("transforms"))
       .def("run", &Pipeline::run, "Every pass up to the executors, transforms included.")
+      .def("fuse", &Pipeline::fuse, nb::arg("trace"), nb::arg("single") = false,
+           "Makes regions of what generated kernels can run.")
       .def("post_optimization", &Pipeline::post_optimization)
       .def("run_last", &Pipeline::run_last, "Inserts the deletions.")
       .def_prop_ro("stages", &Pipeline::stages, nb::sig("def stages(self) -> list[Trace]"),

@@ -6,7 +6,10 @@
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
 #include "bridge/bridge.h"
+#include "codegen/cpu/kernel_cache.h"
+#include "codegen/cpu/llvm_api.h"
 #include "exec/claim.h"
+#include "support/flags.h"
 
 namespace fulmen::bindings {
 
@@ -18,10 +21,10 @@ struct PyProgram {
   std::shared_ptr<const exec::Program> program;
 };
 
-const exec::Executor* const* default_executors() {
-  static const exec::Executor* const executors[] = {&bridge::aten_executor(),
-                                                    &bridge::python_executor()};
-  return executors;
+std::span<const exec::Executor* const> executors() {
+  static const exec::Executor* const all[] = {&bridge::fusion_executor(), &bridge::aten_executor(),
+                                              &bridge::python_executor()};
+  return all;
 }
 
 }  // namespace
@@ -42,11 +45,33 @@ void bind_program(nb::module_& m) {
       .def_prop_ro("num_inputs", [](const PyProgram& p) { return p.program->num_inputs(); })
       .def_prop_ro("trace", [](const PyProgram& p) { return p.program->trace(); });
   m.def("transform_for_execution", [](const Trace& trace, exec::ClaimReport& report) {
-    return exec::transform_for_execution(trace, {default_executors(), 2}, report);
+    return exec::transform_for_execution(trace, executors(), report);
   });
   m.def("build_program", [](const Trace& trace) {
-    return PyProgram{exec::Program::build(trace, {default_executors(), 2}, bridge::slot_ops())};
+    return PyProgram{exec::Program::build(trace, executors(), bridge::slot_ops())};
   });
+  m.def(
+      "set_flag", [](const std::string& name, const std::string& value) { set_flag(name, value); },
+      nb::arg("name"), nb::arg("value"), "Sets what an environment variable FULMEN_NAME would.");
+  m.def("flag_has", [](const std::string& name, const std::string& word) {
+    for (const FlagRow& row : flags()) {
+      if (row.name == name) return flag_has(row.flag, word);
+    }
+    return false;
+  });
+  m.def("suggest_llvm", &codegen::cpu::suggest_llvm,
+        "A libLLVM to try before the system's, until one is loaded.");
+  m.def("llvm_problem", &codegen::cpu::llvm_problem,
+        "Why no kernels can be generated, or an empty string.");
+  m.def("llvm_path", [] { return codegen::cpu::llvm() ? codegen::cpu::llvm()->path : ""; });
+  m.def(
+      "kernel_counts",
+      [] {
+        const auto c = codegen::cpu::kernel_counts();
+        return nb::make_tuple(c.compiled, c.shared, c.microseconds);
+      },
+      nb::sig("def kernel_counts() -> tuple[int, int, int]"),
+      "(kernels compiled, found in memory, microseconds that compiling took) in this process.");
   m.def(
       "resolve_torch_name",
       [](const std::string& name) {

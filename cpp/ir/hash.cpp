@@ -3,6 +3,7 @@
 #include <bit>
 #include <unordered_map>
 
+#include "ir/region.h"
 #include "support/hash.h"
 
 namespace fulmen {
@@ -24,19 +25,29 @@ class Encoder {
       word(group.size());
       for (const Proxy* p : group) proxy(p);
     }
-    word(t.body.size());
-    for (const BoundSymbol* b : t.body) {
+    body(t.body);
+    arg(t.output);
+  }
+
+ private:
+  void body(std::span<const BoundSymbol* const> bsyms) {
+    word(bsyms.size());
+    for (const BoundSymbol* b : bsyms) {
       text(b->symbol->info->schema.name);
       word(b->symbol->tags);
+      if (const Region* region = region_of(*b->symbol)) {
+        word(region->inputs.size());
+        for (const Proxy* p : region->inputs) proxy(p);
+        body(region->body);
+        arg(region->output);
+      }
       text(b->executor);
       word(b->args.size());
       for (const Arg& a : b->args) arg(a);
       arg(b->output);
     }
-    arg(t.output);
   }
 
- private:
   void word(uint64_t v) { sink_.add(v); }
   void text(std::string_view s) { sink_.add(s); }
 

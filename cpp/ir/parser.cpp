@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <optional>
 
 #include "ir/builder.h"
 #include "ir/control.h"
+#include "ir/region.h"
 #include "ir/text_scanner.h"
 #include "ir/value_parser.h"
 
@@ -46,10 +48,14 @@ class Parser {
   Trace parse() {
     const DimScope scope(ctx().arena());
     header();
-    parameters();
-    while (!body_line()) {
-    }
+    function();
     in_.skip_lines();
+    // Functions before the last one are regions; see Note [Regions in text].
+    while (in_.take_word("def")) {
+      end_region();
+      function();
+      in_.skip_lines();
+    }
     while (in_.peek() == '#') {
       in_.rest_of_line();
       in_.skip_lines();
@@ -87,6 +93,27 @@ class Parser {
         in_.fail("expected a comment, `import` or `def`");
       }
     }
+  }
+
+  void function() {
+    parameters();
+    while (!body_line()) {
+    }
+  }
+
+  void end_region() {
+    const Region region{&ctx(), trace_.inputs, trace_.body, trace_.output};
+    for_each_proxy(trace_.output, [&](const Proxy* p) {
+      if (!as_tensor(p)) in_.fail("a region returns tensors");
+    });
+    const std::string_view name = ctx().unique_name(trace_.name);
+    if (name != trace_.name) in_.fail(cat("`", trace_.name, "` is defined twice"));
+    regions_.emplace(trace_.name, &make_region_symbol(name, region));
+    trace_.inputs.clear();
+    trace_.body.clear();
+    trace_.output = Arg();
+    parameters_.clear();
+    inputs_checked_ = false;
   }
 
   void parameters() {
@@ -524,6 +551,8 @@ class Parser {
       const Symbol* s = symbols_.find(name);
       if (!s) in_.fail_at(at, cat("there is no symbol `", name, "`"));
       candidates = {s};
+    } else if (const auto region = regions_.find(call.path); region != regions_.end()) {
+      candidates = {region->second};
     } else {
       candidates = symbols_.overloads(call.path);
     }
@@ -616,6 +645,7 @@ class Parser {
   ValueParser values_;
   std::vector<std::string_view> roots_;
   std::vector<std::string_view> parameters_;
+  std::map<std::string, const Symbol*, std::less<>> regions_;
   bool inputs_checked_ = false;
   struct PendingBase {
     TensorProxy* proxy;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ir/control.h"
+#include "ir/region.h"
 #include "support/cat.h"
 
 namespace fulmen {
@@ -287,29 +288,7 @@ void append_provenance(std::string& s, std::string_view text) {
   }
 }
 
-}  // namespace
-
-std::string printed_name(const Symbol& symbol) {
-  const SymbolInfo& info = *symbol.info;
-  // A symbol that no callable of PyTorch is: found by its own name.
-  if (info.torch_names.empty()) return cat("fulmen.symbols.", info.schema.name);
-  return info.torch_names[0];
-}
-
-void append(std::string& s, const BoundSymbol& bsym) {
-  // Types are compared with contiguous ones, which takes arithmetic on symbolic sizes.
-  Arena scratch;
-  const DimScope scope(scratch);
-  append_statement(s, bsym);
-}
-
-std::string to_python(const Trace& trace) {
-  Arena scratch;
-  const DimScope scope(scratch);
-  std::string s;
-  s.reserve(256 + 128 * trace.body.size());
-  append_provenance(s, trace.provenance);
-  append_imports(s, trace);
+void append_function(std::string& s, const Trace& trace) {
   append(s, cat("\ndef ", trace.name, "("));
   for (size_t i = 0; i < trace.inputs.size(); ++i) {
     if (i) append(s, ", ");
@@ -338,6 +317,39 @@ std::string to_python(const Trace& trace) {
   append(s, "  return ");
   append(s, trace.output);
   append(s, '\n');
+}
+
+}  // namespace
+
+std::string printed_name(const Symbol& symbol) {
+  const SymbolInfo& info = *symbol.info;
+  // A symbol that no callable of PyTorch is: found by its own name.
+  if (info.torch_names.empty()) return cat("fulmen.symbols.", info.schema.name);
+  return info.torch_names[0];
+}
+
+void append(std::string& s, const BoundSymbol& bsym) {
+  // Types are compared with contiguous ones, which takes arithmetic on symbolic sizes.
+  Arena scratch;
+  const DimScope scope(scratch);
+  append_statement(s, bsym);
+}
+
+std::string to_python(const Trace& trace) {
+  Arena scratch;
+  const DimScope scope(scratch);
+  std::string s;
+  s.reserve(256 + 128 * trace.body.size());
+  append_provenance(s, trace.provenance);
+  append_imports(s, trace);
+  for (const BoundSymbol* bsym : trace.body) {
+    if (const Region* region = region_of(*bsym->symbol)) {
+      Trace own = region_trace(*region, bsym->symbol->name());
+      own.output = region->output;
+      append_function(s, own);
+    }
+  }
+  append_function(s, trace);
   return s;
 }
 

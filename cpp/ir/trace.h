@@ -34,7 +34,8 @@ struct BoundSymbol {
 };
 
 // Owns everything that the stages of one program share: proxies, bound symbols, names, constants.
-class TraceContext {
+// Held by shared_ptr.
+class TraceContext : public std::enable_shared_from_this<TraceContext> {
  public:
   TraceContext() = default;
   TraceContext(const TraceContext&) = delete;
