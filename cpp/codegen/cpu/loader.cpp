@@ -92,7 +92,7 @@ class ObjectFile {
   void* load(const char* wanted) {
     if (!place() || !relocate()) return nullptr;
     for (const Elf64_Sym& s : symbols_) {
-      if (s.st_shndx != SHN_UNDEF && !std::strcmp(names_ + s.st_name, wanted)) {
+      if (ELF64_ST_TYPE(s.st_info) == STT_FUNC && !std::strcmp(names_ + s.st_name, wanted)) {
         return block_.executable + offsets_[s.st_shndx] + s.st_value;
       }
     }

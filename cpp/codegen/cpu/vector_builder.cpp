@@ -6,7 +6,7 @@ namespace fulmen::codegen::cpu {
 
 VectorBuilder::VectorBuilder(const LlvmApi& api, int width)
     : api_(api), width_(width), context_(api.ContextCreate()) {
-  module_ = api.ModuleCreateWithNameInContext("kernel", context_);
+  module_ = api.ModuleCreateWithNameInContext("fulmen", context_);
   builder_ = api.CreateBuilderInContext(context_);
   i1 = api.IntTypeInContext(context_, 1);
   i8 = api.IntTypeInContext(context_, 8);
