@@ -90,7 +90,10 @@ class Lowering {
       reduced_.resize(sizes_.size(), false);
       for (const int64_t axis : axes_of(first)) reduced_[axis] = true;
     }
-    for (size_t i = 0; i < sizes_.size(); ++i) program_.loops.push_back({sizes_[i], reduced_[i]});
+    for (size_t i = 0; i < sizes_.size(); ++i) {
+      if (reduced_[i] && sizes_[i] == 0) refuse("a reduction of no elements");
+      program_.loops.push_back({sizes_[i], reduced_[i]});
+    }
   }
 
   // --- index maps ---
@@ -307,7 +310,8 @@ class Lowering {
     uint32_t operand = value(x, identity());
     if (sums && own != x->type.dtype) operand = converted(operand, own);
     n.operands.push_back(converted(operand, dtype));
-    uint32_t result = add(std::move(n));
+    // A tensor without dimensions is its own sum.
+    uint32_t result = sizes_.empty() ? n.operands[0] : add(std::move(n));
     if (form == Form::kMean) {
       int64_t count = 1;
       for (size_t i = 0; i < sizes_.size(); ++i) count *= reduced_[i] ? sizes_[i] : 1;

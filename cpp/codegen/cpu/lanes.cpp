@@ -286,11 +286,11 @@ Value Lanes::real_operation(const Node& n, std::span<const Value> x, const Node*
     case Lane::kAcos: return library("acos");
     case Lane::kAtan: return library("atan");
     case Lane::kAtan2: return library("atan2");
-    case Lane::kSinh: return library("sinh");
-    case Lane::kCosh: return library("cosh");
+    case Lane::kSinh: return math_.sinh(x[0], kind);
+    case Lane::kCosh: return math_.sinh(x[0], kind, true);
     case Lane::kTanh: return math_.tanh(x[0], kind);
-    case Lane::kAsinh: return library("asinh");
-    case Lane::kAcosh: return library("acosh");
+    case Lane::kAsinh: return math_.asinh(x[0], kind);
+    case Lane::kAcosh: return math_.asinh(x[0], kind, true);
     case Lane::kAtanh: return library("atanh");
     case Lane::kHypot: return library("hypot", "u05");
     case Lane::kErf: return math_.erf(x[0], kind);

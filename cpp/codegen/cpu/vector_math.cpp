@@ -135,12 +135,31 @@ Value VectorMath::tanh(Value x, TypeRef kind) {
   if (kind != b_.f32) return library("tanh", "u10", kind, {x});
   const Value a = b_.fabs(x), s = b_.FMul(x, x);
   const Value e = exp(b_.FAdd(a, a), kind);
-  Value big = b_.FDiv(b_.real(2.0), b_.FAdd(e, b_.real(1.0)));
-  big = b_.copysign(b_.FSub(b_.real(1.0), big), x);
-  const Value p = polynomial(s, {-0.005704992450773716, 0.020639093592762947, -0.05373971909284592,
-                                     0.13331441581249237, -0.3333328068256378});
-  const Value small = b_.fma(b_.FMul(p, s), x, x);
-  return b_.Select(b_.FCmp(F::kOge, a, b_.real(0.625)), big, small);
+  const Value big = b_.FSub(b_.real(1.0), b_.FDiv(b_.real(2.0), b_.FAdd(e, b_.real(1.0))));
+  const Value p = polynomial(s, {-0.005704992450773716, 0.020639093592762947,
+                                 -0.05373971909284592, 0.13331441581249237, -0.3333328068256378});
+  const Value small = b_.fma(b_.FMul(p, s), a, a);
+  return b_.copysign(b_.Select(b_.FCmp(F::kOge, a, b_.real(0.625)), big, small), x);
+}
+
+// SLEEF's overflow before the result does.
+Value VectorMath::sinh(Value x, TypeRef kind, bool cosine) {
+  const Value y = library(cosine ? "cosh" : "sinh", "u10", kind, {x});
+  if (kind != b_.f32) return y;
+  const Value a = b_.fabs(x), e = exp(b_.FMul(a, b_.real(0.5)), kind);
+  Value big = b_.FMul(b_.FMul(b_.real(0.5), e), e);
+  if (!cosine) big = b_.copysign(big, x);
+  return b_.Select(b_.FCmp(F::kOgt, a, b_.real(88.0)), big, y);
+}
+
+// Where x * x overflows: log(2 x).
+Value VectorMath::asinh(Value x, TypeRef kind, bool cosine) {
+  const Value y = library(cosine ? "acosh" : "asinh", "u10", kind, {x});
+  if (kind != b_.f32) return y;
+  const Value a = b_.fabs(x);
+  Value big = b_.FAdd(log(a, kind), b_.real(0.6931471805599453));
+  if (!cosine) big = b_.copysign(big, x);
+  return b_.Select(b_.FCmp(F::kOgt, cosine ? x : a, b_.real(1e18)), big, y);
 }
 
 Value VectorMath::sigmoid(Value x, TypeRef kind) {

@@ -26,6 +26,8 @@ class VectorMath {
   Value erf(Value x, TypeRef kind);
   Value sin(Value x, TypeRef kind) { return sine(x, kind, false); }
   Value cos(Value x, TypeRef kind) { return sine(x, kind, true); }
+  Value sinh(Value x, TypeRef kind, bool cosine = false);   // or cosh
+  Value asinh(Value x, TypeRef kind, bool cosine = false);  // or acosh
   Value sqrt(Value x) { return b_.intrinsic("llvm.sqrt", {x}); }
 
   // A function of SLEEF, and of the C library where that has no vector form: "pow", "atan2", … with
