@@ -2,13 +2,18 @@
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
 
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
 #include "bridge/bridge.h"
+#include "codegen/cpu/isa.h"
 #include "codegen/cpu/kernel_cache.h"
 #include "codegen/cpu/llvm_api.h"
 #include "exec/claim.h"
+#include "ir/region.h"
 #include "support/flags.h"
 
 namespace fulmen::bindings {
@@ -21,10 +26,14 @@ struct PyProgram {
   std::shared_ptr<const exec::Program> program;
 };
 
-std::span<const exec::Executor* const> executors() {
+// In order of priority; the fusion executor only where there are regions.
+std::span<const exec::Executor* const> executors_for(const Trace& trace) {
   static const exec::Executor* const all[] = {&bridge::fusion_executor(), &bridge::aten_executor(),
                                               &bridge::python_executor()};
-  return all;
+  const bool regions = std::any_of(trace.body.begin(), trace.body.end(), [](const BoundSymbol* b) {
+    return region_of(*b->symbol) != nullptr;
+  });
+  return std::span(all).subspan(regions ? 0 : 1);
 }
 
 }  // namespace
@@ -45,10 +54,10 @@ void bind_program(nb::module_& m) {
       .def_prop_ro("num_inputs", [](const PyProgram& p) { return p.program->num_inputs(); })
       .def_prop_ro("trace", [](const PyProgram& p) { return p.program->trace(); });
   m.def("transform_for_execution", [](const Trace& trace, exec::ClaimReport& report) {
-    return exec::transform_for_execution(trace, executors(), report);
+    return exec::transform_for_execution(trace, executors_for(trace), report);
   });
   m.def("build_program", [](const Trace& trace) {
-    return PyProgram{exec::Program::build(trace, executors(), bridge::slot_ops())};
+    return PyProgram{exec::Program::build(trace, executors_for(trace), bridge::slot_ops())};
   });
   m.def(
       "set_flag", [](const std::string& name, const std::string& value) { set_flag(name, value); },
@@ -63,6 +72,8 @@ void bind_program(nb::module_& m) {
         "A libLLVM to try before the system's, until one is loaded.");
   m.def("llvm_problem", &codegen::cpu::llvm_problem,
         "Why no kernels can be generated, or an empty string.");
+  m.def("instruction_sets", &codegen::cpu::known_isas,
+        "The instruction sets of this CPU that kernels can be generated for.");
   m.def("llvm_path", [] { return codegen::cpu::llvm() ? codegen::cpu::llvm()->path : ""; });
   m.def(
       "kernel_counts",

@@ -152,7 +152,7 @@ class FusionExecutor final : public exec::Executor {
   std::string_view name() const override { return "fusion"; }
 
   std::string refusal(const BoundSymbol& bsym) const override {
-    return region_of(*bsym.symbol) ? "" : "not in a region";
+    return region_of(*bsym.symbol) ? "" : "it is in no region";
   }
 
   std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,

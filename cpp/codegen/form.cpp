@@ -6,6 +6,7 @@
 #include "codegen/lower.h"
 #include "ir/builder.h"
 #include "ops/conversion.h"
+#include "ops/indexing.h"
 #include "ops/meta.h"
 #include "ops/ordering.h"
 #include "ops/power.h"
@@ -21,6 +22,7 @@ namespace {
 const std::unordered_map<const Symbol*, Form>& forms() {
   using namespace ops;
   static const std::unordered_map<const Symbol*, Form> table = {
+      {&masked_fill, Form::kMaskedFill}, {&masked_fill_tensor, Form::kMaskedFill},
       {&to_dtype, Form::kConvert},   {&to_other, Form::kConvert},
       {&type_as, Form::kConvert},    {&convert, Form::kConvert},
       {&sum, Form::kSum},            {&sum_dim, Form::kSum},

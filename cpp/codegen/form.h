@@ -13,6 +13,7 @@ enum class Form : uint8_t {
   kNone,  // neither: taken apart, or not fused
   kLane,
   kConvert,
+  kMaskedFill,
   kSum,
   kMean,
   kProd,

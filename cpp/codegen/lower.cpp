@@ -243,6 +243,7 @@ class Lowering {
     if (!bsym) refuse(p->name, " is computed by nothing in the region");
     const Form form = form_of(*bsym);
     const TensorType& type = as_tensor(p)->type;
+    if (form == Form::kMaskedFill) return masked_fill(*bsym, type, map);
     if (form == Form::kLane || form == Form::kConvert) return pointwise(*bsym, type, map);
     if (is_reduction(form)) return reduction(*bsym, form, type, map);
     const TensorProxy* base = bsym->args[0].tensor();
@@ -275,6 +276,20 @@ class Lowering {
       n.operands.push_back(operand(operands[i], type, map, condition ? DType::kBool : compute,
                                    takes_wide_numbers(lane)));
     }
+    return add(std::move(n));
+  }
+
+  // where(mask, value, input)
+  uint32_t masked_fill(const BoundSymbol& bsym, const TensorType& type, const IndexMap& map) {
+    const Arg &input = bsym.args[0], &mask = bsym.args[1], &filler = bsym.args[2];
+    if (filler.kind() == Arg::Kind::kComplex) refuse("a complex number");
+    Node n;
+    n.kind = NodeKind::kOp;
+    n.lane = Lane::kWhere;
+    n.compute = n.dtype = type.dtype;
+    n.operands.push_back(operand(mask, type, map, DType::kBool, false));
+    n.operands.push_back(operand(filler, type, map, type.dtype, false));
+    n.operands.push_back(operand(input, type, map, type.dtype, false));
     return add(std::move(n));
   }
 

@@ -39,4 +39,12 @@ Isa current_isa() {
                   cat("FULMEN_ISA: got '", wanted, "'; known: sse, avx2, avx512"));
 }
 
+std::vector<std::string> known_isas() {
+  std::vector<std::string> names;
+  for (const Isa& isa : kLevels) {
+    if (isa.level <= best_level()) names.emplace_back(isa.name);
+  }
+  return names;
+}
+
 }  // namespace fulmen::codegen::cpu

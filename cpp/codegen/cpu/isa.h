@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace fulmen::codegen::cpu {
 
@@ -18,5 +19,8 @@ struct Isa {
 // What this CPU has: AVX-512 (with BW, DQ, VL), else AVX2 with FMA and F16C, else SSE4.2; less if
 // FULMEN_ISA asks for it. Throws UserError "unknown-flag" for a level that the CPU lacks.
 Isa current_isa();
+
+// The names of the levels that this CPU has, lowest first.
+std::vector<std::string> known_isas();
 
 }  // namespace fulmen::codegen::cpu
