@@ -59,11 +59,12 @@ def widened(tree: Any) -> Any:
     return pytree.tree_map(wide, tree)
 
 
-def difference(got: Any, eager: Any, exact: Any, ulps: float = 4.0) -> str:
+def difference(got: Any, eager: Any, exact: Any, magnitude: float, ulps: float = 4.0) -> str:
     """How a result differs from eager's; empty if it is as good.
 
     Metadata, non-finite values, integers and truth values must be eager's. Real numbers must be as
-    close to float64's result as eager's, or within a few units in the last place.
+    close to float64's result as eager's, or within a few units in the last place: of the result, or,
+    as terms of a sum may cancel, of the largest argument.
     """
     if not isinstance(eager, torch.Tensor):
         return "" if got == eager else f"got {got}, eager {eager}"
@@ -88,6 +89,7 @@ def difference(got: Any, eager: Any, exact: Any, ulps: float = 4.0) -> str:
     ours, theirs = (got.double() - exact).abs(), (eager.double() - exact).abs()
     info = torch.finfo(got.dtype)
     allowed = theirs.max() * 2 + ulps * info.eps * exact.abs().clamp(max=info.max) + info.tiny
+    allowed = allowed + 2 * info.eps * magnitude
     if got.dtype == torch.float64:
         # The reference is no better than the result: the size of all values counts.
         allowed = allowed + 64 * info.eps * exact.abs().max()
@@ -114,8 +116,11 @@ def compare(fn: Callable[..., Any], args: Any, kwargs: Any = None) -> tuple[Fuse
         return fused, f"{len(fused.outputs)} results, eager has {len(eager)}"
     if len(exact) != len(eager):
         exact = [None] * len(eager)
+    real = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+    sizes = [x.abs()[torch.isfinite(x)] for x in real if x.is_floating_point()]
+    magnitude = max((x.max().item() for x in sizes if x.numel()), default=0.0)
     for got, theirs, reference in zip(fused.outputs, eager, exact, strict=True):
-        problem = difference(got, theirs, reference)
+        problem = difference(got, theirs, reference, magnitude)
         if problem:
             return fused, problem
     return fused, ""

@@ -146,103 +146,172 @@ void KernelEmitter::compute_outer(const Position& at, Computed& outer, int pass)
 }
 
 void KernelEmitter::emit_pass(int pass, const Position& at, Computed& outer) {
-  std::vector<uint32_t> reduces;
-  for (uint32_t n = 0; n < p_.nodes.size(); ++n) {
-    const Node& node = p_.nodes[n];
-    if (node.kind == NodeKind::kReduce && pass_[n] == pass + 1) reduces.push_back(n);
-  }
-  Values start;
-  for (const uint32_t n : reduces) {
-    start.push_back(lanes_.identity(p_.nodes[n].reduce, p_.nodes[n].dtype));
-  }
-  Values accumulators;
-  if (reduced_loops_.size() == 1) {
-    accumulators = inner_turns(pass, at, outer, start);
-  } else {
-    accumulators = start;
-    const std::function<Values(size_t, Position, const Values&)> nest =
-        [&](size_t depth, Position here, const Values& carried) -> Values {
-      if (depth + 1 == reduced_loops_.size()) return inner_turns(pass, here, outer, carried);
-      return b_.loop(b_.index(0), size(reduced_loops_[depth]), b_.index(1), carried,
-                     [&](Value i, const Values& turn) {
-                       Position next = here;
-                       next.index[reduced_loops_[depth]] = i;
-                       return nest(depth + 1, next, turn);
-                     });
-    };
-    accumulators = nest(0, at, start);
-  }
+  const std::vector<uint32_t> reduces = reductions_of(pass);
+  const std::function<Values(size_t, Position, const Values&)> nest =
+      [&](size_t depth, Position here, const Values& totals) -> Values {
+    if (depth + 1 == reduced_loops_.size()) {
+      return row_mode_ ? vector_turns(pass, here, outer, totals)
+                       : element_turns(pass, here, outer, totals);
+    }
+    return b_.loop(b_.index(0), size(reduced_loops_[depth]), b_.index(1), totals,
+                   [&](Value i, const Values& turn) {
+                     Position next = here;
+                     next.index[reduced_loops_[depth]] = i;
+                     return nest(depth + 1, next, turn);
+                   });
+  };
+  const Values totals = closed(reduces, nest(0, at, opened(reduces)));
   for (size_t k = 0; k < reduces.size(); ++k) {
     const Node& node = p_.nodes[reduces[k]];
-    outer[reduces[k]] =
-        row_mode_ ? horizontal(node.reduce, node.dtype, accumulators[k]) : accumulators[k];
+    outer[reduces[k]] = row_mode_ ? horizontal(node.reduce, node.dtype, totals[k]) : totals[k];
   }
 }
 
-// The last reduced loop.
-Values KernelEmitter::inner_turns(int pass, Position at, const Computed& outer,
-                                  const Values& start) {
-  if (row_mode_) return vector_turns(pass, at, outer, start);
+std::vector<uint32_t> KernelEmitter::reductions_of(int pass) const {
+  std::vector<uint32_t> out;
+  for (uint32_t n = 0; n < p_.nodes.size(); ++n) {
+    if (p_.nodes[n].kind == NodeKind::kReduce && pass_[n] == pass + 1) out.push_back(n);
+  }
+  return out;
+}
+
+// Note [Sums]
+// Real numbers are added in blocks of a few turns; the blocks' sums go to a total with what its
+// rounding lost beside it (Kahan), so that long sums are at least as exact as eager's, which adds
+// in a tree, at no cost per element.
+bool KernelEmitter::is_real_sum(uint32_t node) const {
+  return p_.nodes[node].reduce == ReduceOp::kSum && is_floating(p_.nodes[node].dtype);
+}
+
+Values KernelEmitter::identities(const std::vector<uint32_t>& reduces) const {
+  Values out;
+  for (const uint32_t n : reduces) {
+    out.push_back(lanes_.identity(p_.nodes[n].reduce, p_.nodes[n].dtype));
+  }
+  return out;
+}
+
+// The totals before the first turn; a real sum's lost part follows it.
+Values KernelEmitter::opened(const std::vector<uint32_t>& reduces) const {
+  Values out;
+  for (const uint32_t n : reduces) {
+    const Value v = lanes_.identity(p_.nodes[n].reduce, p_.nodes[n].dtype);
+    out.push_back(v);
+    if (is_real_sum(n)) out.push_back(v);
+  }
+  return out;
+}
+
+Values KernelEmitter::added(const std::vector<uint32_t>& reduces, const Values& totals,
+                            const Values& parts) {
+  Values out;
+  for (size_t k = 0; k < reduces.size(); ++k) {
+    const Node& node = p_.nodes[reduces[k]];
+    const Value total = totals[out.size()];
+    if (!is_real_sum(reduces[k])) {
+      out.push_back(lanes_.combine(node.reduce, node.dtype, total, parts[k]));
+      continue;
+    }
+    const Value lost = totals[out.size() + 1];
+    const Value part = b_.FSub(parts[k], lost);
+    const Value sum = b_.FAdd(total, part);
+    const Value error = b_.FSub(b_.FSub(sum, total), part);
+    out.push_back(sum);
+    // Of an infinite sum nothing is lost; inf - inf would make it a NaN.
+    const Value finite = b_.FCmp(
+        VectorBuilder::FloatCompare::kOeq, b_.FSub(sum, sum), lanes_.identity(node.reduce, node.dtype));
+    out.push_back(b_.Select(finite, error, lanes_.identity(node.reduce, node.dtype)));
+  }
+  return out;
+}
+
+Values KernelEmitter::closed(const std::vector<uint32_t>& reduces, const Values& totals) {
+  Values out;
+  size_t at = 0;
+  for (const uint32_t n : reduces) {
+    const Value total = totals[at++];
+    out.push_back(is_real_sum(n) ? b_.FSub(total, totals[at++]) : total);
+  }
+  return out;
+}
+
+// Calls `body`, which makes the sums of turns from begin to end, block by block where that pays.
+Values KernelEmitter::in_blocks(const std::vector<uint32_t>& reduces, Value end, int64_t step,
+                                const Values& totals,
+                                const std::function<Values(Value, Value)>& body) {
+  constexpr int64_t kTurns = 16;
+  const bool sums = std::any_of(reduces.begin(), reduces.end(),
+                                [&](uint32_t n) { return is_real_sum(n); });
+  if (!sums) {
+    const Values parts = body(b_.index(0), end);
+    return reduces.empty() ? Values() : added(reduces, totals, parts);
+  }
+  const Value block = b_.index(kTurns * step);
+  return b_.loop(b_.index(0), end, block, totals, [&](Value i, const Values& carried) {
+    return added(reduces, carried, body(i, b_.min_index(b_.Add(i, block), end)));
+  });
+}
+
+// The last reduced loop, turn by turn: the lanes run across it.
+Values KernelEmitter::element_turns(int pass, Position at, const Computed& outer,
+                                    const Values& totals) {
   const size_t loop = reduced_loops_.back();
-  return b_.loop(b_.index(0), size(loop), b_.index(1), start,
-                 [&](Value i, const Values& carried) {
-                   at.index[loop] = i;
-                   return turn(pass, at, outer, carried, nullptr);
-                 });
+  const std::vector<uint32_t> reduces = reductions_of(pass);
+  return in_blocks(reduces, size(loop), 1, totals, [&](Value begin, Value end) {
+    return b_.loop(begin, end, b_.index(1), identities(reduces),
+                   [&](Value i, const Values& carried) {
+                     at.index[loop] = i;
+                     return turn(pass, at, outer, carried, nullptr);
+                   });
+  });
 }
 
 // The lanes run along a row; see Note [Tails].
 Values KernelEmitter::vector_turns(int pass, Position at, const Computed& outer,
-                                   const Values& start) {
+                                   const Values& totals) {
   const size_t v = s_.vector_loop;
   const int width = b_.width();
   const Value n = size(v), lane = b_.lane_numbers(b_.i64);
+  const std::vector<uint32_t> reduces = reductions_of(pass);
+  const Values nothing = identities(reduces);
   if (s_.narrow) {
     at.index[v] = b_.index(0);
-    return turn(pass, at, outer, start, b_.ICmp(I::kSlt, lane, b_.splat(n)));
+    const Value valid = b_.ICmp(I::kSlt, lane, b_.splat(n));
+    return added(reduces, totals, turn(pass, at, outer, nothing, valid));
   }
-  const int unroll = start.empty() ? 1 : s_.unroll;
+  const int unroll = reduces.empty() ? 1 : s_.unroll;
   const int64_t step = int64_t{width} * unroll;
-  const size_t count = start.size();
-  Values all = start;
-  for (int u = 1; u < unroll; ++u) {
-    // The further accumulators start from nothing.
-    for (uint32_t node = 0; node < p_.nodes.size(); ++node) {
-      const Node& r = p_.nodes[node];
-      if (r.kind == NodeKind::kReduce && pass_[node] == pass + 1) {
-        all.push_back(lanes_.identity(r.reduce, r.dtype));
+  const size_t count = reduces.size();
+  const Value whole = b_.And(n, b_.index(-step));
+  const Values main = in_blocks(reduces, whole, step, totals, [&](Value begin, Value end) {
+    Values all;
+    for (int u = 0; u < unroll; ++u) all.insert(all.end(), nothing.begin(), nothing.end());
+    all = b_.loop(begin, end, b_.index(step), all, [&](Value i, const Values& carried) {
+      Values next;
+      for (int u = 0; u < unroll; ++u) {
+        at.index[v] = u ? b_.Add(i, b_.index(int64_t{u} * width)) : i;
+        const auto first = carried.begin() + static_cast<ptrdiff_t>(u * count);
+        const Values out =
+            turn(pass, at, outer, Values(first, first + static_cast<ptrdiff_t>(count)), nullptr);
+        next.insert(next.end(), out.begin(), out.end());
+      }
+      return next;
+    });
+    for (size_t k = 0; k < count; ++k) {
+      const Node& r = p_.nodes[reduces[k]];
+      for (int u = 1; u < unroll; ++u) {
+        all[k] = lanes_.combine(r.reduce, r.dtype, all[k], all[u * count + k]);
       }
     }
-  }
-  const Value whole = b_.And(n, b_.index(-step));
-  all = b_.loop(b_.index(0), whole, b_.index(step), all,
-                [&](Value i, const Values& carried) {
-                  Values next;
-                  for (int u = 0; u < unroll; ++u) {
-                    at.index[v] = u ? b_.Add(i, b_.index(int64_t{u} * width)) : i;
-                    const Values mine(carried.begin() + u * count,
-                                      carried.begin() + (u + 1) * count);
-                    const Values out = turn(pass, at, outer, mine, nullptr);
-                    next.insert(next.end(), out.begin(), out.end());
-                  }
-                  return next;
-                });
-  Values merged(all.begin(), all.begin() + static_cast<ptrdiff_t>(count));
-  size_t k = 0;
-  for (uint32_t node = 0; node < p_.nodes.size(); ++node) {
-    const Node& r = p_.nodes[node];
-    if (r.kind != NodeKind::kReduce || pass_[node] != pass + 1) continue;
-    for (int u = 1; u < unroll; ++u) {
-      merged[k] = lanes_.combine(r.reduce, r.dtype, merged[k], all[u * count + k]);
-    }
-    ++k;
-  }
+    all.resize(count);
+    return all;
+  });
   const Value last = b_.Sub(n, b_.index(width));
-  return b_.loop(whole, n, b_.index(width), merged, [&](Value i, const Values& carried) {
+  return b_.loop(whole, n, b_.index(width), main, [&](Value i, const Values& carried) {
     at.index[v] = b_.min_index(i, last);
     const Value lanes = b_.Add(b_.splat(at.index[v]), lane);
     const Value fresh = count ? b_.ICmp(I::kSge, lanes, b_.splat(i)) : nullptr;
-    return turn(pass, at, outer, carried, fresh);
+    return added(reduces, carried, turn(pass, at, outer, nothing, fresh));
   });
 }
 

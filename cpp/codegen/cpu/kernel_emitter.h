@@ -57,8 +57,16 @@ class KernelEmitter {
   void emit_elements(Position at, Value begin, Value end);
   void emit_passes(const Position& at);
   void emit_pass(int pass, const Position& at, Computed& outer);
-  Values inner_turns(int pass, Position at, const Computed& outer, const Values& start);
-  Values vector_turns(int pass, Position at, const Computed& outer, const Values& start);
+  Values element_turns(int pass, Position at, const Computed& outer, const Values& totals);
+  Values vector_turns(int pass, Position at, const Computed& outer, const Values& totals);
+  std::vector<uint32_t> reductions_of(int pass) const;
+  bool is_real_sum(uint32_t node) const;
+  Values identities(const std::vector<uint32_t>& reduces) const;
+  Values opened(const std::vector<uint32_t>& reduces) const;
+  Values added(const std::vector<uint32_t>& reduces, const Values& totals, const Values& parts);
+  Values closed(const std::vector<uint32_t>& reduces, const Values& totals);
+  Values in_blocks(const std::vector<uint32_t>& reduces, Value end, int64_t step,
+                   const Values& totals, const std::function<Values(Value, Value)>& body);
   Values turn(int pass, const Position& at, const Computed& outer, const Values& accumulators,
               Value valid);
 
