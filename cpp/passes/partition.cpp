@@ -170,8 +170,8 @@ class Partitioner {
 
   bool pays(std::span<const uint32_t> members) const {
     if (members.size() > 1 || rules_.single_operations) return true;
-    const Symbol& s = *bsym(members[0]).symbol;
-    return s.decompose != nullptr && !s.has(kPointwise);
+    // PyTorch runs a single operation as well, but for those that it makes of several.
+    return bsym(members[0]).symbol->decompose != nullptr;
   }
 
   const BoundSymbol* try_region(std::span<const uint32_t> members, std::string* why) {

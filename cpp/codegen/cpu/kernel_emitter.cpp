@@ -132,7 +132,7 @@ void KernelEmitter::emit_passes(const Position& at) {
   }
   compute_outer(at, outer, last_pass_ + 1);
   for (const Store& s : p_.stores) {
-    if (!inner_[s.value]) store(s, at, value(s.value, at, outer, last_pass_ + 1));
+    if (!stored_inside(p_, s)) store(s, at, value(s.value, at, outer, last_pass_ + 1));
   }
 }
 
@@ -328,7 +328,7 @@ Values KernelEmitter::turn(int pass, const Position& at, const Computed& outer,
     next.push_back(lanes_.combine(node.reduce, node.dtype, accumulators[next.size()], v));
   }
   for (const Store& s : p_.stores) {
-    if (inner_[s.value] && pass_[s.value] == pass) store(s, at, value(s.value, at, known, pass));
+    if (stored_inside(p_, s) && pass_[s.value] == pass) store(s, at, value(s.value, at, known, pass));
   }
   for (const auto& [node, from] : kept_from_) {
     if (from == pass && known.contains(node)) {

@@ -19,6 +19,14 @@ std::vector<bool> inner_nodes(const LoopProgram& program, const Schedule& schedu
   return inner;
 }
 
+bool stored_inside(const LoopProgram& program, const Store& store) {
+  const Strides& strides = program.accesses[store.access].strides;
+  for (size_t loop = 0; loop < program.loops.size(); ++loop) {
+    if (program.loops[loop].reduced && strides[loop] != 0) return true;
+  }
+  return false;
+}
+
 int lane_cost(const Node& n) {
   if (n.kind != NodeKind::kOp) return 0;
   switch (n.lane) {
@@ -82,7 +90,7 @@ RowPlan plan_rows(const LoopProgram& program, const Schedule& schedule) {
     }
   }
   for (const Store& s : program.stores) {
-    if (inner[s.value]) add_root(pass[s.value], s.value);
+    if (stored_inside(program, s)) add_root(pass[s.value], s.value);
   }
   if (!schedule.keep_rows || reduced_loops != 1) return plan;
   // What it takes to compute a node again from memory.

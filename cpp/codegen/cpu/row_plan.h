@@ -11,6 +11,9 @@ namespace fulmen::codegen::cpu {
 // loops, or of the vector loop where nothing is reduced.
 std::vector<bool> inner_nodes(const LoopProgram& program, const Schedule& schedule);
 
+// Whether a result of a program with reductions has an element for each turn of the reduced loops.
+bool stored_inside(const LoopProgram& program, const Store& store);
+
 struct RowPlan {
   int last_pass = 0;             // over the reduced loops
   std::map<uint32_t, int> kept;  // nodes that are kept for later passes → the pass that keeps them
