@@ -105,8 +105,8 @@ class FusionKernel final : public exec::Kernel {
     NumberType type;
   };
 
-  // What metadata promised may differ in the strides when the value comes from an operator without a
-  // row; its values are what counts.
+  // What metadata promised may differ in the strides when the value comes from an operator without
+  // a row; its values are what counts.
   static at::Tensor in_layout(const at::Tensor& t, const TensorSpec& spec) {
     if (!t.defined() || t.scalar_type() != spec.dtype ||
         t.sizes() != c10::IntArrayRef(spec.sizes)) {

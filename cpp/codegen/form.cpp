@@ -22,26 +22,46 @@ namespace {
 const std::unordered_map<const Symbol*, Form>& forms() {
   using namespace ops;
   static const std::unordered_map<const Symbol*, Form> table = {
-      {&masked_fill, Form::kMaskedFill}, {&masked_fill_tensor, Form::kMaskedFill},
-      {&to_dtype, Form::kConvert},   {&to_other, Form::kConvert},
-      {&type_as, Form::kConvert},    {&convert, Form::kConvert},
-      {&sum, Form::kSum},            {&sum_dim, Form::kSum},
-      {&mean, Form::kMean},          {&mean_dim, Form::kMean},
-      {&prod, Form::kProd},          {&prod_dim, Form::kProd},
-      {&amax, Form::kMax},           {&amin, Form::kMin},
-      {&ops::max, Form::kMax},       {&ops::min, Form::kMin},
-      {&any, Form::kAny},            {&any_dim, Form::kAny},
-      {&all, Form::kAll},            {&all_dim, Form::kAll},
-      {&contiguous, Form::kIdentity}, {&clone, Form::kIdentity},
-      {&detach, Form::kIdentity},    {&permute, Form::kPermute},
-      {&transpose, Form::kPermute},  {&t, Form::kPermute},
-      {&mT, Form::kPermute},         {&numpy_T, Form::kPermute},
-      {&expand, Form::kExpand},      {&select, Form::kSelect},
-      {&narrow, Form::kNarrow},      {&slice, Form::kSlice},
-      {&view, Form::kReshape},       {&unsqueeze, Form::kReshape},
-      {&squeeze, Form::kReshape},    {&squeeze_dim, Form::kReshape},
-      {&squeeze_dims, Form::kReshape}, {&reshape, Form::kReshape},
-      {&flatten, Form::kReshape},    {&unflatten, Form::kReshape},
+      {&masked_fill, Form::kMaskedFill},
+      {&masked_fill_tensor, Form::kMaskedFill},
+      {&to_dtype, Form::kConvert},
+      {&to_other, Form::kConvert},
+      {&type_as, Form::kConvert},
+      {&convert, Form::kConvert},
+      {&sum, Form::kSum},
+      {&sum_dim, Form::kSum},
+      {&mean, Form::kMean},
+      {&mean_dim, Form::kMean},
+      {&prod, Form::kProd},
+      {&prod_dim, Form::kProd},
+      {&amax, Form::kMax},
+      {&amin, Form::kMin},
+      {&ops::max, Form::kMax},
+      {&ops::min, Form::kMin},
+      {&any, Form::kAny},
+      {&any_dim, Form::kAny},
+      {&all, Form::kAll},
+      {&all_dim, Form::kAll},
+      {&contiguous, Form::kIdentity},
+      {&clone, Form::kIdentity},
+      {&detach, Form::kIdentity},
+      {&permute, Form::kPermute},
+      {&transpose, Form::kPermute},
+      {&t, Form::kPermute},
+      {&mT, Form::kPermute},
+      {&numpy_T, Form::kPermute},
+      {&expand, Form::kExpand},
+      {&select, Form::kSelect},
+      {&narrow, Form::kNarrow},
+      {&slice, Form::kSlice},
+      {&view, Form::kReshape},
+      {&unsqueeze, Form::kReshape},
+      {&squeeze, Form::kReshape},
+      {&squeeze_dim, Form::kReshape},
+      {&squeeze_dims, Form::kReshape},
+      {&reshape, Form::kReshape},
+      {&flatten, Form::kReshape},
+      {&unflatten, Form::kReshape},
   };
   return table;
 }
@@ -196,8 +216,7 @@ std::string lane_problem(Lane lane, DType compute, const Args& operands) {
   for (const Arg& a : operands) {
     if (a.kind() == Arg::Kind::kComplex) return "a complex number";
   }
-  const bool divides =
-      lane == Lane::kFloorDiv || lane == Lane::kRemainder || lane == Lane::kFmod;
+  const bool divides = lane == Lane::kFloorDiv || lane == Lane::kRemainder || lane == Lane::kFmod;
   if (divides && is_integral(compute)) {
     const Arg& divisor = operands[1];
     if (divisor.kind() != Arg::Kind::kInt || divisor.integer() == 0 || divisor.integer() == -1) {

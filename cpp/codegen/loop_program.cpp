@@ -138,7 +138,8 @@ std::string canonical_text(const LoopProgram& p, const Schedule& schedule) {
     append(s, "\n");
   }
   for (const Node& n : p.nodes) append_node(s, n);
-  for (const Store& store : p.stores) append(s, cat("store ", store.access, " %", store.value, "\n"));
+  for (const Store& store : p.stores)
+    append(s, cat("store ", store.access, " %", store.value, "\n"));
   return s;
 }
 

@@ -27,10 +27,10 @@ struct Node {
   Lane lane = Lane::kNone;
   ReduceOp reduce = ReduceOp::kSum;
   DType dtype = DType::kFloat32;
-  DType compute = DType::kFloat32;   // kOp: the type that the operands have
-  bool in_float = false;             // a constant of a half type that is not rounded to it
-  SmallVec<uint32_t, 4> operands;    // earlier nodes
-  uint32_t index = 0;                // kLoad: access; kNumber: which
+  DType compute = DType::kFloat32;  // kOp: the type that the operands have
+  bool in_float = false;            // a constant of a half type that is not rounded to it
+  SmallVec<uint32_t, 4> operands;   // earlier nodes
+  uint32_t index = 0;               // kLoad: access; kNumber: which
   double real = 0;
   int64_t integer = 0;
 

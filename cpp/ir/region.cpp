@@ -100,8 +100,7 @@ const BoundSymbol* make_region_call(TraceContext& ctx, std::string_view name,
   const auto tuple = [&](const Args& items) {
     return one ? items[0] : ctx.make_collection(Arg::Kind::kTuple, items);
   };
-  const Symbol& symbol =
-      make_region_symbol(name, {&ctx, own_inputs, own_body, tuple(own_results)});
+  const Symbol& symbol = make_region_symbol(name, {&ctx, own_inputs, own_body, tuple(own_results)});
   return ctx.make_bound_symbol(symbol, args, tuple(results), nullptr);
 }
 
@@ -112,8 +111,8 @@ Trace region_trace(const Region& region, std::string_view name) {
   trace.inputs.assign(region.inputs.begin(), region.inputs.end());
   trace.body.assign(region.body.begin(), region.body.end());
   const Arg one[] = {region.output};
-  trace.output =
-      region.output.is_tensor() ? trace.ctx->make_collection(Arg::Kind::kTuple, one) : region.output;
+  trace.output = region.output.is_tensor() ? trace.ctx->make_collection(Arg::Kind::kTuple, one)
+                                           : region.output;
   return trace;
 }
 

@@ -63,7 +63,7 @@ def difference(got: Any, eager: Any, exact: Any, magnitude: float, ulps: float =
     """How a result differs from eager's; empty if it is as good.
 
     Metadata, non-finite values, integers and truth values must be eager's. Real numbers must be as
-    close to float64's result as eager's, or within a few units in the last place: of the result, or,
+    close to float64's result as eager's, or within a few units in the last place: of the result or,
     as terms of a sum may cancel, of the largest argument.
     """
     if not isinstance(eager, torch.Tensor):

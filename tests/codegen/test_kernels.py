@@ -57,8 +57,8 @@ LAYOUTS = {
     "expanded_last": lambda x: x[..., :1].expand(x.shape),
     "stepped": lambda x: x.repeat_interleave(2, -1)[..., ::2],
     "offset": lambda x: torch.cat([x, x])[x.shape[0] :],
-    "reordered": lambda x: x.permute(*reversed(range(x.ndim))).clone().permute(
-        *reversed(range(x.ndim))
+    "reordered": lambda x: (
+        x.permute(*reversed(range(x.ndim))).clone().permute(*reversed(range(x.ndim)))
     ),
 }
 
@@ -202,7 +202,7 @@ def random_program(seed: int):
 def test_partition_of_random_programs(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     inputs = tuple(torch.randn(9, 9, generator=generator, dtype=torch.float64) for _ in range(3))
-    fused, problem = compare(random_program(seed), inputs)
+    _, problem = compare(random_program(seed), inputs)
     assert not problem, problem
 
 

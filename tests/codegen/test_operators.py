@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fused import compare
 
+from fulmen.errors import DataDependentError, Unsupported, UserError
+
 DTYPES = (
     torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool,
     torch.float16, torch.int32,
@@ -26,7 +28,7 @@ UNPREDICTABLE = {
     "geometric", "log_normal", "multinomial", "new_empty", "new_empty_strided", "normal",
     "nn.functional.alpha_dropout", "nn.functional.dropout", "nn.functional.dropout2d",
     "nn.functional.dropout3d", "nn.functional.feature_alpha_dropout",
-    "nn.functional.feature_alpha_dropout", "nn.functional.fractional_max_pool2d",
+    "nn.functional.fractional_max_pool2d",
     "nn.functional.fractional_max_pool3d", "nn.functional.multi_head_attention_forward",
     "nn.functional.rrelu", "nn.functional.scaled_dot_product_attention", "pca_lowrank", "rand_like",
     "randint", "randint_like", "randn", "randn_like", "svd_lowrank", "uniform",
@@ -41,7 +43,8 @@ def run_entry(op, samples: int) -> tuple[int, list[str]]:
         if dtype not in op.supported_dtypes("cpu"):
             continue
         try:
-            inputs = list(itertools.islice(op.sample_inputs("cpu", dtype), samples))
+            count = samples if dtype in DTYPES[:2] else 1
+            inputs = list(itertools.islice(op.sample_inputs("cpu", dtype), count))
         except Exception:
             continue  # the entry has no samples for a dtype that it says it supports
         for number, sample in enumerate(inputs):
@@ -52,7 +55,10 @@ def run_entry(op, samples: int) -> tuple[int, list[str]]:
                 continue  # eager refuses the sample
             if any(isinstance(a, torch.Tensor) and a.layout != torch.strided for a in args):
                 continue
-            fused, problem = compare(op.op, args, sample.kwargs)
+            try:
+                fused, problem = compare(op.op, args, sample.kwargs)
+            except (UserError, Unsupported, DataDependentError):
+                break  # not traced; tests/ops has what that means
             if not fused.regions:
                 break
             ran += 1
@@ -63,6 +69,7 @@ def run_entry(op, samples: int) -> tuple[int, list[str]]:
     return ran, problems
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_entries(shard: int) -> None:
     fused, ran, problems = set(), 0, []

@@ -54,8 +54,8 @@ Schedule schedule_for(const LoopProgram& p, int width) {
   for (s.unroll = unrolled ? wanted : 1; s.unroll > 1 && n < int64_t{s.unroll} * width;) {
     s.unroll /= 2;
   }
-  const int64_t row = p.loops[s.vector_loop].reduced ? std::max<int64_t>(n, width)
-                                                     : reduced_turns * width;
+  const int64_t row =
+      p.loops[s.vector_loop].reduced ? std::max<int64_t>(n, width) : reduced_turns * width;
   s.keep_rows = p.has_reductions();
   const auto rows = static_cast<int64_t>(scratch_rows(p, s));
   s.keep_rows = rows > 0 && rows * row * 8 <= kScratchLimit;
@@ -114,8 +114,8 @@ std::optional<CompiledRegion> CompiledRegion::compile(const Trace& region, std::
     const int64_t n = p.loops[r.schedule_.vector_loop].size;
     const int64_t row = row_mode ? std::max<int64_t>(n, isa.width) : reduced * isa.width;
     r.dims_[layout.scratch_row] = (row * 8 + 63) / 64 * 64;
-    r.scratch_bytes_ = static_cast<size_t>(r.dims_[layout.scratch_row]) *
-                       scratch_rows(p, r.schedule_);
+    r.scratch_bytes_ =
+        static_cast<size_t>(r.dims_[layout.scratch_row]) * scratch_rows(p, r.schedule_);
   }
   for (size_t a = 0; a < p.accesses.size(); ++a) {
     for (size_t i = 0; i < p.loops.size(); ++i) {

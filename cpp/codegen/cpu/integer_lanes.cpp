@@ -50,17 +50,15 @@ Value Lanes::integer_operation(const Node& n, std::span<const Value> x) {
       if (!sign) return x[0];
       return b_.Select(b_.ICmp(I::kSlt, x[0], integer(0)), b_.Neg(x[0]), x[0]);
     case Lane::kSign: {
-      const Value positive = b_.Select(b_.ICmp(sign ? I::kSgt : I::kUgt, x[0], integer(0)),
-                                       integer(1), integer(0));
+      const Value positive =
+          b_.Select(b_.ICmp(sign ? I::kSgt : I::kUgt, x[0], integer(0)), integer(1), integer(0));
       if (!sign) return positive;
       return b_.Select(b_.ICmp(I::kSlt, x[0], integer(0)), integer(-1), positive);
     }
     case Lane::kMaximum:
-    case Lane::kFmax:
-      return b_.Select(b_.ICmp(sign ? I::kSgt : I::kUgt, x[0], x[1]), x[0], x[1]);
+    case Lane::kFmax: return b_.Select(b_.ICmp(sign ? I::kSgt : I::kUgt, x[0], x[1]), x[0], x[1]);
     case Lane::kMinimum:
-    case Lane::kFmin:
-      return b_.Select(b_.ICmp(sign ? I::kSlt : I::kUlt, x[0], x[1]), x[0], x[1]);
+    case Lane::kFmin: return b_.Select(b_.ICmp(sign ? I::kSlt : I::kUlt, x[0], x[1]), x[0], x[1]);
     case Lane::kRelu:
       return b_.Select(b_.ICmp(sign ? I::kSlt : I::kUlt, x[0], integer(0)), integer(0), x[0]);
     case Lane::kCeil:
@@ -72,8 +70,7 @@ Value Lanes::integer_operation(const Node& n, std::span<const Value> x) {
       const auto widened = [&](Value v) {
         return bits == 64 ? v : sign ? b_.SExt(v, wide) : b_.ZExt(v, wide);
       };
-      const Value y =
-          math_.elementwise("fulmen_pow_i64", b_.i64, {widened(x[0]), widened(x[1])});
+      const Value y = math_.elementwise("fulmen_pow_i64", b_.i64, {widened(x[0]), widened(x[1])});
       return bits == 64 ? y : b_.Trunc(y, b_.vec(element));
     }
     case Lane::kBitAnd: return b_.And(x[0], x[1]);
@@ -157,7 +154,8 @@ Value Lanes::predicate(const Node& n, std::span<const Value> x) {
       return b_.FCmp(how, b_.fabs(x[0]), infinity);
     }
     case Lane::kSignbit: {
-      if (!real) return sign ? b_.ICmp(I::kSlt, x[0], b_.splat_integer(element, 0)) : b_.truth(false);
+      if (!real)
+        return sign ? b_.ICmp(I::kSlt, x[0], b_.splat_integer(element, 0)) : b_.truth(false);
       const TypeRef bits = element == b_.f32 ? b_.i32 : b_.i64;
       return b_.ICmp(I::kSlt, b_.BitCast(x[0], b_.vec(bits)), b_.splat_integer(bits, 0));
     }
@@ -170,10 +168,8 @@ Value Lanes::identity(ReduceOp op, DType t) const {
   const double infinity = std::numeric_limits<double>::infinity();
   const bool real = is_floating(t);
   switch (op) {
-    case ReduceOp::kSum:
-      return real ? b_.splat_real(element, 0.0) : b_.splat_integer(element, 0);
-    case ReduceOp::kProd:
-      return real ? b_.splat_real(element, 1.0) : b_.splat_integer(element, 1);
+    case ReduceOp::kSum: return real ? b_.splat_real(element, 0.0) : b_.splat_integer(element, 0);
+    case ReduceOp::kProd: return real ? b_.splat_real(element, 1.0) : b_.splat_integer(element, 1);
     case ReduceOp::kMax:
       if (t == DType::kBool) return b_.truth(false);
       return real ? b_.splat_real(element, -infinity) : b_.splat_integer(element, lowest(t));

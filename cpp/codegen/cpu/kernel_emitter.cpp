@@ -218,8 +218,8 @@ Values KernelEmitter::added(const std::vector<uint32_t>& reduces, const Values& 
     const Value error = b_.FSub(b_.FSub(sum, total), part);
     out.push_back(sum);
     // Of an infinite sum nothing is lost; inf - inf would make it a NaN.
-    const Value finite = b_.FCmp(
-        VectorBuilder::FloatCompare::kOeq, b_.FSub(sum, sum), lanes_.identity(node.reduce, node.dtype));
+    const Value finite = b_.FCmp(VectorBuilder::FloatCompare::kOeq, b_.FSub(sum, sum),
+                                 lanes_.identity(node.reduce, node.dtype));
     out.push_back(b_.Select(finite, error, lanes_.identity(node.reduce, node.dtype)));
   }
   return out;
@@ -240,8 +240,8 @@ Values KernelEmitter::in_blocks(const std::vector<uint32_t>& reduces, Value end,
                                 const Values& totals,
                                 const std::function<Values(Value, Value)>& body) {
   constexpr int64_t kTurns = 16;
-  const bool sums = std::any_of(reduces.begin(), reduces.end(),
-                                [&](uint32_t n) { return is_real_sum(n); });
+  const bool sums =
+      std::any_of(reduces.begin(), reduces.end(), [&](uint32_t n) { return is_real_sum(n); });
   if (!sums) {
     const Values parts = body(b_.index(0), end);
     return reduces.empty() ? Values() : added(reduces, totals, parts);
@@ -328,7 +328,8 @@ Values KernelEmitter::turn(int pass, const Position& at, const Computed& outer,
     next.push_back(lanes_.combine(node.reduce, node.dtype, accumulators[next.size()], v));
   }
   for (const Store& s : p_.stores) {
-    if (stored_inside(p_, s) && pass_[s.value] == pass) store(s, at, value(s.value, at, known, pass));
+    if (stored_inside(p_, s) && pass_[s.value] == pass)
+      store(s, at, value(s.value, at, known, pass));
   }
   for (const auto& [node, from] : kept_from_) {
     if (from == pass && known.contains(node)) {

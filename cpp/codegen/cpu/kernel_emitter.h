@@ -35,10 +35,11 @@ size_t scratch_rows(const LoopProgram& program, const Schedule& schedule);
 // Writes `kernel` for a loop program.
 //
 // Note [Tails]
-// No load or store has a mask. What is left at the end of a loop is done by a whole vector that ends
-// where the loop ends, whose first lanes repeat work; a reduction leaves those lanes out. With fewer
-// turns than lanes ("narrow") elements are loaded one by one, lanes past the end take the last
-// element, and stores go from the last lane to the first, so that the right value is written last.
+// No load or store has a mask. What is left at the end of a loop is done by a whole vector that
+// ends where the loop ends, whose first lanes repeat work; a reduction leaves those lanes out. With
+// fewer turns than lanes ("narrow") elements are loaded one by one, lanes past the end take the
+// last element, and stores go from the last lane to the first, so that the right value is written
+// last.
 class KernelEmitter {
  public:
   KernelEmitter(const LoopProgram& program, const Schedule& schedule, const Isa& isa,
@@ -46,8 +47,8 @@ class KernelEmitter {
   void emit();
 
  private:
-  // Where in the iteration a value is computed: the index of each loop, the vector loop's being that
-  // of the first lane.
+  // Where in the iteration a value is computed: the index of each loop, the vector loop's being
+  // that of the first lane.
   struct Position {
     Values index;
   };

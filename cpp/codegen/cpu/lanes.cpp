@@ -88,8 +88,8 @@ Value Lanes::half_bits_to_float(Value bits) {
   const Value h = b_.ZExt(bits, ints);
   const Value sign = b_.Shl(b_.And(h, b_.bits(0x8000)), b_.bits(16));
   const Value magnitude = b_.Shl(b_.And(h, b_.bits(0x7fff)), b_.bits(13));
-  const Value scaled = b_.BitCast(
-      b_.FMul(b_.BitCast(magnitude, floats), b_.real(5.192296858534828e+33)), ints);
+  const Value scaled =
+      b_.BitCast(b_.FMul(b_.BitCast(magnitude, floats), b_.real(5.192296858534828e+33)), ints);
   const Value special = b_.ICmp(I::kUge, magnitude, b_.bits(0x0f800000));
   const Value out = b_.Select(special, b_.Or(magnitude, b_.bits(0x7f800000)), scaled);
   return b_.BitCast(b_.Or(out, sign), floats);
@@ -103,8 +103,8 @@ Value Lanes::float_to_half_bits(Value v) {
   const Value normal =
       b_.LShr(b_.Add(b_.Add(a, b_.bits(((15 - 127) * (1 << 23)) + 0xfff)), odd), b_.bits(13));
   // Adding 0.5 leaves the bits of a subnormal half in the lowest places, rounded.
-  const Value small = b_.Sub(
-      b_.BitCast(b_.FAdd(b_.BitCast(a, floats), b_.real(0.5)), ints), b_.bits(0x3f000000));
+  const Value small =
+      b_.Sub(b_.BitCast(b_.FAdd(b_.BitCast(a, floats), b_.real(0.5)), ints), b_.bits(0x3f000000));
   Value out = b_.Select(b_.ICmp(I::kUlt, a, b_.bits(0x38800000)), small, normal);
   out = b_.Select(b_.ICmp(I::kUge, a, b_.bits(0x477ff000)), b_.bits(0x7c00), out);
   out = b_.Select(b_.ICmp(I::kUgt, a, b_.bits(0x7f800000)), b_.bits(0x7e00), out);

@@ -116,10 +116,10 @@ void search(State& s) {
       if (s.api) return;
     }
   }
-  s.problem = cat(
-      "no LLVM was found, so that no kernels are generated and everything runs on ATen: "
-      "`pip install karellen-llvm-core`, or name a libLLVM.so in FULMEN_LLVM",
-      tried);
+  s.problem =
+      cat("no LLVM was found, so that no kernels are generated and everything runs on ATen: "
+          "`pip install karellen-llvm-core`, or name a libLLVM.so in FULMEN_LLVM",
+          tried);
 }
 
 }  // namespace

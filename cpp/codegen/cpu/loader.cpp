@@ -157,8 +157,8 @@ class ObjectFile {
     switch (ELF64_R_TYPE(r.r_info)) {
       case R_X86_64_PC32:
       case R_X86_64_PLT32:
-        put(where, static_cast<int32_t>(
-                       value - reinterpret_cast<int64_t>(block_.executable + place)));
+        put(where,
+            static_cast<int32_t>(value - reinterpret_cast<int64_t>(block_.executable + place)));
         return true;
       case R_X86_64_64: put(where, value); return true;
       default:

@@ -10,8 +10,8 @@ namespace fulmen::codegen::cpu {
 std::vector<bool> inner_nodes(const LoopProgram& program, const Schedule& schedule) {
   std::vector<bool> inner(program.nodes.size());
   for (size_t loop = 0; loop < program.loops.size(); ++loop) {
-    const bool innermost = program.has_reductions() ? program.loops[loop].reduced
-                                                    : loop == schedule.vector_loop;
+    const bool innermost =
+        program.has_reductions() ? program.loops[loop].reduced : loop == schedule.vector_loop;
     if (!innermost) continue;
     const std::vector<bool> varies = program.varying(loop);
     for (size_t n = 0; n < inner.size(); ++n) inner[n] = inner[n] || varies[n];

@@ -32,7 +32,7 @@ double digamma(double x) {
   if (x == 10.0) return result + 2.25175258906672110764;
   if (x < 1e17) {
     const double z = 1.0 / (x * x);
-    constexpr double kBernoulli[] = {1.0 / 12,     -1.0 / 120, 1.0 / 252, -1.0 / 240,
+    constexpr double kBernoulli[] = {1.0 / 12,  -1.0 / 120,     1.0 / 252, -1.0 / 240,
                                      1.0 / 132, -691.0 / 32760, 1.0 / 12};
     double series = 0.0;
     for (int i = 6; i >= 0; --i) series = series * z + kBernoulli[i];
@@ -50,26 +50,24 @@ double erfinv(double y) {
   double p = 0.0;
   if (w < 5.0) {
     w -= 2.5;
-    for (const double c : {2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06,
-                           0.00021858087, -0.00125372503, -0.00417768164, 0.246640727,
-                           1.50140941}) {
+    for (const double c :
+         {2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
+          -0.00125372503, -0.00417768164, 0.246640727, 1.50140941}) {
       p = p * w + c;
     }
   } else {
     w = std::sqrt(w) - 3.0;
     for (const double c : {-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844,
-                           0.00573950773, -0.0076224613, 0.00943887047, 1.00167406,
-                           2.83297682}) {
+                           0.00573950773, -0.0076224613, 0.00943887047, 1.00167406, 2.83297682}) {
       p = p * w + c;
     }
   }
   double x = p * y;
   for (int i = 0; i < 2; ++i) {
     // Near ±1 the difference is taken of erfc, which does not cancel.
-    const double error = std::abs(y) < 0.5
-                             ? std::erf(x) - y
-                             : std::copysign(1.0, y) *
-                                   ((1.0 - std::abs(y)) - std::erfc(std::abs(x)));
+    const double error =
+        std::abs(y) < 0.5 ? std::erf(x) - y
+                          : std::copysign(1.0, y) * ((1.0 - std::abs(y)) - std::erfc(std::abs(x)));
     const double step = error / (2.0 / std::sqrt(std::numbers::pi) * std::exp(-x * x));
     x -= step / (1.0 + x * step);
   }

@@ -112,9 +112,8 @@ Value VectorBuilder::insert(Value vector, Value scalar, int lane) const {
 Value VectorBuilder::shuffle(Value a, Value b, std::span<const int> lanes) const {
   Values mask;
   for (const int lane : lanes) mask.push_back(integer(i32, lane));
-  return api_.BuildShuffleVector(builder_, a, b,
-                                 api_.ConstVector(mask.data(), static_cast<unsigned>(mask.size())),
-                                 "");
+  return api_.BuildShuffleVector(
+      builder_, a, b, api_.ConstVector(mask.data(), static_cast<unsigned>(mask.size())), "");
 }
 
 Values VectorBuilder::loop(Value begin, Value end, Value step, const Values& initial,

@@ -62,8 +62,22 @@ class VectorBuilder {
   Value Select(Value c, Value a, Value b) const { return api_.BuildSelect(builder_, c, a, b, ""); }
 
   // As LLVM numbers them.
-  enum class FloatCompare { kOeq = 1, kOgt, kOge, kOlt, kOle, kOne, kOrd, kUno, kUeq, kUgt, kUge,
-                            kUlt, kUle, kUne };
+  enum class FloatCompare {
+    kOeq = 1,
+    kOgt,
+    kOge,
+    kOlt,
+    kOle,
+    kOne,
+    kOrd,
+    kUno,
+    kUeq,
+    kUgt,
+    kUge,
+    kUlt,
+    kUle,
+    kUne
+  };
   enum class IntCompare { kEq = 32, kNe, kUgt, kUge, kUlt, kUle, kSgt, kSge, kSlt, kSle };
   Value FCmp(FloatCompare how, Value a, Value b) const {
     return api_.BuildFCmp(builder_, static_cast<int>(how), a, b, "");

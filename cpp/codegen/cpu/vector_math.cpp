@@ -46,9 +46,9 @@ Value VectorMath::exp(Value x, TypeRef kind) {
   const Value n = b_.FSub(shifted, b_.real(kRoundToInteger));
   Value r = b_.fma(n, b_.real(-kLn2High), x);
   r = b_.fma(n, b_.real(-kLn2Low), r);
-  const Value p = polynomial(r, {0.000198527617612853646278381, 0.00139304355252534151077271,
-                                 0.00833336077630519866943359, 0.0416664853692054748535156,
-                                 0.166666671633720397949219, 0.5});
+  const Value p = polynomial(
+      r, {0.000198527617612853646278381, 0.00139304355252534151077271, 0.00833336077630519866943359,
+          0.0416664853692054748535156, 0.166666671633720397949219, 0.5});
   const Value e = b_.FAdd(b_.real(1.0), b_.fma(b_.FMul(r, r), p, r));
   const Value k = b_.Sub(b_.BitCast(shifted, b_.vec(b_.i32)), b_.bits(0x4B400000));
   const Value half = b_.AShr(k, b_.bits(1));
@@ -61,9 +61,9 @@ Value VectorMath::exp_nonpositive(Value x) {
   const Value n = b_.FSub(shifted, b_.real(kRoundToInteger));
   Value r = b_.fma(n, b_.real(-kLn2High), x);
   r = b_.fma(n, b_.real(-kLn2Low), r);
-  const Value p = polynomial(r, {0.000198527617612853646278381, 0.00139304355252534151077271,
-                                 0.00833336077630519866943359, 0.0416664853692054748535156,
-                                 0.166666671633720397949219, 0.5});
+  const Value p = polynomial(
+      r, {0.000198527617612853646278381, 0.00139304355252534151077271, 0.00833336077630519866943359,
+          0.0416664853692054748535156, 0.166666671633720397949219, 0.5});
   const Value e = b_.FAdd(b_.real(1.0), b_.fma(b_.FMul(r, r), p, r));
   const TypeRef ints = b_.vec(b_.i32);
   return b_.BitCast(b_.Add(b_.BitCast(e, ints), b_.Shl(b_.BitCast(shifted, ints), b_.bits(23))),
@@ -79,9 +79,9 @@ Value VectorMath::expm1(Value x, TypeRef kind) {
   const Value n = b_.FSub(shifted, b_.real(kRoundToInteger));
   Value r = b_.fma(n, b_.real(-kLn2High), c);
   r = b_.fma(n, b_.real(-kLn2Low), r);
-  const Value p = polynomial(r, {0.000198527617612853646278381, 0.00139304355252534151077271,
-                                 0.00833336077630519866943359, 0.0416664853692054748535156,
-                                 0.166666671633720397949219, 0.5});
+  const Value p = polynomial(
+      r, {0.000198527617612853646278381, 0.00139304355252534151077271, 0.00833336077630519866943359,
+          0.0416664853692054748535156, 0.166666671633720397949219, 0.5});
   const Value m = b_.fma(b_.FMul(r, r), p, r);
   const Value k = b_.Sub(b_.BitCast(shifted, b_.vec(b_.i32)), b_.bits(0x4B400000 + 1));
   const Value scale = power_of_two(k);
@@ -124,8 +124,8 @@ Value VectorMath::log1p(Value x, TypeRef kind) {
   const Value l = log(u, kind);
   Value y = b_.FAdd(l, b_.FDiv(lost, u));
   // At -1 and infinity the correction is not a number.
-  const Value correctable = b_.And(b_.FCmp(F::kUne, u, b_.real(0.0)),
-                                   b_.FCmp(F::kUne, u, b_.real(kInfinity)));
+  const Value correctable =
+      b_.And(b_.FCmp(F::kUne, u, b_.real(0.0)), b_.FCmp(F::kUne, u, b_.real(kInfinity)));
   y = b_.Select(correctable, y, l);
   return b_.Select(b_.FCmp(F::kOeq, x, b_.real(0.0)), x, y);
 }
@@ -136,8 +136,8 @@ Value VectorMath::tanh(Value x, TypeRef kind) {
   const Value a = b_.fabs(x), s = b_.FMul(x, x);
   const Value e = exp(b_.FAdd(a, a), kind);
   const Value big = b_.FSub(b_.real(1.0), b_.FDiv(b_.real(2.0), b_.FAdd(e, b_.real(1.0))));
-  const Value p = polynomial(s, {-0.005704992450773716, 0.020639093592762947,
-                                 -0.05373971909284592, 0.13331441581249237, -0.3333328068256378});
+  const Value p = polynomial(s, {-0.005704992450773716, 0.020639093592762947, -0.05373971909284592,
+                                 0.13331441581249237, -0.3333328068256378});
   const Value small = b_.fma(b_.FMul(p, s), a, a);
   return b_.copysign(b_.Select(b_.FCmp(F::kOge, a, b_.real(0.625)), big, small), x);
 }
@@ -206,9 +206,8 @@ Value VectorMath::sine(Value x, TypeRef kind, bool cosine) {
   Value y = b_.BitCast(b_.Xor(b_.BitCast(b_.Select(odd, c, p), ints), sign), floats);
   if (!cosine) y = b_.Select(b_.FCmp(F::kOeq, x, b_.real(0.0)), x, y);
   const Value large = b_.FCmp(F::kUgt, b_.fabs(x), b_.real(30000.0));
-  return b_.when(any(large), {y}, [&](const Values&) -> Values {
-    return {library(name, "u10", kind, {x})};
-  })[0];
+  return b_.when(any(large), {y},
+                 [&](const Values&) -> Values { return {library(name, "u10", kind, {x})}; })[0];
 }
 
 Value VectorMath::library(std::string_view name, std::string_view accuracy, TypeRef kind,

@@ -35,8 +35,7 @@ class VectorMath {
   Value library(std::string_view name, std::string_view accuracy, TypeRef kind,
                 std::initializer_list<Value> args);
   // A function that is only known for one element.
-  Value elementwise(const std::string& name, TypeRef result,
-                    std::initializer_list<Value> args);
+  Value elementwise(const std::string& name, TypeRef result, std::initializer_list<Value> args);
 
  private:
   Value polynomial(Value x, std::initializer_list<double> coefficients);  // highest power first
