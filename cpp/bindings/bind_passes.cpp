@@ -10,6 +10,7 @@
 #include "passes/pipeline.h"
 #include "support/cat.h"
 #include "support/error.h"
+#include "support/flags.h"
 
 namespace fulmen::bindings {
 
@@ -74,7 +75,13 @@ class Pipeline {
     rules.refusal = [&](const BoundSymbol& b) { return codegen::fusion_refusal(b, trace.ctx); };
     rules.region_refusal = [](const Trace& region) {
       std::string why;
-      codegen::cpu::CompiledRegion::compile(region, &why);
+      try {
+        codegen::cpu::CompiledRegion::compile(region, &why);
+      } catch (const InternalError& e) {
+        // A mistake of ours costs speed, not the user's program; the note says it.
+        if (flag_bool(Flag::kVerify)) throw;
+        why = e.what();
+      }
       return why;
     };
     rules.single_operations = single;

@@ -77,7 +77,8 @@ class FusionKernel final : public exec::Kernel {
       if (!value.isTensor()) internal_error("a kernel's input is no tensor");
       const at::Tensor& t = value.toTensor();
       if (in.spec.describes(t)) {
-        tensors.push_back(static_cast<char*>(t.data_ptr()));
+        // Only read; a plain data_ptr() would copy a tensor that is shared until it is written.
+        tensors.push_back(static_cast<char*>(const_cast<void*>(t.const_data_ptr())));
       } else {
         copies.push_back(in_layout(t, in.spec));
         tensors.push_back(static_cast<char*>(copies.back().data_ptr()));

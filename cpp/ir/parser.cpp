@@ -102,7 +102,7 @@ class Parser {
   }
 
   void end_region() {
-    const Region region{&ctx(), trace_.inputs, trace_.body, trace_.output};
+    const Region region{ctx_, trace_.inputs, trace_.body, trace_.output};
     for_each_proxy(trace_.output, [&](const Proxy* p) {
       if (!as_tensor(p)) in_.fail("a region returns tensors");
     });

@@ -49,11 +49,12 @@ struct RegionRules final : SymbolRules {
 }  // namespace
 
 const Symbol& make_region_symbol(std::string_view name, const Region& region) {
-  TraceContext& ctx = *region.ctx;
+  const std::shared_ptr<TraceContext> holder = region.ctx.lock();
+  TraceContext& ctx = *holder;
   auto* symbol = ctx.arena().make<Symbol>();
   auto* info = ctx.arena().make<SymbolInfo>();
   auto rules = std::make_shared<RegionRules>();
-  rules->region.ctx = &ctx;
+  rules->region.ctx = region.ctx;
   rules->region.inputs = ctx.arena().copy(region.inputs);
   rules->region.body = ctx.arena().copy(region.body);
   rules->region.output = region.output;
@@ -77,10 +78,12 @@ const Region* region_of(const Symbol& symbol) {
   return rules ? &rules->region : nullptr;
 }
 
-const BoundSymbol* make_region_call(TraceContext& ctx, std::string_view name,
+const BoundSymbol* make_region_call(const std::shared_ptr<TraceContext>& holder,
+                                    std::string_view name,
                                     std::span<const BoundSymbol* const> body,
                                     std::span<const Proxy* const> inputs,
                                     std::span<const Proxy* const> outputs) {
+  TraceContext& ctx = *holder;
   Substitution map;
   std::vector<const Proxy*> own_inputs;
   Args args, results, own_results;
@@ -100,13 +103,13 @@ const BoundSymbol* make_region_call(TraceContext& ctx, std::string_view name,
   const auto tuple = [&](const Args& items) {
     return one ? items[0] : ctx.make_collection(Arg::Kind::kTuple, items);
   };
-  const Symbol& symbol = make_region_symbol(name, {&ctx, own_inputs, own_body, tuple(own_results)});
+  const Symbol& symbol = make_region_symbol(name, {holder, own_inputs, own_body, tuple(own_results)});
   return ctx.make_bound_symbol(symbol, args, tuple(results), nullptr);
 }
 
 Trace region_trace(const Region& region, std::string_view name) {
   Trace trace;
-  trace.ctx = region.ctx->shared_from_this();
+  trace.ctx = region.ctx.lock();
   trace.name = std::string(name);
   trace.inputs.assign(region.inputs.begin(), region.inputs.end());
   trace.body.assign(region.body.begin(), region.body.end());

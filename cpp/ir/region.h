@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string_view>
 
 #include "ir/trace.h"
@@ -18,7 +19,7 @@ namespace fulmen {
 //     return torch.exp(t2)
 // so that the text runs, and reads back.
 struct Region {
-  TraceContext* ctx;
+  std::weak_ptr<TraceContext> ctx;  // which holds the region
   std::span<const Proxy* const> inputs;
   std::span<const BoundSymbol* const> body;
   Arg output;  // a tensor, or a tuple of tensors
@@ -30,7 +31,8 @@ const Region* region_of(const Symbol& symbol);
 
 // A call of a new region that computes what `body` does: reads `inputs`, defines `outputs`. The
 // region gets fresh proxies for both.
-const BoundSymbol* make_region_call(TraceContext& ctx, std::string_view name,
+const BoundSymbol* make_region_call(const std::shared_ptr<TraceContext>& holder,
+                                    std::string_view name,
                                     std::span<const BoundSymbol* const> body,
                                     std::span<const Proxy* const> inputs,
                                     std::span<const Proxy* const> outputs);

@@ -205,7 +205,7 @@ class Partitioner {
     }
     if (outputs.empty()) return nullptr;
     const BoundSymbol* call =
-        make_region_call(*trace_.ctx, trace_.ctx->unique_name(cat("fusion", regions_.size())), body,
+        make_region_call(trace_.ctx, trace_.ctx->unique_name(cat("fusion", regions_.size())), body,
                          inputs, outputs);
     *why = rules_.region_refusal(region_trace(*region_of(*call->symbol), "region"));
     return why->empty() ? call : nullptr;
