@@ -4,8 +4,6 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <algorithm>
-
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
 #include "bridge/bridge.h"
@@ -13,7 +11,6 @@
 #include "codegen/cpu/kernel_cache.h"
 #include "codegen/cpu/llvm_api.h"
 #include "exec/claim.h"
-#include "ir/region.h"
 #include "support/flags.h"
 
 namespace fulmen::bindings {
@@ -25,16 +22,6 @@ namespace {
 struct PyProgram {
   std::shared_ptr<const exec::Program> program;
 };
-
-// In order of priority; the fusion executor only where there are regions.
-std::span<const exec::Executor* const> executors_for(const Trace& trace) {
-  static const exec::Executor* const all[] = {&bridge::fusion_executor(), &bridge::aten_executor(),
-                                              &bridge::python_executor()};
-  const bool regions = std::any_of(trace.body.begin(), trace.body.end(), [](const BoundSymbol* b) {
-    return region_of(*b->symbol) != nullptr;
-  });
-  return std::span(all).subspan(regions ? 0 : 1);
-}
 
 }  // namespace
 
@@ -54,10 +41,10 @@ void bind_program(nb::module_& m) {
       .def_prop_ro("num_inputs", [](const PyProgram& p) { return p.program->num_inputs(); })
       .def_prop_ro("trace", [](const PyProgram& p) { return p.program->trace(); });
   m.def("transform_for_execution", [](const Trace& trace, exec::ClaimReport& report) {
-    return exec::transform_for_execution(trace, executors_for(trace), report);
+    return exec::transform_for_execution(trace, bridge::executors(), report);
   });
   m.def("build_program", [](const Trace& trace) {
-    return PyProgram{exec::Program::build(trace, executors_for(trace), bridge::slot_ops())};
+    return PyProgram{exec::Program::build(trace, bridge::executors(), bridge::slot_ops())};
   });
   m.def(
       "set_flag", [](const std::string& name, const std::string& value) { set_flag(name, value); },

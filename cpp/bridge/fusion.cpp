@@ -53,7 +53,7 @@ struct TensorSpec {
 
 class FusionKernel final : public exec::Kernel {
  public:
-  FusionKernel(CompiledRegion region, const Region& source, const BoundSymbol& bsym,
+  FusionKernel(CompiledRegion region, const Subprogram& source, const BoundSymbol& bsym,
                const exec::SlotOf& slot_of)
       : region_(std::move(region)) {
     for (size_t i = 0; i < bsym.args.size(); ++i) {
@@ -152,15 +152,14 @@ class FusionExecutor final : public exec::Executor {
  public:
   std::string_view name() const override { return "fusion"; }
 
-  std::string refusal(const BoundSymbol& bsym) const override {
-    return region_of(*bsym.symbol) ? "" : "it is in no region";
-  }
+  bool concerns(const Symbol& symbol) const override { return region_of(symbol) != nullptr; }
+  std::string refusal(const BoundSymbol&) const override { return {}; }
 
   std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,
                                         const exec::SlotOf& slot_of) const override {
-    const Region& region = *region_of(*bsym.symbol);
+    const Subprogram& region = *region_of(*bsym.symbol);
     std::string why;
-    auto compiled = CompiledRegion::compile(region_trace(region, "region"), &why);
+    auto compiled = CompiledRegion::compile(to_trace(region), &why);
     if (!compiled) internal_error(bsym.symbol->name(), ": claimed, but ", why);
     return std::make_unique<FusionKernel>(std::move(*compiled), region, bsym, slot_of);
   }

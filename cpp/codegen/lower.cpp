@@ -7,6 +7,7 @@
 #include "analysis/proxy_map.h"
 #include "codegen/form.h"
 #include "ir/builder.h"
+#include "ir/region.h"
 #include "ops/meta.h"
 #include "support/error.h"
 
@@ -41,7 +42,8 @@ Sizes sizes_of(const TensorType& t) {
 
 class Lowering {
  public:
-  explicit Lowering(const Trace& region) : region_(region), builder_(region.ctx) {}
+  explicit Lowering(const Trace& region)
+      : region_(region), outputs_(region_outputs(region.output)), builder_(region.ctx) {}
 
   LoopProgram run() {
     uint32_t tensors = 0;
@@ -56,7 +58,7 @@ class Lowering {
     }
     for (const BoundSymbol* bsym : region_.body) define(*bsym);
     choose_loops();
-    for (const Arg& output : region_.output.items()) add_output(*output.tensor(), tensors++);
+    for (const Arg& output : outputs_) add_output(*output.tensor(), tensors++);
     simplify(program_);
     return std::move(program_);
   }
@@ -79,9 +81,9 @@ class Lowering {
 
   // The dimensions of what is reduced; without reductions those of the results.
   void choose_loops() {
-    if (region_.output.items().empty()) refuse("a region without results");
+    if (outputs_.empty()) refuse("a region without results");
     if (reductions_.empty()) {
-      sizes_ = sizes_of(region_.output.items()[0].tensor()->type);
+      sizes_ = sizes_of(outputs_[0].tensor()->type);
       reduced_.resize(sizes_.size(), false);
     } else {
       const BoundSymbol& first = *reductions_[0];
@@ -406,6 +408,7 @@ class Lowering {
   }
 
   const Trace& region_;
+  const Args outputs_;
   Builder builder_;  // for dimensions and for calls that views are read through
   LoopProgram program_;
   ProxyMap<int> inputs_, numbers_;  // from 1

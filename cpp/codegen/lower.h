@@ -10,7 +10,7 @@
 namespace fulmen::codegen {
 
 // The loops that compute a region: a trace whose inputs are tensors and numbers and whose output is
-// a tuple of tensors. Composite operations are decomposed. Nothing, with the reason in `why`, for a
+// a tensor, or a tuple of tensors. Composite operations are decomposed. Nothing, with the reason in `why`, for a
 // region that is not one nest of loops.
 std::optional<LoopProgram> lower(const Trace& region, std::string* why);
 

@@ -35,17 +35,20 @@ class Encoder {
     for (const BoundSymbol* b : bsyms) {
       text(b->symbol->info->schema.name);
       word(b->symbol->tags);
-      if (const Region* region = region_of(*b->symbol)) {
-        word(region->inputs.size());
-        for (const Proxy* p : region->inputs) proxy(p);
-        body(region->body);
-        arg(region->output);
-      }
+      if (const Subprogram* region = region_of(*b->symbol)) program(*region);
       text(b->executor);
       word(b->args.size());
       for (const Arg& a : b->args) arg(a);
       arg(b->output);
     }
+  }
+
+  void program(const Subprogram& p) {
+    if (names_) text(p.name);
+    word(p.inputs.size());
+    for (const Proxy* input : p.inputs) proxy(input);
+    body(p.body);
+    arg(p.output);
   }
 
   void word(uint64_t v) { sink_.add(v); }
@@ -119,6 +122,7 @@ class Encoder {
       case Arg::Kind::kLayout:
       case Arg::Kind::kMemoryFormat: return text(a.text());
       case Arg::Kind::kOpaque: return text(a.opaque()->name);
+      case Arg::Kind::kProgram: return program(*a.program());
       case Arg::Kind::kList:
       case Arg::Kind::kTuple:
       case Arg::Kind::kDict:

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <map>
 #include <optional>
 
 #include "ir/builder.h"
@@ -48,22 +47,21 @@ class Parser {
   Trace parse() {
     const DimScope scope(ctx().arena());
     header();
-    function();
-    in_.skip_lines();
-    // Functions before the last one are regions; see Note [Regions in text].
-    while (in_.take_word("def")) {
-      end_region();
+    for (;;) {
       function();
       in_.skip_lines();
+      if (!in_.take_word("def")) break;
+      end_subprogram();
     }
     while (in_.peek() == '#') {
       in_.rest_of_line();
       in_.skip_lines();
     }
     if (!in_.at_end()) in_.fail("text after the return statement");
+    known_.insert(names().begin(), names().end());
     for (const auto& [proxy, base, at] : pending_bases_) {
-      const auto it = names().find(base);
-      const TensorProxy* t = it == names().end() ? nullptr : as_tensor(it->second);
+      const auto it = known_.find(base);
+      const TensorProxy* t = it == known_.end() ? nullptr : as_tensor(it->second);
       if (!t) in_.fail_at(at, cat("`", base, "` is not a tensor of this trace"));
       proxy->alias_of = t;
     }
@@ -73,6 +71,28 @@ class Parser {
  private:
   TraceContext& ctx() { return *ctx_; }
   ValueNames& names() { return values_.names(); }
+
+  // After `def`, up to the return statement.
+  void function() {
+    parameters();
+    while (!body_line()) {
+    }
+  }
+
+  // What was read is a part of the program that follows.
+  void end_subprogram() {
+    const Subprogram* program = ctx().make_program(trace_);
+    if (program->name != trace_.name) in_.fail(cat("`", trace_.name, "` is defined twice"));
+    values_.programs().emplace(program->name, program);
+    known_.insert(names().begin(), names().end());
+    names().clear();
+    parameters_.clear();
+    inputs_checked_ = false;
+    Trace next;
+    next.ctx = ctx_;
+    next.provenance = trace_.provenance;
+    trace_ = std::move(next);
+  }
 
   void header() {
     for (;; in_.skip_lines()) {
@@ -93,27 +113,6 @@ class Parser {
         in_.fail("expected a comment, `import` or `def`");
       }
     }
-  }
-
-  void function() {
-    parameters();
-    while (!body_line()) {
-    }
-  }
-
-  void end_region() {
-    const Region region{ctx_, trace_.inputs, trace_.body, trace_.output};
-    for_each_proxy(trace_.output, [&](const Proxy* p) {
-      if (!as_tensor(p)) in_.fail("a region returns tensors");
-    });
-    const std::string_view name = ctx().unique_name(trace_.name);
-    if (name != trace_.name) in_.fail(cat("`", trace_.name, "` is defined twice"));
-    regions_.emplace(trace_.name, &make_region_symbol(name, region));
-    trace_.inputs.clear();
-    trace_.body.clear();
-    trace_.output = Arg();
-    parameters_.clear();
-    inputs_checked_ = false;
   }
 
   void parameters() {
@@ -204,7 +203,17 @@ class Parser {
     if (in_.peek() != '\0') in_.fail("unexpected text at the end of the statement");
   }
 
-  Proxy* definition(std::string_view name) {
+  // A value has one name in a program and its subprograms.
+  const Proxy* same_value(std::string_view name, const Proxy& p) const {
+    const auto it = known_.find(name);
+    if (it == known_.end() || it->second->kind != p.kind) return nullptr;
+    std::string a, b;
+    append_type(a, *it->second);
+    append_type(b, p);
+    return a == b ? it->second : nullptr;
+  }
+
+  const Proxy* definition(std::string_view name) {
     static constexpr std::string_view kNumbers[] = {"bool", "int", "float", "complex"};
     const size_t start = in_.position();
     const std::string_view word = in_.identifier();
@@ -226,6 +235,11 @@ class Parser {
           rest.size() > 1 && rest[0] == ' ' && rest[1] != ' ' && rest[1] != '#' && rest[1] != '@';
       const Dim value = has_value ? values_.dim() : Dim(0);
       p = ctx().make_number(static_cast<NumberType>(it - kNumbers), value, name);
+    }
+    if (const Proxy* known = same_value(name, *p)) {
+      if (!names().emplace(known->name, known).second)
+        in_.fail_at(start, cat("`", name, "` is defined twice"));
+      return known;
     }
     if (p->name != name) in_.fail_at(start, cat("`", name, "` can't be a name here"));
     if (!names().emplace(p->name, p).second) {
@@ -551,8 +565,9 @@ class Parser {
       const Symbol* s = symbols_.find(name);
       if (!s) in_.fail_at(at, cat("there is no symbol `", name, "`"));
       candidates = {s};
-    } else if (const auto region = regions_.find(call.path); region != regions_.end()) {
-      candidates = {region->second};
+    } else if (const auto region = values_.programs().find(call.path);
+               region != values_.programs().end()) {
+      candidates = {&make_region_symbol(*region->second)};
     } else {
       candidates = symbols_.overloads(call.path);
     }
@@ -645,8 +660,8 @@ class Parser {
   ValueParser values_;
   std::vector<std::string_view> roots_;
   std::vector<std::string_view> parameters_;
-  std::map<std::string, const Symbol*, std::less<>> regions_;
   bool inputs_checked_ = false;
+  ValueNames known_;  // of the subprograms
   struct PendingBase {
     TensorProxy* proxy;
     std::string_view base;

@@ -13,13 +13,13 @@ const Proxy* fresh_copy(TraceContext& ctx, const Proxy* p) {
 }
 
 struct RegionRules final : SymbolRules {
-  Region region;
+  const Subprogram* program;
 
   Arg meta(Call& in) override {
     const auto copy = [&](const Arg& a) { return in.make(a.tensor()->type); };
-    if (region.output.is_tensor()) return copy(region.output);
+    if (program->output.is_tensor()) return copy(program->output);
     Args outputs;
-    for (const Arg& a : region.output.items()) outputs.push_back(copy(a));
+    for (const Arg& a : program->output.items()) outputs.push_back(copy(a));
     return in.tuple(outputs);
   }
 
@@ -28,8 +28,8 @@ struct RegionRules final : SymbolRules {
   Arg decompose(Call& in) override {
     TraceContext& ctx = in.builder().ctx();
     Substitution map;
-    for (size_t i = 0; i < region.inputs.size(); ++i) map.add(region.inputs[i], in[i]);
-    for (const BoundSymbol* b : region.body) {
+    for (size_t i = 0; i < program->inputs.size(); ++i) map.add(program->inputs[i], in[i]);
+    for (const BoundSymbol* b : program->body) {
       for_each_proxy(b->output, [&](const Proxy* p) {
         const Arg known = map.apply(ctx, Arg(p));
         if (!(known == Arg(p))) return;
@@ -42,30 +42,26 @@ struct RegionRules final : SymbolRules {
       });
       in.builder().append(map.apply(ctx, *b));
     }
-    return map.apply(ctx, region.output);
+    return map.apply(ctx, program->output);
   }
 };
 
 }  // namespace
 
-const Symbol& make_region_symbol(std::string_view name, const Region& region) {
-  const std::shared_ptr<TraceContext> holder = region.ctx.lock();
-  TraceContext& ctx = *holder;
-  auto* symbol = ctx.arena().make<Symbol>();
-  auto* info = ctx.arena().make<SymbolInfo>();
+const Symbol& make_region_symbol(const Subprogram& program) {
+  Arena& arena = program.ctx->arena();
+  auto* symbol = arena.make<Symbol>();
+  auto* info = arena.make<SymbolInfo>();
   auto rules = std::make_shared<RegionRules>();
-  rules->region.ctx = region.ctx;
-  rules->region.inputs = ctx.arena().copy(region.inputs);
-  rules->region.body = ctx.arena().copy(region.body);
-  rules->region.output = region.output;
-  info->schema.name = std::string(name);
-  for (const Proxy* p : region.inputs) {
+  rules->program = &program;
+  info->schema.name = std::string(program.name);
+  for (const Proxy* p : program.inputs) {
     Param param;
     param.name = std::string(p->name);
     param.kind = as_tensor(p) ? ParamKind::kTensor : ParamKind::kScalar;
     info->schema.params.push_back(std::move(param));
   }
-  info->torch_names = {std::string(name)};
+  info->torch_names = {std::string(program.name)};
   info->rules = std::move(rules);
   symbol->tags = kPure;
   symbol->aten = "-";
@@ -73,23 +69,22 @@ const Symbol& make_region_symbol(std::string_view name, const Region& region) {
   return *symbol;
 }
 
-const Region* region_of(const Symbol& symbol) {
+const Subprogram* region_of(const Symbol& symbol) {
   const auto* rules = dynamic_cast<const RegionRules*>(symbol.info->rules.get());
-  return rules ? &rules->region : nullptr;
+  return rules ? rules->program : nullptr;
 }
 
-const BoundSymbol* make_region_call(const std::shared_ptr<TraceContext>& holder,
-                                    std::string_view name,
+const BoundSymbol* make_region_call(TraceContext& ctx, std::string_view name,
                                     std::span<const BoundSymbol* const> body,
                                     std::span<const Proxy* const> inputs,
                                     std::span<const Proxy* const> outputs) {
-  TraceContext& ctx = *holder;
   Substitution map;
-  std::vector<const Proxy*> own_inputs;
+  Trace region;
+  region.name = std::string(name);
   Args args, results, own_results;
   for (const Proxy* p : inputs) {
-    own_inputs.push_back(fresh_copy(ctx, p));
-    map.add(p, Arg(own_inputs.back()));
+    region.inputs.push_back(fresh_copy(ctx, p));
+    map.add(p, Arg(region.inputs.back()));
     args.push_back(Arg(p));
   }
   for (const Proxy* p : outputs) {
@@ -97,26 +92,17 @@ const BoundSymbol* make_region_call(const std::shared_ptr<TraceContext>& holder,
     map.add(p, own_results.back());
     results.push_back(Arg(p));
   }
-  std::vector<const BoundSymbol*> own_body;
-  for (const BoundSymbol* b : body) own_body.push_back(map.apply(ctx, *b));
-  const bool one = results.size() == 1;
-  const auto tuple = [&](const Args& items) {
-    return one ? items[0] : ctx.make_collection(Arg::Kind::kTuple, items);
+  for (const BoundSymbol* b : body) region.body.push_back(map.apply(ctx, *b));
+  const auto output = [&](const Args& items) {
+    return items.size() == 1 ? items[0] : ctx.make_collection(Arg::Kind::kTuple, items);
   };
-  const Symbol& symbol = make_region_symbol(name, {holder, own_inputs, own_body, tuple(own_results)});
-  return ctx.make_bound_symbol(symbol, args, tuple(results), nullptr);
+  region.output = output(own_results);
+  const Symbol& symbol = make_region_symbol(*ctx.make_program(region));
+  return ctx.make_bound_symbol(symbol, args, output(results), nullptr);
 }
 
-Trace region_trace(const Region& region, std::string_view name) {
-  Trace trace;
-  trace.ctx = region.ctx.lock();
-  trace.name = std::string(name);
-  trace.inputs.assign(region.inputs.begin(), region.inputs.end());
-  trace.body.assign(region.body.begin(), region.body.end());
-  const Arg one[] = {region.output};
-  trace.output = region.output.is_tensor() ? trace.ctx->make_collection(Arg::Kind::kTuple, one)
-                                           : region.output;
-  return trace;
+Args region_outputs(const Arg& output) {
+  return output.is_tensor() ? Args{output} : Args(output.items());
 }
 
 }  // namespace fulmen

@@ -9,6 +9,7 @@
 
 #include "analysis/dependency.h"
 #include "ir/region.h"
+#include "ops/control.h"
 #include "support/cat.h"
 #include "support/error.h"
 
@@ -33,10 +34,19 @@ class Partitioner {
     find_stages();
     join_consumers();
     form_groups();
-    if (regions_.empty()) return trace_;
     Trace out = trace_;
-    out.body = ordered();
-    return out;
+    if (!regions_.empty()) out.body = ordered();
+    bool changed = !regions_.empty();
+    for (const BoundSymbol*& b : out.body) {
+      if (b->symbol != &ops::differentiable) continue;
+      // The program that runs under autograd has regions of its own.
+      const Trace inner = partition(to_trace(*b->args[0].program()), ctx_);
+      Args args(b->args);
+      args[0] = Arg(trace_.ctx->make_program(inner));
+      b = trace_.ctx->make_bound_symbol(*b->symbol, args, b->output, b->source);
+      changed = true;
+    }
+    return changed ? out : trace_;
   }
 
  private:
@@ -205,9 +215,8 @@ class Partitioner {
     }
     if (outputs.empty()) return nullptr;
     const BoundSymbol* call =
-        make_region_call(trace_.ctx, trace_.ctx->unique_name(cat("fusion", regions_.size())), body,
-                         inputs, outputs);
-    *why = rules_.region_refusal(region_trace(*region_of(*call->symbol), "region"));
+        make_region_call(*trace_.ctx, cat("fusion", regions_.size()), body, inputs, outputs);
+    *why = rules_.region_refusal(to_trace(*region_of(*call->symbol)));
     return why->empty() ? call : nullptr;
   }
 
