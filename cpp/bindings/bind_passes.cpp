@@ -5,14 +5,11 @@
 
 #include "bindings/bind.h"
 #include "codegen/cpu/compiled_region.h"
-#include "codegen/lower.h"
 #include "ir/verify.h"
 #include "passes/autodiff.h"
-#include "passes/partition.h"
 #include "passes/pipeline.h"
 #include "support/cat.h"
 #include "support/error.h"
-#include "support/flags.h"
 
 namespace fulmen::bindings {
 
@@ -73,19 +70,7 @@ class Pipeline {
   }
   // Regions for the CPU's fusion executor. `single`: also of one operation.
   Trace fuse(const Trace& trace, bool single) {
-    passes::FusionRules rules;
-    rules.refusal = [&](const BoundSymbol& b) { return codegen::fusion_refusal(b, trace.ctx); };
-    rules.region_refusal = [](const Trace& region) {
-      std::string why;
-      try {
-        codegen::cpu::CompiledRegion::compile(region, &why);
-      } catch (const InternalError& e) {
-        // A mistake of ours costs speed, not the user's program; the note says it.
-        if (flag_bool(Flag::kVerify)) throw;
-        why = e.what();
-      }
-      return why;
-    };
+    passes::FusionRules rules = codegen::cpu::fusion_rules(trace.ctx);
     rules.single_operations = single;
     ctx_.fusion = &rules;
     Trace out = passes::run_pass(passes::partition_pass(), trace, ctx_);

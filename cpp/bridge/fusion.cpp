@@ -1,3 +1,5 @@
+#include "bridge/fusion.h"
+
 #include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty_strided.h>
@@ -9,8 +11,10 @@
 #include "bridge/ivalue.h"
 #include "bridge/scalar_type.h"
 #include "codegen/cpu/compiled_region.h"
+#include "codegen/cpu/llvm_api.h"
 #include "ir/region.h"
 #include "support/error.h"
+#include "support/flags.h"
 
 namespace fulmen::bridge {
 namespace {
@@ -166,6 +170,14 @@ class FusionExecutor final : public exec::Executor {
 };
 
 }  // namespace
+
+Trace with_regions(const Trace& trace) {
+  if (!flag_has(Flag::kExecutors, "fusion") || !codegen::cpu::llvm()) return trace;
+  const passes::FusionRules rules = codegen::cpu::fusion_rules(trace.ctx);
+  passes::PassContext ctx;
+  ctx.fusion = &rules;
+  return passes::partition(trace, ctx);
+}
 
 const exec::Executor& fusion_executor() {
   static const FusionExecutor executor;

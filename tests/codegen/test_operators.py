@@ -82,7 +82,7 @@ def test_entries(shard: int) -> None:
         if count:
             fused.add(op.name)
     assert not problems, "\n".join(problems)
-    assert len(fused) >= 35 and ran > 350, "the database was not run"
+    assert len(fused) >= 35 and ran > 200, "the database was not run"
 
 
 NAMES = (

@@ -5,6 +5,8 @@
 #include "codegen/cpu/kernel_emitter.h"
 #include "codegen/cpu/row_plan.h"
 #include "codegen/lower.h"
+#include "support/error.h"
+#include "support/flags.h"
 
 namespace fulmen::codegen::cpu {
 namespace {
@@ -123,6 +125,23 @@ std::optional<CompiledRegion> CompiledRegion::compile(const Trace& region, std::
     }
   }
   return r;
+}
+
+passes::FusionRules fusion_rules(const std::shared_ptr<TraceContext>& ctx) {
+  passes::FusionRules rules;
+  rules.refusal = [ctx](const BoundSymbol& b) { return fusion_refusal(b, ctx); };
+  rules.region_refusal = [](const Trace& region) {
+    std::string why;
+    try {
+      CompiledRegion::compile(region, &why);
+    } catch (const InternalError& e) {
+      // A mistake of ours costs speed, not the user's program; the pass notes it.
+      if (flag_bool(Flag::kVerify)) throw;
+      why = e.what();
+    }
+    return why;
+  };
+  return rules;
 }
 
 }  // namespace fulmen::codegen::cpu

@@ -8,6 +8,7 @@
 #include "codegen/cpu/kernel_cache.h"
 #include "codegen/loop_program.h"
 #include "ir/trace.h"
+#include "passes/partition.h"
 
 namespace fulmen::codegen::cpu {
 
@@ -42,6 +43,9 @@ class CompiledRegion {
   int64_t grain_ = 1;
   size_t scratch_bytes_ = 0;
 };
+
+// What the partition asks of this compiler, for traces of one context.
+passes::FusionRules fusion_rules(const std::shared_ptr<TraceContext>& ctx);
 
 // How the loops are walked on machines with `width` lanes.
 Schedule schedule_for(const LoopProgram& program, int width);
