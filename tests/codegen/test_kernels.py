@@ -231,6 +231,25 @@ def test_what_autograd_records_is_left_to_it() -> None:
     assert w.grad is not None
 
 
+def test_gradients_come_from_kernels() -> None:
+    def loss(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        y = F.silu(x * w) * torch.tanh(x) + w
+        return (y * y).sum()
+
+    _core.set_flag("executors", "fusion")
+    try:
+        compiled = fulmen.jit(loss)
+        x = torch.randn(20, 30, requires_grad=True)
+        w = torch.randn(30, requires_grad=True)
+        before = sum(_core.kernel_counts()[:2])
+        got = torch.autograd.grad(compiled(x, w), (x, w))
+        assert sum(_core.kernel_counts()[:2]) - before >= 2, "no kernel for one of the directions"
+    finally:
+        _core.set_flag("executors", "")
+    for ours, eager in zip(got, torch.autograd.grad(loss(x, w), (x, w)), strict=True):
+        torch.testing.assert_close(ours, eager)
+
+
 WITHOUT_LLVM = """
 import torch, fulmen
 from fulmen import executors

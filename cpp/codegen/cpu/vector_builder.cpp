@@ -57,14 +57,25 @@ Value VectorBuilder::splat(Value scalar) const {
   return shuffle(insert(poison, scalar, 0), poison, lanes);
 }
 
-Value VectorBuilder::intrinsic(std::string_view name, std::initializer_list<Value> args) const {
+Value VectorBuilder::call_intrinsic(std::string_view name, std::span<const TypeRef> overload,
+                                    std::initializer_list<Value> args) const {
   const unsigned id = api_.LookupIntrinsicID(name.data(), name.size());
   if (!id) internal_error("LLVM has no intrinsic ", name);
-  TypeRef type = api_.TypeOf(*args.begin());
-  const Value f = api_.GetIntrinsicDeclaration(module_, id, &type, 1);
+  const Value f = api_.GetIntrinsicDeclaration(module_, id, const_cast<TypeRef*>(overload.data()),
+                                               overload.size());
   Values list(args);
   return api_.BuildCall2(builder_, api_.GlobalGetValueType(f), f, list.data(),
                          static_cast<unsigned>(list.size()), "");
+}
+
+Value VectorBuilder::intrinsic(std::string_view name, std::initializer_list<Value> args) const {
+  const TypeRef type = api_.TypeOf(*args.begin());
+  return call_intrinsic(name, {&type, 1}, args);
+}
+
+Value VectorBuilder::target_intrinsic(std::string_view name,
+                                      std::initializer_list<Value> args) const {
+  return call_intrinsic(name, {}, args);
 }
 
 Value VectorBuilder::min_index(Value a, Value b) const {

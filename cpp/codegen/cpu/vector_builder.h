@@ -89,6 +89,8 @@ class VectorBuilder {
 
   // `llvm.NAME` overloaded on the type of the first argument.
   Value intrinsic(std::string_view name, std::initializer_list<Value> args) const;
+  // `llvm.NAME` of one type only.
+  Value target_intrinsic(std::string_view name, std::initializer_list<Value> args) const;
   Value fma(Value a, Value b, Value c) const { return intrinsic("llvm.fma", {a, b, c}); }
   Value fabs(Value a) const { return intrinsic("llvm.fabs", {a}); }
   Value copysign(Value a, Value sign) const { return intrinsic("llvm.copysign", {a, sign}); }
@@ -115,6 +117,9 @@ class VectorBuilder {
               const std::function<Values(const Values&)>& body);
 
  private:
+  Value call_intrinsic(std::string_view name, std::span<const TypeRef> overload,
+                       std::initializer_list<Value> args) const;
+
   const LlvmApi& api_;
   int width_;
   ContextRef context_;

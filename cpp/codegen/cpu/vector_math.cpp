@@ -50,6 +50,11 @@ Value VectorMath::exp(Value x, TypeRef kind) {
       r, {0.000198527617612853646278381, 0.00139304355252534151077271, 0.00833336077630519866943359,
           0.0416664853692054748535156, 0.166666671633720397949219, 0.5});
   const Value e = b_.FAdd(b_.real(1.0), b_.fma(b_.FMul(r, r), p, r));
+  if (isa_.level == IsaLevel::kAvx512) {
+    // e * 2^n in one instruction, rounded once; all lanes, in the current rounding mode.
+    return b_.target_intrinsic("llvm.x86.avx512.mask.scalef.ps.512",
+                               {e, n, e, b_.integer(b_.i16, -1), b_.integer(b_.i32, 4)});
+  }
   const Value k = b_.Sub(b_.BitCast(shifted, b_.vec(b_.i32)), b_.bits(0x4B400000));
   const Value half = b_.AShr(k, b_.bits(1));
   return b_.FMul(b_.FMul(e, power_of_two(half)), power_of_two(b_.Sub(k, half)));
