@@ -10,8 +10,8 @@
 namespace fulmen::codegen {
 
 // The loops that compute a region: a trace whose inputs are tensors and numbers and whose output is
-// a tensor, or a tuple of tensors. Composite operations are decomposed. Nothing, with the reason in `why`, for a
-// region that is not one nest of loops.
+// a tensor, or a tuple of tensors. Composite operations are decomposed. Nothing, with the reason in
+// `why`, for a region that is not one nest of loops.
 std::optional<LoopProgram> lower(const Trace& region, std::string* why);
 
 // Whether `bsym` may be part of a region: what it computes can be said by lanes, reductions and

@@ -171,13 +171,14 @@ Value Lanes::convert(Value v, DType from, DType to) {
   return is_signed(from) ? b_.SExt(v, target) : b_.ZExt(v, target);
 }
 
-Value Lanes::operation(const Node& n, std::span<const Value> x, const Node* constant_operand) {
+Value Lanes::operation(const Node& n, std::span<const Value> x, const Node* constant_operand,
+                       bool coarse) {
   if (n.lane == Lane::kConvert) return convert(x[0], n.compute, n.dtype);
   if (n.lane == Lane::kWhere) return b_.Select(x[0], x[1], x[2]);
   if (n.dtype == DType::kBool && n.compute != DType::kBool) return predicate(n, x);
   if (n.compute == DType::kBool) return truth_operation(n, x);
   if (!is_floating(n.compute)) return integer_operation(n, x);
-  const Value v = real_operation(n, x, constant_operand);
+  const Value v = real_operation(n, x, constant_operand, coarse || is_half(n.dtype));
   return is_exact(n.lane) ? v : rounded(v, n.dtype);
 }
 
@@ -218,7 +219,8 @@ Value Lanes::floor_divide(TypeRef kind, Value x, Value y) {
   return b_.Select(b_.FCmp(F::kOeq, y, real(0.0)), quotient, out);
 }
 
-Value Lanes::real_operation(const Node& n, std::span<const Value> x, const Node* constant) {
+Value Lanes::real_operation(const Node& n, std::span<const Value> x, const Node* constant,
+                            bool coarse) {
   const TypeRef kind = register_type(n.compute);
   const auto real = [&](double v) { return b_.splat_real(kind, v); };
   const auto library = [&](std::string_view name, std::string_view accuracy = "u10") {
@@ -293,7 +295,8 @@ Value Lanes::real_operation(const Node& n, std::span<const Value> x, const Node*
     case Lane::kAcosh: return math_.asinh(x[0], kind, true);
     case Lane::kAtanh: return library("atanh");
     case Lane::kHypot: return library("hypot", "u05");
-    case Lane::kErf: return math_.erf(x[0], kind);
+    case Lane::kErf:
+      return coarse && kind == b_.f32 ? math_.coarse_erf(x[0]) : math_.erf(x[0], kind);
     case Lane::kErfc: return library("erfc", "u15");
     case Lane::kErfinv: return scalar("fulmen_erfinv");
     case Lane::kLgamma: return library("lgamma");

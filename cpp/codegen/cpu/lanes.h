@@ -20,7 +20,9 @@ class Lanes {
   // A number given at run time, an int64 or double by `is_float`, as the node's type.
   Value number(const Node& n, Value scalar, bool is_float);
   // What the node computes; `constant_operand` is its second operand where that is a constant.
-  Value operation(const Node& n, std::span<const Value> x, const Node* constant_operand);
+  // `coarse`: the result is only used for values of half types.
+  Value operation(const Node& n, std::span<const Value> x, const Node* constant_operand,
+                  bool coarse = false);
   Value convert(Value v, DType from, DType to);
 
   // Reductions.
@@ -31,7 +33,8 @@ class Lanes {
   Value rounded(Value v, DType t);  // float32 to the nearest value of a half type
   Value half_bits_to_float(Value bits);
   Value float_to_half_bits(Value v);
-  Value real_operation(const Node& n, std::span<const Value> x, const Node* constant_operand);
+  Value real_operation(const Node& n, std::span<const Value> x, const Node* constant_operand,
+                       bool coarse);
   Value integer_operation(const Node& n, std::span<const Value> x);
   Value truth_operation(const Node& n, std::span<const Value> x);
   Value predicate(const Node& n, std::span<const Value> x);

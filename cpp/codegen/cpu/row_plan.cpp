@@ -70,6 +70,19 @@ int lane_cost(const Node& n) {
   }
 }
 
+std::vector<bool> coarse_nodes(const LoopProgram& program) {
+  std::vector<bool> coarse(program.nodes.size(), true);
+  for (const Store& s : program.stores) coarse[s.value] = false;
+  for (size_t n = program.nodes.size(); n-- > 0;) {
+    const Node& user = program.nodes[n];
+    const bool rounds = user.dtype == DType::kFloat16 || user.dtype == DType::kBFloat16;
+    const bool passes_on = user.dtype == DType::kFloat32 && coarse[n];
+    if (user.kind == NodeKind::kOp && (rounds || passes_on)) continue;
+    for (const uint32_t o : user.operands) coarse[o] = false;
+  }
+  return coarse;
+}
+
 RowPlan plan_rows(const LoopProgram& program, const Schedule& schedule) {
   RowPlan plan;
   const std::vector<int> pass = program.passes();

@@ -22,6 +22,10 @@ struct RowPlan {
 // those that cost more than a load.
 RowPlan plan_rows(const LoopProgram& program, const Schedule& schedule);
 
+// Nodes of float32 that only lead to values of half types, by operations of one element: what these
+// lose in their last places is rounded away.
+std::vector<bool> coarse_nodes(const LoopProgram& program);
+
 // Roughly, cycles a vector takes.
 int lane_cost(const Node& node);
 

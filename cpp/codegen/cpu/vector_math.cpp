@@ -189,6 +189,20 @@ Value VectorMath::erf(Value x, TypeRef kind) {
   return b_.Select(b_.FCmp(F::kOgt, a, b_.real(0.927734375)), big, b_.fma(p, x, x));
 }
 
+// A rational function of x in [-4, 4].
+Value VectorMath::coarse_erf(Value x) {
+  Value c = b_.Select(b_.FCmp(F::kOgt, b_.real(-4.0), x), b_.real(-4.0), x);
+  c = b_.Select(b_.FCmp(F::kOlt, b_.real(4.0), c), b_.real(4.0), c);
+  const Value s = b_.FMul(c, c);
+  const Value p = polynomial(
+      s, {-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
+          -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02});
+  const Value q =
+      polynomial(s, {-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03,
+                     -7.37332916720468e-03, -1.42647390514189e-02});
+  return b_.FDiv(b_.FMul(c, p), q);
+}
+
 // Reduction by multiples of pi / 2 in three parts; arguments for which that is not enough take the
 // whole vector to the library, as do infinities.
 Value VectorMath::sine(Value x, TypeRef kind, bool cosine) {

@@ -24,6 +24,9 @@ class VectorMath {
   Value tanh(Value x, TypeRef kind);
   Value sigmoid(Value x, TypeRef kind);
   Value erf(Value x, TypeRef kind);
+  // Of float32, with an error of 6 units in the last place, 3e-7: for what is rounded to a half
+  // type.
+  Value coarse_erf(Value x);
   Value sin(Value x, TypeRef kind) { return sine(x, kind, false); }
   Value cos(Value x, TypeRef kind) { return sine(x, kind, true); }
   Value sinh(Value x, TypeRef kind, bool cosine = false);   // or cosh
