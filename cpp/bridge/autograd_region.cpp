@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "bridge/bridge.h"
+#include "bridge/fusion.h"
 #include "bridge/ivalue.h"
 #include "bridge/no_autocast.h"
 #include "bridge/scalar_type.h"
@@ -94,7 +95,7 @@ enum class Inputs : uint8_t { kKept, kConsumed };
 std::shared_ptr<const exec::Program> compile(const Trace& trace, Inputs inputs) {
   passes::PassContext quiet;
   exec::ClaimReport report;
-  Trace claimed = exec::transform_for_execution(trace, executors(), report);
+  Trace claimed = exec::transform_for_execution(with_regions(trace), executors(), report);
   if (inputs == Inputs::kConsumed) claimed.inputs.clear();
   claimed = passes::last_pass().run(claimed, quiet);
   claimed.inputs = trace.inputs;
@@ -529,7 +530,8 @@ class AutogradExecutor final : public exec::Executor {
 
 std::span<const exec::Executor* const> executors() {
   static const AutogradExecutor autograd;
-  static const exec::Executor* const all[] = {&autograd, &aten_executor(), &python_executor()};
+  static const exec::Executor* const all[] = {&autograd, &fusion_executor(), &aten_executor(),
+                                              &python_executor()};
   return all;
 }
 

@@ -47,6 +47,8 @@ std::unique_ptr<InputCheck> make_input_check(const Trace& trace,
 const exec::SlotOps& slot_ops();
 // Runs a symbol's ATen operator through the dispatcher; no Python on the way.
 const exec::Executor& aten_executor();
+// Runs regions as generated kernels; see codegen/.
+const exec::Executor& fusion_executor();
 // Calls the symbol's torch callable from Python: opaque symbols, and rows without an ATen operator.
 const exec::Executor& python_executor();
 // All executors, in the order in which they are asked; the first one runs regions under autograd.

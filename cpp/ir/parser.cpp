@@ -6,6 +6,7 @@
 
 #include "ir/builder.h"
 #include "ir/control.h"
+#include "ir/region.h"
 #include "ir/text_scanner.h"
 #include "ir/value_parser.h"
 
@@ -567,6 +568,9 @@ class Parser {
       const Symbol* s = symbols_.find(name);
       if (!s) in_.fail_at(at, cat("there is no symbol `", name, "`"));
       candidates = {s};
+    } else if (const auto region = values_.programs().find(call.path);
+               region != values_.programs().end()) {
+      candidates = {&make_region_symbol(*region->second)};
     } else {
       candidates = symbols_.overloads(call.path);
     }
