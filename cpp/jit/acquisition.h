@@ -15,6 +15,13 @@
 
 namespace fulmen::jit {
 
+// How deep opaque code is taken to look into containers that it is given.
+constexpr int kOpaqueDepth = 16;
+
+bool is_partial(PyObject* object);
+// Two objects of its type are equal if they are the same one.
+bool compares_by_identity(PyObject* object);
+
 // Trace mode: what the interpreter reads becomes guards, what it does with tensors a trace, and
 // what it writes an epilogue. One acquisition follows one call of a jitted function.
 //
@@ -65,9 +72,15 @@ class Acquisition final : public interp::Hooks {
                     interp::Val* result) override;
   int truth(interp::Frame&, interp::Val value) override;
   bool contents(interp::Frame&, interp::Val container) override;
+  void all_contents(interp::Frame&, interp::Val object) override { look_at(object, kOpaqueDepth); }
+  interp::Answer missing(interp::Frame&, interp::Val object, PyObject* name,
+                         interp::Val* result) override;
   interp::Answer operate(interp::Frame&, int op, interp::Val a, interp::Val b,
                          interp::Val* result) override;
   bool member(interp::Frame&, interp::Val dict, PyObject* key) override;
+  void search(interp::Frame&, interp::Val container, interp::Val item) override;
+  void identity(interp::Frame&, interp::Val a, interp::Val b) override;
+  void looked_up(interp::Frame&, PyTypeObject* type, PyObject* name, PyObject* found) override;
   bool follows(PyCodeObject* code) override;
   void suspend(PyObject*, interp::Prov* const*, int) override {}
   void resume(PyObject*, interp::Prov**, int) override {}
@@ -95,6 +108,12 @@ class Acquisition final : public interp::Hooks {
   int dict_slot(PyObject* globals);
   void look_inside(PyObject* container, interp::Prov* p, int depth);
   void look_inside_parts(PyObject* callable, int slot);
+  void look_inside_partial(PyObject* partial, interp::Prov* p);
+  // Code that no hook sees looks at the object: what it can see of it is guarded.
+  void look_at(interp::Val value, int depth);
+  void look_at_arguments(interp::Frame&, PyObject* callee, const interp::Args&);
+  // The object is the key of a dictionary or set, or its hash is taken.
+  void look_at_key(PyObject* key);
   bool is_written(PyObject* target, PyObject* key) const;
 
   // Tensors.
@@ -141,8 +160,8 @@ class Acquisition final : public interp::Hooks {
   std::unordered_set<PyObject*> rewritten_;                               // containers
   // Lists that were only appended to, and how long they were: what is in them was not read.
   std::unordered_map<PyObject*, Py_ssize_t> appended_;
-  std::unordered_set<PyObject*> looked_inside_;
-  std::vector<PyObject*> outputs_;  // proxies that the program returns; owned
+  std::unordered_map<PyObject*, int> looked_inside_;  // container → to which depth
+  std::vector<PyObject*> outputs_;                    // proxies that the program returns; owned
   PyObject* refusal_ = nullptr;
   Acquisition* outer_ = nullptr;
 };

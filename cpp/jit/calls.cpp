@@ -145,6 +145,45 @@ CallTarget bound_builtin_target(PyObject* callable) {
   return method ? call_target(method) : CallTarget{};
 }
 
+// operator.attrgetter(...)
+bool is_attribute_getter(PyObject* o) {
+  static auto* type =
+      reinterpret_cast<PyTypeObject*>(bridge::resolve_torch_name("operator.attrgetter"));
+  return Py_IS_TYPE(o, type);
+}
+
+bool get_path(Frame& frame, Val object, PyObject* path, Val* result) {
+  const nb::object names = nb::handle(path).attr("split")(".");
+  *result = {Py_NewRef(object.o), object.p};
+  for (nb::handle part : names) {
+    PyObject* name = Py_NewRef(part.ptr());
+    PyUnicode_InternInPlace(&name);
+    const Val from = *result;
+    const bool found = interp::load_attr(frame, from, name, result);
+    Py_DECREF(name);
+    Py_DECREF(from.o);
+    if (!found) return false;
+  }
+  return true;
+}
+
+Answer get_attributes(Frame& frame, PyObject* getter, Val object, Val* result) {
+  const nb::object paths = nb::handle(getter).attr("__reduce__")()[1];
+  if (nb::len(paths) == 1) {
+    return get_path(frame, object, nb::object(paths[0]).ptr(), result) ? Answer::kDone
+                                                                       : Answer::kError;
+  }
+  nb::object all = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(nb::len(paths))));
+  Py_ssize_t i = 0;
+  for (nb::handle path : paths) {
+    Val value;
+    if (!get_path(frame, object, path.ptr(), &value)) return Answer::kError;
+    PyTuple_SET_ITEM(all.ptr(), i++, value.o);
+  }
+  *result = {all.release().ptr(), nullptr};
+  return Answer::kDone;
+}
+
 }  // namespace
 
 bool Acquisition::follows(PyCodeObject* code) {
@@ -199,6 +238,7 @@ Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& ar
   static PyObject* record_call = bridge::resolve_torch_name("fulmen.fallback.record_call");
   if (!call_traced || !record_call) return Answer::kError;
   set_source(frame);
+  for (Py_ssize_t i = 0; i < args.total(); ++i) look_at(args.at(i), kOpaqueDepth);
   const interp::OwnCode own(interp::current_context());
   const bridge::WithoutMode outside;
   PyObject* object =
@@ -226,6 +266,7 @@ Answer Acquisition::settle(Frame& frame, Val* result) {
 Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, const Args& args,
                            Val* result) {
   set_source(frame);
+  for (Py_ssize_t i = 0; i < args.total(); ++i) look_at(args.at(i), kOpaqueDepth);
   try {
     nb::object object =
         recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names);
@@ -259,6 +300,9 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
       bound_builtin_target(callable).rule == CallRule::kRefuse) {
     target.rule = CallRule::kRefuse;
   }
+  if (Prov* p = source(callee); p && is_partial(callable)) look_inside_partial(callable, p);
+  if (is_attribute_getter(callable) && args.total() == 1 && args.count == 1)
+    return get_attributes(frame, callable, args.at(0), result);
   const Args* use = &args;
   Args with_self;
   std::vector<PyObject*> objects;
@@ -360,6 +404,7 @@ int Acquisition::truth(Frame& frame, Val value) {
       if (appended_.contains(value.o)) look_inside(value.o, p, 1);
       entry_->guards.require(static_cast<int>(p->id), n ? Check::kNotEmpty : Check::kLength);
     }
+    if (n < 0) look_at(value, 1);
     return -2;
   }
   PyObject* answer = nullptr;
@@ -371,9 +416,12 @@ int Acquisition::truth(Frame& frame, Val value) {
 
 Answer Acquisition::operate(Frame& frame, int op, Val a, Val b, Val* result) {
   const bool first = bindings::tensor_proxy_state(a.o);
+  const int depth = op >= 100 ? kOpaqueDepth : 1;  // a comparison looks at all
+  look_at(a, depth);
+  if (b.o) look_at(b, depth);
   if (!first && !(b.o && bindings::tensor_proxy_state(b.o))) {
-    if (Prov* p = source(a)) look_inside(a.o, p, 1);
-    if (Prov* p = b.o ? source(b) : nullptr) look_inside(b.o, p, 1);
+    if ((op == 100 + Py_EQ || op == 100 + Py_NE) && compares_by_identity(a.o))
+      identity(frame, a, b);
     if (is_inplace_operator(op)) mutate(frame, a, nullptr);
     return Answer::kNotHandled;
   }

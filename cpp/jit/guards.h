@@ -19,10 +19,12 @@ enum class Fetch : uint8_t {
   kArg,           // an argument, by its position in the call's array (keyword arguments last)
   kInstanceDict,  // the __dict__ of an object
   kDictItem,      // dict[key]
-  kSequenceItem,  // list or tuple item
+  kSequenceItem,  // item of a list, a tuple or another sequence
   kCell,          // the contents of a cell
   kAttr,          // getattr: what lives in slots and getters of C
   kType,          // the type of an object
+  kMappingItem,   // mapping[key], of a mapping that is no dict
+  kReferent,      // what a weak reference refers to, None if that is gone
 };
 
 // What must hold for the object.
@@ -34,9 +36,10 @@ enum class Check : uint8_t {
   kNotSame,   // it is not the object of slot `aux`
   kInt,       // an int of value `aux`
   kValue,     // of the type of `expect`, and equal to it
-  kLength,    // a list, tuple, dict or set of `aux` items
+  kLength,    // a container of `aux` items
   kNotEmpty,  // a list, tuple, dict or set of at least one item
   kKeys,      // a dict whose keys, in order, are the tuple `expect`
+  kBuffer,    // an object with the buffer that the tuple `expect` describes
   kAbsent,    // a dict without `key` (or no __dict__ at all)
   kVersion,   // the lookups that were made on the type find what they found (table `aux`)
   kCode,      // a function whose code and defaults are the ones of table `aux`
@@ -55,6 +58,9 @@ struct GuardInstruction {
 
 // The number of items of a list, tuple, dict or set; -1 for another object.
 Py_ssize_t container_length(PyObject* object);
+// The format, the shape and the bytes of an object's buffer, as a tuple. New reference; null
+// without an error set if it has none.
+PyObject* buffer_contents(PyObject* object);
 
 // What a program read of Python's objects, as a flat list of instructions. check() runs those that
 // start from arguments; the others stand for objects that the program holds, and as long as no
@@ -109,40 +115,25 @@ class GuardProgram {
  private:
   struct Lookups {
     PyTypeObject* type;
+    PyObject* mro;
     unsigned version;
     std::vector<std::pair<PyObject*, PyObject*>> names;  // name, what it finds (null: nothing)
   };
   struct Function {
     PyObject *function, *code, *defaults, *kwdefaults;
   };
-  struct DictEpoch {
-    PyObject* dict;
-    uint64_t version;
-  };
-  struct InstanceEpoch {
-    PyObject **place, *dict;
-  };
-  struct CellEpoch {
-    PyObject *cell, *contents;
-  };
-  struct TypeEpoch {
-    PyObject* object;
-    PyTypeObject* type;
-  };
-  struct VersionEpoch {
-    PyTypeObject* type;
-    unsigned version;
-  };
-  struct ListEpoch {
-    PyObject* list;
-    std::vector<PyObject*> items;
+  // A word of memory whose change may change what a guard sees: the version of a dictionary or a
+  // type, what a cell, a list or a function refers to, the type of an object.
+  struct Epoch {
+    const uint64_t* place;
+    uint64_t contents;
   };
 
   int add(GuardInstruction instruction);
   bool run(size_t at, PyObject* const* args, size_t n, Values& values);
   bool holds(const GuardInstruction& g, PyObject* o, const Values& values);
   bool lookups_hold(Lookups& table);
-  bool unchanged();
+  bool unchanged() const;
   void take_snapshot(PyObject* const* values);
   std::string text(const GuardInstruction& g, const std::vector<std::string>& names) const;
 
@@ -176,12 +167,7 @@ class GuardProgram {
 
   bool has_snapshot_ = false;
   std::vector<PyObject*> snapshot_;  // the static slots' objects
-  std::vector<DictEpoch> dicts_;
-  std::vector<InstanceEpoch> instances_;
-  std::vector<CellEpoch> cells_;
-  std::vector<ListEpoch> lists_;
-  std::vector<TypeEpoch> types_;
-  std::vector<VersionEpoch> versions_;
+  std::vector<Epoch> epochs_;
   std::vector<int32_t> wanted_;
   std::vector<int32_t> copied_;   // static slots that a check by epochs fills in
   std::vector<uint32_t> always_;  // instructions that no epoch covers

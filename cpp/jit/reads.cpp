@@ -3,6 +3,7 @@
 #include <structmember.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
@@ -21,13 +22,16 @@ using interp::Val;
 
 namespace {
 
-// How deep opaque code is taken to look into containers that it is given.
-constexpr int kOpaqueDepth = 4;
-
 bool is_plain_value(PyObject* o) {
   PyTypeObject* t = Py_TYPE(o);
   return t == &PyLong_Type || t == &PyFloat_Type || t == &PyUnicode_Type || t == &PyBytes_Type ||
          t == &PyComplex_Type || t == &PyRange_Type || t == &PySlice_Type;
+}
+
+// An instance of a class that is derived from a plain one, as numpy.float64.
+bool is_derived_value(PyObject* o) {
+  return PyLong_Check(o) || PyFloat_Check(o) || PyUnicode_Check(o) || PyBytes_Check(o) ||
+         PyComplex_Check(o);
 }
 
 bool is_singleton(PyObject* o) {
@@ -45,7 +49,31 @@ bool is_container(PyObject* o) {
   return PyTuple_Check(o) || PyList_Check(o) || PyDict_Check(o) || PyAnySet_Check(o);
 }
 
+PyTypeObject* type_in(const char* path) {
+  return reinterpret_cast<PyTypeObject*>(bridge::resolve_torch_name(path));
+}
+
+bool is_deque(PyObject* o) {
+  static PyTypeObject* type = type_in("collections.deque");
+  return type && PyObject_TypeCheck(o, type);
+}
+
+bool hashes_by_identity(PyObject* o) { return Py_TYPE(o)->tp_hash == PyBaseObject_Type.tp_hash; }
+
 }  // namespace
+
+bool is_partial(PyObject* o) {
+  static PyTypeObject* type = type_in("functools.partial");
+  return type && PyObject_TypeCheck(o, type);
+}
+
+// Two of them are equal if they are the same object, and their hash is that of their address.
+bool compares_by_identity(PyObject* o) {
+  static PyObject* const eq = PyUnicode_InternFromString("__eq__");
+  PyTypeObject* t = Py_TYPE(o);
+  return t->tp_richcompare == PyBaseObject_Type.tp_richcompare ||
+         _PyType_Lookup(t, eq) == _PyType_Lookup(&PyBaseObject_Type, eq);
+}
 
 Prov* Acquisition::node(int slot, PyObject* value) {
   provs_.push_back({});
@@ -91,6 +119,9 @@ void Acquisition::guard(int slot, PyObject* value) {
     g.require(slot, Check::kValue, value);
   } else if (is_identity(value)) {
     g.require(slot, Check::kIdentity, value);
+  } else if (is_derived_value(value)) {
+    g.require(slot, Check::kType, reinterpret_cast<PyObject*>(Py_TYPE(value)));
+    g.require(slot, Check::kValue, value);
   } else if (Arg ignored; bridge::torch_constant(value, &ignored)) {
     g.require(slot, Check::kValue, value);
   } else {
@@ -191,10 +222,8 @@ bool Acquisition::attribute_place(Prov* p, PyObject* object, PyObject* name, PyO
 bool Acquisition::place(Read kind, Val from, PyObject* key, PyObject* value, int* slot) {
   GuardProgram& g = entry_->guards;
   switch (kind) {
-    case Read::kGlobal: *slot = g.fetch(Fetch::kDictItem, dict_slot(from.o), key); return true;
-    case Read::kBuiltin:
-      // Builtins are taken to stay what they are; that no global of the name hides them is not.
-      return false;
+    case Read::kGlobal:
+    case Read::kBuiltin: *slot = g.fetch(Fetch::kDictItem, dict_slot(from.o), key); return true;
     case Read::kCell: {
       Prov* p = known(from.o);  // a cell that the call made has the provenance of what is in it
       if (!p) return false;
@@ -234,6 +263,12 @@ bool Acquisition::place(Read kind, Val from, PyObject* key, PyObject* value, int
       Prov* p = source(from);
       if (!p || !PyFunction_Check(from.o)) return false;
       if (!g.is_dynamic(static_cast<int>(p->id))) {
+        PyObject* named = reinterpret_cast<PyFunctionObject*>(from.o)->func_kwdefaults;
+        if (kind == Read::kDefault && named && PyDict_GetItemWithError(named, key) == value) {
+          const int at = g.constant(named, "(function).__kwdefaults__");
+          *slot = g.fetch(Fetch::kDictItem, at, key);
+          return true;
+        }
         // require_function keeps code, defaults and closure what they are.
         *slot = g.constant(value, cat("(closure or default ", PyUnicode_AsUTF8(key), ")"));
         return true;
@@ -273,9 +308,15 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
     }
     return true;
   }
-  if (kind == Read::kBuiltin && from.o) {
-    value->p = nullptr;
+  if (kind == Read::kBuiltin && (is_identity(value->o) || is_singleton(value->o))) {
+    GuardProgram& g = entry_->guards;
+    g.require(g.fetch(Fetch::kDictItem, dict_slot(from.o), key), Check::kIdentity, value->o);
+    value->p = nullptr;  // what is in it stays what it is
     return true;
+  }
+  if (kind == Read::kItem) {
+    look_at_key(key);
+    if (!is_container(from.o)) look_at(from, kOpaqueDepth);
   }
   if (!value->p && from.o && !bindings::tensor_proxy_state(from.o)) {
     int slot = -1;
@@ -293,34 +334,65 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
 
 bool Acquisition::absent(interp::Frame&, Read kind, Val from, PyObject* key) {
   GuardProgram& g = entry_->guards;
-  if (!from.o || is_written(from.o, key) || bindings::tensor_proxy_state(from.o)) return true;
+  if (!from.o || is_written(from.o, key)) return true;
+  if (bindings::tensor_proxy_state(from.o)) {  // attributes that Python code put on the tensor
+    PyObject* tensor = kind == Read::kAttr ? recorder_->tensor_of(from.o) : nullptr;
+    Prov* p = tensor ? known(tensor) : nullptr;
+    PyObject** place = p ? _PyObject_GetDictPtr(tensor) : nullptr;
+    if (place && !(*place && PyDict_GetItemWithError(*place, key)))
+      g.require_absent(g.fetch(Fetch::kInstanceDict, static_cast<int>(p->id), nullptr), key);
+    return true;
+  }
   if (kind == Read::kGlobal) {
     g.require_absent(dict_slot(from.o), key);
     return true;
   }
+  if (kind == Read::kItem) look_at_key(key);
   Prov* p = source(from);
   if (!p) return true;
   const int slot = static_cast<int>(p->id);
   if (kind == Read::kItem && PyDict_Check(from.o)) {
-    g.require_absent(slot, key);
+    if (PyDict_Contains(from.o, key) == 0) g.require_absent(slot, key);
+    PyErr_Clear();
   } else if (kind == Read::kAttr) {
     if (PyType_Check(from.o)) {
-      g.require_lookup(reinterpret_cast<PyTypeObject*>(from.o), key, nullptr);
+      auto* type = reinterpret_cast<PyTypeObject*>(from.o);
+      g.require_lookup(type, key, _PyType_Lookup(type, key));
     } else {
-      if (_PyObject_GetDictPtr(from.o))
+      PyObject** place = _PyObject_GetDictPtr(from.o);
+      // A property that raises AttributeError may hide an entry of the dictionary.
+      if (place && !(*place && PyDict_GetItemWithError(*place, key)))
         g.require_absent(g.fetch(Fetch::kInstanceDict, slot, nullptr), key);
       g.require_lookup(Py_TYPE(from.o), key, _PyType_Lookup(Py_TYPE(from.o), key));
     }
-  } else if (is_container(from.o)) {
-    look_inside(from.o, p, 1);
+  } else {
+    look_at(from, kOpaqueDepth);
   }
   return true;
+}
+
+// A proxy does not have what Python code put on its tensor.
+interp::Answer Acquisition::missing(interp::Frame&, Val object, PyObject* name, Val* result) {
+  PyObject* tensor =
+      bindings::tensor_proxy_state(object.o) ? recorder_->tensor_of(object.o) : nullptr;
+  PyObject** place = tensor ? _PyObject_GetDictPtr(tensor) : nullptr;
+  PyObject* value = place && *place ? PyDict_GetItemWithError(*place, name) : nullptr;
+  if (!value) return interp::Answer::kNotHandled;
+  *result = {Py_NewRef(value), known(value)};
+  if (Prov* p = known(tensor)) {
+    GuardProgram& g = entry_->guards;
+    const int attributes = g.fetch(Fetch::kInstanceDict, static_cast<int>(p->id), nullptr);
+    result->p = track(g.fetch(Fetch::kDictItem, attributes, name), value);
+  }
+  return to_proxy(result) ? interp::Answer::kDone : interp::Answer::kError;
 }
 
 // Guards all items of a container, to a depth.
 void Acquisition::look_inside(PyObject* o, Prov* p, int depth) {
   if (depth == 0 || !is_container(o) || rewritten_.contains(o)) return;
-  if (!looked_inside_.insert(o).second) return;
+  int& looked = looked_inside_[o];
+  if (looked >= depth) return;
+  looked = depth;
   GuardProgram& g = entry_->guards;
   const int slot = static_cast<int>(p->id);
   if (PyList_Check(o) || PyTuple_Check(o)) {
@@ -370,15 +442,158 @@ void Acquisition::look_inside_parts(PyObject* callable, int slot) {
   track(g.fetch(Fetch::kAttr, slot, self), PyMethod_GET_SELF(callable));
 }
 
+void Acquisition::look_inside_partial(PyObject* partial, Prov* p) {
+  static PyObject* const names[] = {PyUnicode_InternFromString("func"),
+                                    PyUnicode_InternFromString("args"),
+                                    PyUnicode_InternFromString("keywords")};
+  GuardProgram& g = entry_->guards;
+  for (PyObject* name : names) {
+    PyObject* part = PyObject_GetAttr(partial, name);
+    if (!part) {
+      PyErr_Clear();
+      continue;
+    }
+    look_inside(part, track(g.fetch(Fetch::kAttr, static_cast<int>(p->id), name), part), 1);
+    Py_DECREF(part);
+  }
+}
+
+void Acquisition::look_at(Val value, int depth) {
+  PyObject* o = value.o;
+  Prov* p = o && !bindings::tensor_proxy_state(o) ? source(value) : nullptr;
+  if (!p || is_singleton(o) || is_plain_value(o) || is_identity(o)) return;
+  if (is_container(o)) return look_inside(o, p, depth);
+  GuardProgram& g = entry_->guards;
+  const int slot = static_cast<int>(p->id);
+  if (is_partial(o)) return look_inside_partial(o, p);
+  if (is_deque(o)) {
+    if (!looked_inside_.emplace(o, 1).second) return;
+    g.require(slot, Check::kLength, nullptr, PyObject_Size(o));
+    for (Py_ssize_t i = 0; i < PyObject_Size(o); ++i) {
+      PyObject* item = PySequence_GetItem(o, i);
+      if (!item) break;
+      track(g.fetch(Fetch::kSequenceItem, slot, nullptr, i), item);
+      Py_DECREF(item);
+    }
+    PyErr_Clear();
+    return;
+  }
+  static PyTypeObject* proxy_of_mapping = &PyDictProxy_Type;
+  if (Py_IS_TYPE(o, proxy_of_mapping)) {
+    PyObject* copy = PyDict_New();
+    if (copy && PyDict_Update(copy, o) == 0) {
+      PyObject *key = nullptr, *item = nullptr;
+      Py_ssize_t at = 0;
+      g.require(slot, Check::kLength, nullptr, PyDict_GET_SIZE(copy));
+      while (PyDict_Next(copy, &at, &key, &item))
+        track(g.fetch(Fetch::kMappingItem, slot, key), item);
+    }
+    PyErr_Clear();
+    Py_XDECREF(copy);
+    return;
+  }
+  if (bridge::is_tensor(o)) return;
+  PyTypeObject* type = Py_TYPE(o);
+  // Objects of classes written in Python are looked at by their methods, which are followed.
+  if (type->tp_base == &PyBaseObject_Type && type->tp_flags & Py_TPFLAGS_HEAPTYPE &&
+      type->tp_dictoffset != 0) {
+    return;
+  }
+  if (PyObject* contents = buffer_contents(o)) {
+    g.require(slot, Check::kBuffer, contents);
+    Py_DECREF(contents);
+  } else if (type->tp_hash && !hashes_by_identity(o) &&
+             type->tp_hash != PyObject_HashNotImplemented &&
+             !(type->tp_flags & Py_TPFLAGS_HEAPTYPE) && !PyFunction_Check(o) &&
+             !PyMethod_Check(o)) {
+    g.require(slot, Check::kValue, o);  // immutable, then
+  }
+}
+
+void Acquisition::look_at_key(PyObject* key) {
+  if (!key || is_singleton(key) || is_plain_value(key)) return;
+  if (bindings::tensor_proxy_state(key)) return;
+  Prov* p = known(key);
+  if (PyTuple_Check(key) || PyFrozenSet_Check(key)) {
+    if (p) look_inside(key, p, kOpaqueDepth);
+    for (Py_ssize_t i = 0; PyTuple_Check(key) && i < PyTuple_GET_SIZE(key); ++i)
+      look_at_key(PyTuple_GET_ITEM(key, i));
+  } else if (p && hashes_by_identity(key)) {
+    entry_->guards.require(static_cast<int>(p->id), Check::kIdentity, key);
+  } else if (p) {
+    look_at({key, p}, 1);
+  }
+}
+
+void Acquisition::identity(interp::Frame&, Val a, Val b) {
+  const auto original = [&](Val* v) {
+    if (!bindings::tensor_proxy_state(v->o)) return;
+    PyObject* tensor = recorder_->tensor_of(v->o);
+    *v = {tensor, tensor ? known(tensor) : nullptr};
+  };
+  if (is_singleton(a.o) || is_singleton(b.o)) return;
+  original(&a);
+  original(&b);
+  if (!a.o || !b.o || Py_TYPE(a.o) != Py_TYPE(b.o) || is_identity(a.o)) return;
+  Prov *p = source(a), *q = source(b);
+  if (!p || !q) {
+    // Two constants of the same value need not be the same object.
+    if (!is_plain_value(a.o) || !(p || q)) return;
+    Val& old = p ? a : b;
+    const int slot = static_cast<int>((p ? p : q)->id);
+    if (a.o == b.o) entry_->guards.require(slot, Check::kIdentity, old.o);
+    return;
+  }
+  if (p->id == q->id) return;
+  entry_->guards.require(static_cast<int>(p->id), a.o == b.o ? Check::kSame : Check::kNotSame,
+                         nullptr, q->id);
+}
+
+void Acquisition::search(interp::Frame& frame, Val container, Val item) {
+  if (PyAnySet_Check(container.o)) return look_at_key(item.o);
+  if (!PyList_Check(container.o) && !PyTuple_Check(container.o)) return;
+  contents(frame, container);
+  const bool by_identity = bindings::tensor_proxy_state(item.o) || compares_by_identity(item.o);
+  for (Py_ssize_t i = 0; by_identity && i < Py_SIZE(container.o); ++i) {
+    PyObject* other = PyList_Check(container.o) ? PyList_GET_ITEM(container.o, i)
+                                                : PyTuple_GET_ITEM(container.o, i);
+    identity(frame, item, {other, known(other)});
+  }
+}
+
+void Acquisition::looked_up(interp::Frame&, PyTypeObject* type, PyObject* name, PyObject* found) {
+  static PyTypeObject* tensor = type_in("torch.Tensor");
+  if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE) || PyType_IsSubtype(type, tensor)) return;
+  entry_->guards.require_lookup(type, name, found);
+  if (!found) return;
+  const std::string label = cat(type->tp_name, ".", PyUnicode_AsUTF8(name));
+  const auto keep = [&](PyObject* o, const char* part) {
+    if (o && PyFunction_Check(o)) constant(o, label + part);
+  };
+  if (Py_IS_TYPE(found, &PyProperty_Type) || Py_IS_TYPE(found, &PyClassMethod_Type) ||
+      Py_IS_TYPE(found, &PyStaticMethod_Type)) {
+    for (const char* part : {"fget", "fset", "fdel", "__func__"}) {
+      PyObject* o = PyObject_GetAttrString(found, part);
+      PyErr_Clear();
+      keep(o, part);
+      Py_XDECREF(o);
+    }
+  } else if (PyFunction_Check(found) ||
+             (!is_plain_value(found) && !is_singleton(found) && !is_identity(found))) {
+    constant(found, label);
+  }
+}
+
 bool Acquisition::contents(interp::Frame& frame, Val container) {
   // An iterator that is older than the call: a step of it can't be undone, nor told by a guard.
   if (PyIter_Check(container.o) && known(container.o))
     return refuse(frame, "running through an iterator made outside of the call");
-  if (Prov* p = source(container)) look_inside(container.o, p, 1);
+  look_at(container, 1);
   return true;
 }
 
 bool Acquisition::member(interp::Frame& frame, Val dict, PyObject* key) {
+  look_at_key(key);
   if (!source(dict)) return true;
   PyObject* value = PyDict_GetItemWithError(dict.o, key);
   if (!value) {
@@ -430,19 +645,65 @@ bool Acquisition::read_natively(interp::Frame& frame, PyObject* callee, const in
   return good;
 }
 
+// What a function in C sees of its arguments besides what is in them.
+void Acquisition::look_at_arguments(interp::Frame& frame, PyObject* callee,
+                                    const interp::Args& args) {
+  static const std::unordered_set<std::string_view> kSearching = {"index", "count", "remove",
+                                                                  "__contains__"};
+  static const std::unordered_set<std::string_view> kByKey = {
+      "__contains__", "__delitem__", "__getitem__", "add",    "discard",
+      "get",          "move_to_end", "pop",         "remove", "setdefault"};
+  PyObject* self = nullptr;
+  const char* name = nullptr;
+  Py_ssize_t first = 0;
+  if (PyCFunction_Check(callee)) {
+    self = PyCFunction_GET_SELF(callee);
+    name = reinterpret_cast<PyCFunctionObject*>(callee)->m_ml->ml_name;
+  } else if (Py_IS_TYPE(callee, &PyMethodDescr_Type) && args.count > 0) {
+    self = args.objects[0];
+    name = reinterpret_cast<PyMethodDescrObject*>(callee)->d_method->ml_name;
+    first = 1;
+  }
+  if (!self || args.count <= first) return;
+  const Val item = args.at(first);
+  if (PyModule_Check(self)) {
+    const bool by_identity = std::string_view(name) == "id" ||
+                             (std::string_view(name) == "hash" && hashes_by_identity(item.o));
+    Prov* p = by_identity && !bindings::tensor_proxy_state(item.o) ? source(item) : nullptr;
+    if (p) entry_->guards.require(static_cast<int>(p->id), Check::kIdentity, item.o);
+    if (std::string_view(name) == "hash") look_at_key(item.o);
+  } else if (is_container(self)) {
+    if (kSearching.contains(name)) search(frame, {self, nullptr}, item);
+    if (kByKey.contains(name) && !PyList_Check(self)) look_at_key(item.o);
+  }
+}
+
 bool Acquisition::before_opaque(interp::Frame& frame, Val callee, const interp::Args& args) {
+  look_at_arguments(frame, callee.o, args);
   if (store_natively(frame, callee.o, args) || read_natively(frame, callee.o, args)) return true;
   if (PyCFunction_Check(callee.o)) {
     PyObject* self = PyCFunction_GET_SELF(callee.o);
-    if (Prov* p = self ? known(self) : nullptr) look_inside(self, p, kOpaqueDepth);
+    if (self) look_at({self, nullptr}, kOpaqueDepth);
   }
-  for (Py_ssize_t i = 0; i < args.total(); ++i) {
-    if (Prov* p = source(args.at(i))) look_inside(args.objects[i], p, kOpaqueDepth);
-  }
+  for (Py_ssize_t i = 0; i < args.total(); ++i) look_at(args.at(i), kOpaqueDepth);
   return true;
 }
 
-bool Acquisition::after_opaque(interp::Frame&, Val, const interp::Args&, Val* result) {
+bool Acquisition::after_opaque(interp::Frame&, Val callee, const interp::Args& args, Val* result) {
+  if (PyWeakref_CheckRef(callee.o)) {
+    if (Prov* p = source(callee)) {
+      const int slot = static_cast<int>(p->id);
+      result->p = track(entry_->guards.fetch(Fetch::kReferent, slot, nullptr), result->o);
+    }
+  } else if (PyCFunction_Check(callee.o) && PyDict_Check(result->o) && args.total() == 1) {
+    // vars(x)
+    Prov* p = source(args.at(0));
+    PyObject** place = p ? _PyObject_GetDictPtr(args.objects[0]) : nullptr;
+    if (place && *place == result->o) {
+      const int slot = static_cast<int>(p->id);
+      result->p = track(entry_->guards.fetch(Fetch::kInstanceDict, slot, nullptr), result->o);
+    }
+  }
   if (!result->p) result->p = known(result->o);
   return to_proxy(result);
 }
