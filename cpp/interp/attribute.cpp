@@ -126,7 +126,7 @@ bool is_wrapper_of(PyObject* method, getattrofunc function) {
 // An attribute of an object whose class defines __getattr__ or __getattribute__ in Python.
 bool hooked_attr(Frame& frame, Val object, PyObject* name, Val* result) {
   PyTypeObject* type = Py_TYPE(object.o);
-  PyObject* fallback = type_lookup(frame, type, names::__getattr__);
+  PyObject* fallback = _PyType_Lookup(type, names::__getattr__);
   PyObject* getattribute = type_lookup(frame, type, names::__getattribute__);
   if (!getattribute) return native_attr(frame, object, name, result);
   py::Ref keep = fallback ? py::Ref::borrow(fallback) : py::Ref();
@@ -140,6 +140,7 @@ bool hooked_attr(Frame& frame, Val object, PyObject* name, Val* result) {
       *result = {_PyObject_GenericGetAttrWithDict(object.o, name, nullptr, 1), nullptr};
       if (result->o) return found(frame, object, name, result);
       if (PyErr_Occurred() || !note_absent(frame, object, name)) return false;
+      type_lookup(frame, type, names::__getattr__);
       return call_attr_method(frame, object, fallback, name, result);
     }
   } else if (is_generic) {
@@ -151,6 +152,8 @@ bool hooked_attr(Frame& frame, Val object, PyObject* name, Val* result) {
   }
   if (ok || !fallback || !PyErr_ExceptionMatches(PyExc_AttributeError)) return ok;
   PyErr_Clear();
+  if (!note_absent(frame, object, name)) return false;
+  type_lookup(frame, type, names::__getattr__);
   return call_attr_method(frame, object, fallback, name, result);
 }
 

@@ -58,8 +58,10 @@ class Hooks {
 
   // The truth of `value` is wanted: 0 or 1 if the hook knows, -1 on error, -2 to go on as usual.
   virtual int truth(Frame& frame, Val value) = 0;
-  // An object's length, emptiness, members or keys were looked at by an operation of a builtin
-  // type: len(), `in`, iteration, unpacking, comparison, conversion.
+  // The number of its items was looked at.
+  virtual void sized(Frame& frame, Val container) = 0;
+  // An object's members or keys were looked at by an operation of a builtin type: `in`, iteration,
+  // unpacking, comparison, conversion.
   virtual bool contents(Frame& frame, Val container) = 0;
   // As contents(), of all that the object contains: it becomes text.
   virtual void all_contents(Frame& frame, Val object) = 0;

@@ -88,7 +88,7 @@ bool set_item(Frame& frame, Val container, Val key, Val value) {
 
 bool length(Frame& frame, Val container, Val* result) {
   PyTypeObject* type = Py_TYPE(container.o);
-  if (frame.hooks && !frame.hooks->contents(frame, container)) return false;
+  if (frame.hooks) frame.hooks->sized(frame, container);
   const bool by_python =
       is_heap_type(type) &&
       ((type->tp_as_sequence &&

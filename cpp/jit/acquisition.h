@@ -71,6 +71,7 @@ class Acquisition final : public interp::Hooks {
   bool after_opaque(interp::Frame&, interp::Val callee, const interp::Args&,
                     interp::Val* result) override;
   int truth(interp::Frame&, interp::Val value) override;
+  void sized(interp::Frame&, interp::Val container) override;
   bool contents(interp::Frame&, interp::Val container) override;
   void all_contents(interp::Frame&, interp::Val object) override { look_at(object, kOpaqueDepth); }
   interp::Answer missing(interp::Frame&, interp::Val object, PyObject* name,
@@ -108,6 +109,7 @@ class Acquisition final : public interp::Hooks {
   int dict_slot(PyObject* globals);
   void look_inside(PyObject* container, interp::Prov* p, int depth);
   void look_inside_parts(PyObject* callable, int slot);
+  void guard_found(PyTypeObject* type, PyObject* name, PyObject* found);
   void look_inside_partial(PyObject* partial, interp::Prov* p);
   // Code that no hook sees looks at the object: what it can see of it is guarded.
   void look_at(interp::Val value, int depth);
@@ -143,6 +145,7 @@ class Acquisition final : public interp::Hooks {
   // The end.
   int known_node(PyObject* object);
   bool make_writes();
+  Py_ssize_t original_length(PyObject* container) const;
   // The dictionary before the stores to single keys of it. New reference.
   PyObject* original_dict(PyObject* dict) const;
   void undo();

@@ -390,15 +390,31 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
   return Answer::kNotHandled;
 }
 
+// The number of items before the call; -1 for what is no list, tuple, dict or set.
+Py_ssize_t Acquisition::original_length(PyObject* container) const {
+  Py_ssize_t n = container_length(container);
+  if (n >= 0 && PyDict_Check(container) && written_.contains(container)) {
+    PyObject* original = original_dict(container);
+    if (original) n = PyDict_GET_SIZE(original);
+    Py_XDECREF(original);
+  }
+  return n;
+}
+
+void Acquisition::sized(Frame& frame, Val container) {
+  const Py_ssize_t n = original_length(container.o);
+  Prov* p = n >= 0 ? source(container) : nullptr;
+  if (n < 0 || appended_.contains(container.o)) {
+    contents(frame, container);
+  } else if (p && !rewritten_.contains(container.o)) {
+    entry_->guards.require(static_cast<int>(p->id), Check::kLength, nullptr, n);
+  }
+}
+
 int Acquisition::truth(Frame& frame, Val value) {
   if (!bindings::tensor_proxy_state(value.o)) {
     // Whether a container is empty, not what is in it.
-    Py_ssize_t n = container_length(value.o);
-    if (n >= 0 && PyDict_Check(value.o) && written_.contains(value.o)) {
-      PyObject* original = original_dict(value.o);
-      if (original) n = PyDict_GET_SIZE(original);
-      Py_XDECREF(original);
-    }
+    const Py_ssize_t n = original_length(value.o);
     Prov* p = n >= 0 ? source(value) : nullptr;
     if (p && !rewritten_.contains(value.o)) {
       if (appended_.contains(value.o)) look_inside(value.o, p, 1);

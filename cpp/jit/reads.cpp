@@ -53,6 +53,15 @@ PyTypeObject* type_in(const char* path) {
   return reinterpret_cast<PyTypeObject*>(bridge::resolve_torch_name(path));
 }
 
+std::string name_of(PyObject* o) {
+  PyObject* name = PyObject_GetAttrString(o, "__name__");
+  const char* text = name && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : nullptr;
+  std::string label = text ? text : "?";
+  Py_XDECREF(name);
+  PyErr_Clear();
+  return label;
+}
+
 bool is_deque(PyObject* o) {
   static PyTypeObject* type = type_in("collections.deque");
   return type && PyObject_TypeCheck(o, type);
@@ -195,6 +204,10 @@ bool Acquisition::attribute_place(Prov* p, PyObject* object, PyObject* name, PyO
     *slot = g.constant(value, cat(type->tp_name, ".", PyUnicode_AsUTF8(name)));
     return true;
   }
+  if (Py_TYPE(object)->tp_flags & Py_TPFLAGS_HEAPTYPE) {
+    static PyObject* const getattribute = PyUnicode_InternFromString("__getattribute__");
+    g.require_lookup(Py_TYPE(object), getattribute, _PyType_Lookup(Py_TYPE(object), getattribute));
+  }
   PyObject** place = _PyObject_GetDictPtr(object);
   if (place && *place) {
     if (*place == value) {  // the __dict__ itself
@@ -213,8 +226,12 @@ bool Acquisition::attribute_place(Prov* p, PyObject* object, PyObject* name, PyO
     *slot = g.fetch(Fetch::kAttr, from, name);
     return true;
   }
-  if (found != value) return false;  // what a descriptor computed
-  if (place) g.require_absent(g.fetch(Fetch::kInstanceDict, from, nullptr), name);
+  if (place && !Py_TYPE(found)->tp_descr_set && !(*place && PyDict_GetItemWithError(*place, name)))
+    g.require_absent(g.fetch(Fetch::kInstanceDict, from, nullptr), name);
+  if (found != value) {  // what a descriptor computed
+    guard_found(Py_TYPE(object), name, found);
+    return false;
+  }
   *slot = g.constant(value, cat(Py_TYPE(object)->tp_name, ".", PyUnicode_AsUTF8(name)));
   return true;
 }
@@ -232,6 +249,9 @@ bool Acquisition::place(Read kind, Val from, PyObject* key, PyObject* value, int
     }
     case Read::kAttr: {
       Prov* p = source(from);
+      // A class or a module that is reached without a source is the same at every call.
+      if (!p && (PyType_Check(from.o) || PyModule_Check(from.o)))
+        p = constant(from.o, name_of(from.o));
       return p && attribute_place(p, from.o, key, value, slot);
     }
     case Read::kItem: {
@@ -303,6 +323,14 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
     PyTypeObject* type = Py_TYPE(from.o);
     if (key && type->tp_flags & Py_TPFLAGS_HEAPTYPE && !bridge::is_tensor(from.o)) {
       entry_->guards.require_lookup(type, key, value->o);
+      // No attribute of the object hides the method.
+      PyObject** place =
+          value->o && PyFunction_Check(value->o) ? _PyObject_GetDictPtr(from.o) : nullptr;
+      Prov* p = place && !is_written(from.o, key) ? source(from) : nullptr;
+      if (p && !(*place && PyDict_GetItemWithError(*place, key))) {
+        GuardProgram& g = entry_->guards;
+        g.require_absent(g.fetch(Fetch::kInstanceDict, static_cast<int>(p->id), nullptr), key);
+      }
       if (value->o && !value->p && !is_plain_value(value->o) && !is_singleton(value->o))
         value->p = constant(value->o, cat(type->tp_name, ".", PyUnicode_AsUTF8(key)));
     }
@@ -562,6 +590,11 @@ void Acquisition::search(interp::Frame& frame, Val container, Val item) {
 }
 
 void Acquisition::looked_up(interp::Frame&, PyTypeObject* type, PyObject* name, PyObject* found) {
+  guard_found(type, name, found);
+}
+
+// What is found on a class, and the code of the functions that it stands for.
+void Acquisition::guard_found(PyTypeObject* type, PyObject* name, PyObject* found) {
   static PyTypeObject* tensor = type_in("torch.Tensor");
   if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE) || PyType_IsSubtype(type, tensor)) return;
   entry_->guards.require_lookup(type, name, found);
