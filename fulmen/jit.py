@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import logging
+import operator
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -88,30 +89,35 @@ class Jitted:
         self.acquired: list[_core.Acquired] = []
         self._segments: dict[str, CompiledTrace] = {}
         self._lock = threading.RLock()
-        self.function = _core.JitFunction(self._miss)
+        self.function = _core.JitFunction(self._miss, fn)
         self.function._fulmen_state = self
 
-    def _miss(self, function: Any, ran: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _miss(
+        self, function: Any, ran: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[str, Any]:
+        """What becomes of a call that no program takes: see `miss` in cpp/jit/function.cpp."""
         with self._lock:
             reasons = function.explain(*args, **kwargs)
-            known = ran is None and len(reasons) < function.counts[2]
-            acquired = None if known else self._compile(args, kwargs, reasons, ran)
-        if known:  # another thread compiled it meanwhile
-            return function(*args, **kwargs)
-        if acquired is None:
-            return self.fn(*args, **kwargs)
-        if isinstance(acquired, _Done):
-            return acquired.result
-        return acquired.run(args, kwargs)
+            if ran is None and len(reasons) < function.counts[2]:
+                return "again", None  # another thread compiled it meanwhile
+            acquired = self._compile(args, kwargs, reasons, ran)
+        if not isinstance(acquired, _core.Acquired):
+            return "eager", acquired
+        result = acquired.run(args, kwargs)
+        return ("done", result[0]) if result else ("eager", None)
 
     def _compile(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], reasons: list[str], ran: Any
-    ) -> _core.Acquired | _Done | None:
-        """Adds a program for these arguments; None if eager PyTorch must run the call.
+    ) -> _core.Acquired | UserError | None:
+        """Adds a program for these arguments.
 
         Args:
             reasons: why the programs so far do not take the call.
             ran: outputs of the segments that this call has run; see Note [Asking for a value].
+
+        Returns:
+            None if eager PyTorch must run the call, of which nothing has happened then; an
+            exception if eager will raise and this says better why.
         """
         start = time.perf_counter()
         call_rules.install()
@@ -132,7 +138,7 @@ class Jitted:
             self._leave_to_eager(str(e))
             return None
         except UserError as refusal:
-            return self._refused(refusal, args, kwargs)
+            return refusal.with_traceback(None)
         except Exception as e:
             # The user's own exception: eager raises it, with everything that happens before.
             self._leave_to_eager(f"it raised {type(e).__name__}")
@@ -140,8 +146,12 @@ class Jitted:
         counters = self.counters
         counters.add_seconds("acquisition", time.perf_counter() - start)
         counters.fallbacks.update(tracer.fallbacks)
-        compiled = compile_trace(acquired.trace, self.transforms, counters)
-        _core.install(self.function, acquired, compiled.program)
+        try:
+            compiled = compile_trace(acquired.trace, self.transforms, counters)
+            _core.install(self.function, acquired, compiled.program)
+        except BaseException:
+            acquired.undo()
+            raise
         if reasons:
             counters.recompiles.append(reasons[0])
             log.info("recompiling: %s", reasons[0])
@@ -149,18 +159,9 @@ class Jitted:
         self.acquired.append(acquired)
         return acquired
 
-    def _refused(self, refusal: UserError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that PyTorch refuses fails as in eager, with everything that happens before it.
-
-        Raises:
-            refusal: when eager PyTorch raises.
-        """
-        try:
-            result = self.fn(*args, **kwargs)
-        except Exception as e:
-            raise refusal from e
+    def _survived(self, refusal: UserError) -> None:
+        """Eager PyTorch ran a call that was expected to raise."""
         self._leave_to_eager(str(refusal))
-        return _Done(result)
 
     def _compile_segment(self, trace: _core.Trace) -> _core.Program:
         """The program of a part of a call; the same one for equal parts of two calls."""
@@ -187,13 +188,6 @@ class Jitted:
         return list(self.compiled[-1].stages) if self.compiled else []
 
 
-class _Done:
-    """The result of a call that eager PyTorch has run already."""
-
-    def __init__(self, result: Any) -> None:
-        self.result = result
-
-
 class _JittedModule:
     """Mixed into the class of a module: calls run compiled, everything else is the module's.
 
@@ -205,8 +199,8 @@ class _JittedModule:
     _fulmen: Any
     _fulmen_module: torch.nn.Module
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._fulmen(*args, **kwargs)
+    # Found by attrgetter, which is C: a traceback shows no frame of ours.
+    __call__ = property(operator.attrgetter("_fulmen"))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         module = copy.deepcopy(self._fulmen_module, memo)

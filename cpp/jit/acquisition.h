@@ -54,6 +54,10 @@ class Acquisition final : public interp::Hooks {
   // What the segments but the last have put out, and what was asked of them. Owned here.
   const std::vector<PyObject*>& segment_outputs() const { return segment_outputs_; }
 
+  // Takes back what the segments that this acquisition ran wrote. An acquisition that ends without
+  // handing it over does so itself.
+  bridge::Undo take_undo() { return std::move(undo_); }
+
   Entry& entry() { return *entry_; }
   std::unique_ptr<Entry> take_entry() { return std::move(entry_); }
   // Set when something asked for what tracing can't give; user code may have swallowed the error.
@@ -155,6 +159,7 @@ class Acquisition final : public interp::Hooks {
   std::vector<PyObject*> segment_outputs_;             // owned
   std::unordered_map<PyObject*, int> segment_source_;  // output tensor → its index
   std::unique_ptr<Entry> entry_;
+  bridge::Undo undo_;
   std::deque<interp::Prov> provs_;
   std::unordered_map<PyObject*, interp::Prov*> known_;
   std::vector<PyObject*> kept_;  // owned: addresses in known_ stay theirs

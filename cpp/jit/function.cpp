@@ -2,6 +2,8 @@
 
 #include <structmember.h>
 
+#include <cstring>
+
 // The hot call path, on plain CPython.
 namespace fulmen::jit {
 namespace {
@@ -10,11 +12,14 @@ struct FunctionObject {
   PyObject_HEAD vectorcallfunc vectorcall;
   std::vector<std::shared_ptr<Entry>>* entries;
   PyObject* on_miss;
+  PyObject* fn;
   PyObject* dict;
   PyObject* weakrefs;
   uint64_t calls;
   uint64_t hits;
 };
+
+PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyObject* names);
 
 PyObject* pack_kwargs(PyObject* const* values, PyObject* names) {
   PyObject* dict = PyDict_New();
@@ -33,8 +38,8 @@ PyObject* replay(const Call& call) {
   return outputs;
 }
 
-PyObject* miss(FunctionObject* self, const Call* call, PyObject* const* args, Py_ssize_t n,
-               PyObject* names) {
+PyObject* ask_on_miss(FunctionObject* self, const Call* call, PyObject* const* args, Py_ssize_t n,
+                      PyObject* names) {
   PyObject* positional = PyTuple_New(n);
   for (Py_ssize_t i = 0; positional && i < n; ++i)
     PyTuple_SET_ITEM(positional, i, Py_NewRef(args[i]));
@@ -49,6 +54,63 @@ PyObject* miss(FunctionObject* self, const Call* call, PyObject* const* args, Py
   return result;
 }
 
+// The user's own function, with no frame of ours in a traceback.
+PyObject* run_eagerly(FunctionObject* self, PyObject* const* args, Py_ssize_t n, PyObject* names) {
+  return PyObject_Vectorcall(self->fn, args, static_cast<size_t>(n), names);
+}
+
+// `refusal`, an exception of ours that says better what is wrong than the one that eager raised,
+// takes its place.
+void replace_error(PyObject* refusal) {
+  PyObject *type, *error, *traceback;
+  PyErr_Fetch(&type, &error, &traceback);
+  PyErr_NormalizeException(&type, &error, &traceback);
+  if (!PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
+    PyErr_Restore(type, error, traceback);
+    return;
+  }
+  if (traceback) PyException_SetTraceback(error, traceback);
+  PyException_SetTraceback(refusal, traceback ? traceback : Py_None);
+  PyException_SetCause(refusal, error);  // takes the reference
+  Py_DECREF(type);
+  PyErr_Restore(Py_NewRef(reinterpret_cast<PyObject*>(Py_TYPE(refusal))), Py_NewRef(refusal),
+                traceback);
+}
+
+// What on_miss says is a pair: ("done", result), ("again", None), or ("eager", the exception that
+// explains why eager will raise, or None).
+PyObject* miss(FunctionObject* self, Call* state, PyObject* const* args, Py_ssize_t n,
+               PyObject* names) {
+  PyObject* answer = ask_on_miss(self, state, args, n, names);
+  const char* kind = nullptr;
+  PyObject* value = nullptr;
+  if (!answer || !PyArg_ParseTuple(answer, "sO", &kind, &value)) {
+    Py_XDECREF(answer);
+    if (state) state->undo();
+    return nullptr;
+  }
+  PyObject* result = nullptr;
+  if (std::strcmp(kind, "done") == 0) {
+    result = Py_NewRef(value);
+  } else {
+    if (state) state->undo();
+    if (std::strcmp(kind, "again") == 0) {
+      result = call(reinterpret_cast<PyObject*>(self), args, static_cast<size_t>(n), names);
+    } else {
+      result = run_eagerly(self, args, n, names);
+      if (value != Py_None && !result) replace_error(value);
+      if (value != Py_None && result) {
+        PyObject* note =
+            PyObject_CallMethod(PyMethod_GET_SELF(self->on_miss), "_survived", "O", value);
+        if (!note) Py_CLEAR(result);
+        Py_XDECREF(note);
+      }
+    }
+  }
+  Py_DECREF(answer);
+  return result;
+}
+
 PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyObject* names) {
   auto* self = reinterpret_cast<FunctionObject*>(self_object);
   const auto n = static_cast<size_t>(PyVectorcall_NARGS(nargsf));
@@ -59,9 +121,14 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
   if (!entries.empty() && entries.front()->plain >= 0) {
     const std::shared_ptr<Entry> entry = entries.front();  // another thread may add entries
     if (entry->takes(n, names) && entry->ambient == ambient) {
-      if (PyObject* result = call_plain(*entry, args, total, entry->plain)) {
+      bool failed_clean = false;
+      if (PyObject* result = call_plain(*entry, args, total, entry->plain, &failed_clean)) {
         ++self->hits;
         return result;
+      }
+      if (failed_clean) {
+        PyErr_Clear();
+        return run_eagerly(self, args, static_cast<Py_ssize_t>(n), names);
       }
       if (PyErr_Occurred()) return nullptr;
     }
@@ -80,7 +147,12 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
       ++self->hits;
       return state.finish(*entry);
     }
-    if (PyErr_Occurred()) return nullptr;
+    if (PyErr_Occurred()) {
+      if (!PyErr_ExceptionMatches(PyExc_Exception) || !state.undo()) return nullptr;
+      PyErr_Clear();
+      bridge::set_grad_enabled(grad_enabled);
+      return run_eagerly(self, args, static_cast<Py_ssize_t>(n), names);
+    }
     i = static_cast<size_t>(-1);  // another answer: look for the entry that goes on from here
   }
   bridge::set_grad_enabled(grad_enabled);  // a segment that ran may have left another
@@ -89,13 +161,14 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
 }
 
 PyObject* make(PyTypeObject* type, PyObject* args, PyObject*) {
-  PyObject* on_miss = nullptr;
-  if (!PyArg_ParseTuple(args, "O", &on_miss)) return nullptr;
+  PyObject *on_miss = nullptr, *fn = nullptr;
+  if (!PyArg_ParseTuple(args, "O!O", &PyMethod_Type, &on_miss, &fn)) return nullptr;
   auto* self = reinterpret_cast<FunctionObject*>(type->tp_alloc(type, 0));
   if (!self) return nullptr;
   self->vectorcall = call;
   self->entries = new std::vector<std::shared_ptr<Entry>>;
   self->on_miss = Py_NewRef(on_miss);
+  self->fn = Py_NewRef(fn);
   return reinterpret_cast<PyObject*>(self);
 }
 
@@ -103,6 +176,7 @@ int traverse(PyObject* o, visitproc visit, void* arg) {
   auto* self = reinterpret_cast<FunctionObject*>(o);
   Py_VISIT(Py_TYPE(o));
   Py_VISIT(self->on_miss);
+  Py_VISIT(self->fn);
   Py_VISIT(self->dict);
   return 0;
 }
@@ -110,6 +184,7 @@ int traverse(PyObject* o, visitproc visit, void* arg) {
 int clear(PyObject* o) {
   auto* self = reinterpret_cast<FunctionObject*>(o);
   Py_CLEAR(self->on_miss);
+  Py_CLEAR(self->fn);
   Py_CLEAR(self->dict);
   if (self->entries) self->entries->clear();
   return 0;
