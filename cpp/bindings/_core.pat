@@ -36,6 +36,9 @@ _core.__suffix__:
         def explain(self, *args: Any, **kwargs: Any) -> list[str]:
             """The guard that fails, for each entry that refuses the arguments."""
 
+        def time_guards(self, rounds: int, /, *args: Any) -> tuple[float, int, int]:
+            """(seconds, instructions, words) of a check of the newest entry's guards alone."""
+
         @property
         def counts(self) -> tuple[int, int, int]:
             """(calls, hits, entries)"""

@@ -1,6 +1,7 @@
 #include <c10/core/DefaultDtype.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include "bridge/alias_check.h"
 #include "bridge/bridge.h"
@@ -36,16 +37,35 @@ struct TensorCheck {
   c10::Device device;
   bool requires_grad;
   SmallVec<int64_t, 6> sizes, strides;
+  mutable c10::DispatchKeySet keys;  // were good
 
   bool accepts(const at::Tensor& t) const {
     const c10::TensorImpl* impl = t.unsafeGetTensorImpl();
-    return impl->dtype() == c10::scalarTypeToTypeMeta(dtype) &&
-           !impl->key_set().has_any(kNotPlain) && impl->layout() == c10::kStrided &&
-           impl->device() == device && t.requires_grad() == requires_grad &&
+    return impl->dtype() == c10::scalarTypeToTypeMeta(dtype) && has_good_keys(impl) &&
+           impl->device() == device && needs_grad(impl) == requires_grad &&
            equal(impl->sizes(), sizes) && equal(impl->strides(), strides);
   }
+
+ private:
+  // Every tensor that comes by has the keys of the one before, mostly.
+  bool has_good_keys(const c10::TensorImpl* impl) const {
+    const c10::DispatchKeySet found = impl->key_set();
+    if (found == keys) return true;
+    if (found.has_any(kNotPlain) || impl->layout() != c10::kStrided) return false;
+    keys = found;
+    return true;
+  }
+  // TensorImpl::requires_grad without its virtual call.
+  static bool needs_grad(const c10::TensorImpl* impl) {
+    const auto* meta = static_cast<const torch::autograd::AutogradMeta*>(impl->autograd_meta());
+    return meta && (meta->requires_grad_ || meta->grad_fn_);
+  }
   static bool equal(c10::IntArrayRef a, const SmallVec<int64_t, 6>& b) {
-    return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
+    if (a.size() != b.size()) return false;
+    for (size_t i = 0; i < a.size(); ++i) {
+      if (a[i] != b[i]) return false;
+    }
+    return true;
   }
 };
 
@@ -56,8 +76,12 @@ class TraceInputCheck final : public InputCheck {
       const Proxy* p = trace.inputs[i];
       names_.emplace_back(p->name);
       if (const TensorProxy* t = as_tensor(p)) {
-        TensorCheck c{
-            to_scalar_type(t->type.dtype), to_c10(t->type.device), t->type.requires_grad, {}, {}};
+        TensorCheck c{to_scalar_type(t->type.dtype),
+                      to_c10(t->type.device),
+                      t->type.requires_grad,
+                      {},
+                      {},
+                      {}};
         for (const Dim d : t->type.shape) c.sizes.push_back(d.value());
         for (const Dim d : t->type.strides) c.strides.push_back(d.value());
         checks_.push_back(c);
@@ -65,7 +89,7 @@ class TraceInputCheck final : public InputCheck {
         types_.emplace_back();
         append(types_.back(), t->type);
       } else {
-        checks_.push_back({c10::kFloat, c10::kCPU, false, {}, {}});
+        checks_.push_back({c10::kFloat, c10::kCPU, false, {}, {}, {}});
         PyObject* v = i < values.size() && values[i] ? values[i] : Py_None;
         Py_INCREF(v);
         kinds_.push_back(v);

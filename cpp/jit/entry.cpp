@@ -89,10 +89,10 @@ int Entry::plain_output() const {
 PyObject* call_plain(Entry& entry, PyObject* const* args, size_t n, int output,
                      bool* failed_clean) {
   GuardProgram::Values values;
-  if (!entry.guards.check(args, n, values, nullptr)) return nullptr;
   const Segment& s = entry.segments.front();
   SmallVec<PyObject*, 16> inputs;
-  for (const int i : s.inputs) inputs.push_back(values.slots[static_cast<size_t>(i)]);
+  inputs.resize_for_overwrite(s.inputs.size());
+  if (!entry.guards.check_inputs(args, n, values, inputs.data())) return nullptr;
   if (!s.check->accepts(inputs.data(), inputs.size(), nullptr)) return nullptr;
   PyObject* results = bridge::call_program(*s.program, inputs.data(), inputs.size(), failed_clean);
   if (!results) return nullptr;

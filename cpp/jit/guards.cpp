@@ -388,18 +388,20 @@ bool GuardProgram::unchanged() const {
   return true;
 }
 
-bool GuardProgram::check(PyObject* const* args, size_t n, Values& values, std::string* failed) {
-  if (has_snapshot_ && unchanged()) {
-    values.slots.resize_for_overwrite(num_slots_);
-    for (const int32_t slot : copied_)
-      values.slots[static_cast<size_t>(slot)] = snapshot_[static_cast<size_t>(slot)];
-    for (const uint32_t at : always_) {
-      if (run(at, args, n, values)) continue;
-      if (failed) *failed = text(code_[at], {});
-      return false;
-    }
-    return true;
+int GuardProgram::run_always(PyObject* const* args, size_t n, Values& values, std::string* failed) {
+  const uint64_t snapshot = snapshots_;
+  for (size_t i = 0; i < always_.size(); ++i) {
+    const uint32_t at = always_[i];
+    const bool good = run(at, args, n, values);
+    if (runs_python_ && snapshots_ != snapshot) return -1;
+    if (good) continue;
+    if (failed) *failed = text(code_[at], {});
+    return 0;
   }
+  return 1;
+}
+
+bool GuardProgram::run_all(PyObject* const* args, size_t n, Values& values, std::string* failed) {
   values.slots.resize_for_overwrite(num_slots_);
   std::fill(values.slots.begin(), values.slots.end(), nullptr);
   for (size_t at = 0; at < code_.size(); ++at) {
@@ -407,13 +409,47 @@ bool GuardProgram::check(PyObject* const* args, size_t n, Values& values, std::s
     if (failed) *failed = text(code_[at], {});
     return false;
   }
+  return true;
+}
+
+bool GuardProgram::check(PyObject* const* args, size_t n, Values& values, std::string* failed) {
+  while (has_snapshot_ && unchanged()) {
+    values.slots.resize_for_overwrite(num_slots_);
+    for (const int32_t slot : copied_)
+      values.slots[static_cast<size_t>(slot)] = snapshot_[static_cast<size_t>(slot)];
+    const int good = run_always(args, n, values, failed);
+    if (good >= 0) return good > 0;
+  }
+  if (!run_all(args, n, values, failed)) return false;
   if (kHasDictVersions) take_snapshot(values.slots.data());
+  // Python code that a guard ran may have changed what was looked at before it.
+  return !runs_python_ || run_all(args, n, values, failed);
+}
+
+bool GuardProgram::check_inputs(PyObject* const* args, size_t n, Values& values,
+                                PyObject** inputs) {
+  if (has_snapshot_ && unchanged()) {
+    values.slots.resize_for_overwrite(num_slots_);
+    for (const int32_t slot : needed_)
+      values.slots[static_cast<size_t>(slot)] = snapshot_[static_cast<size_t>(slot)];
+    std::copy(static_inputs_.begin(), static_inputs_.end(), inputs);
+    const int good = run_always(args, n, values, nullptr);
+    if (good >= 0) {
+      for (const auto& [place, slot] : dynamic_inputs_)
+        inputs[place] = values.slots[static_cast<size_t>(slot)];
+      return good > 0;
+    }
+  }
+  if (!check(args, n, values, nullptr)) return false;
+  for (size_t i = 0; i < inputs_.size(); ++i)
+    inputs[i] = values.slots[static_cast<size_t>(inputs_[i])];
   return true;
 }
 
 void GuardProgram::take_snapshot(PyObject* const* values) {
   epochs_.clear();
   always_.clear();
+  runs_python_ = false;
   snapshot_.assign(num_slots_, nullptr);
   std::unordered_set<const void*> seen;
   const auto watch = [&](const void* place) {
@@ -440,6 +476,8 @@ void GuardProgram::take_snapshot(PyObject* const* values) {
     const bool computed = g.fetch == Fetch::kAttr || g.fetch == Fetch::kReferent ||
                           g.fetch == Fetch::kMappingItem ||
                           (g.fetch == Fetch::kSequenceItem && !has_epoch(values[g.parent]));
+    runs_python_ |=
+        computed || (g.check == Check::kValue && Py_TYPE(g.expect)->tp_flags & Py_TPFLAGS_HEAPTYPE);
     const bool is_volatile = g.dynamic || computed ||
                              (g.parent >= 0 && volatile_slot[static_cast<size_t>(g.parent)]) ||
                              ((g.check == Check::kSame || g.check == Check::kNotSame) &&
@@ -466,7 +504,9 @@ void GuardProgram::take_snapshot(PyObject* const* values) {
         always_.push_back(static_cast<uint32_t>(at));
       }
     } else if (g.check == Check::kType) {
-      watch(&from->ob_type);
+      // Only to a class made in Python, or of a module, can another be assigned.
+      if (Py_TYPE(from)->tp_flags & Py_TPFLAGS_HEAPTYPE || PyModule_Check(from))
+        watch(&from->ob_type);
     } else if (g.fetch == Fetch::kInstanceDict) {
       if (PyObject** place = from ? _PyObject_GetDictPtr(from) : nullptr) watch(place);
     } else if (from && g.check != Check::kIdentity && g.check != Check::kSame &&
@@ -486,17 +526,30 @@ void GuardProgram::take_snapshot(PyObject* const* values) {
     if (slot >= 0 && !volatile_slot[static_cast<size_t>(slot)])
       copied[static_cast<size_t>(slot)] = true;
   };
-  for (const int32_t slot : wanted_) copy(slot);
+  const auto list = [&](std::vector<int32_t>& slots) {
+    slots.clear();
+    for (size_t slot = 0; slot < num_slots_; ++slot) {
+      if (copied[slot]) slots.push_back(static_cast<int32_t>(slot));
+    }
+  };
   for (const uint32_t at : always_) {
     const GuardInstruction& g = code_[at];
     copy(g.parent);
     if (g.check == Check::kSame || g.check == Check::kNotSame) copy(g.aux);
   }
-  copied_.clear();
-  for (size_t slot = 0; slot < num_slots_; ++slot) {
-    if (copied[slot]) copied_.push_back(static_cast<int32_t>(slot));
+  list(needed_);
+  for (const int32_t slot : wanted_) copy(slot);
+  list(copied_);
+  static_inputs_.clear();
+  dynamic_inputs_.clear();
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    const int32_t slot = inputs_[i];
+    static_inputs_.push_back(snapshot_[static_cast<size_t>(slot)]);
+    if (volatile_slot[static_cast<size_t>(slot)])
+      dynamic_inputs_.emplace_back(static_cast<uint32_t>(i), slot);
   }
   has_snapshot_ = true;
+  ++snapshots_;
 }
 
 std::string GuardProgram::path(int slot, const std::vector<std::string>& names) const {

@@ -91,6 +91,7 @@ class GuardProgram {
   void set_wanted(std::vector<int32_t> slots) { wanted_ = std::move(slots); }
   size_t num_slots() const { return num_slots_; }
   size_t num_instructions() const { return code_.size(); }
+  size_t num_epochs() const { return epochs_.size(); }
 
   // What the slots hold now: borrowed from the program, the arguments and what these refer to, and
   // from `owned` for attributes that C code makes on each read.
@@ -106,6 +107,9 @@ class GuardProgram {
   };
   // False if a guard fails: `failed` is its text, when given. Never leaves a Python error set.
   bool check(PyObject* const* args, size_t n, Values& values, std::string* failed);
+  // The same for who wants nothing but the slots of set_inputs(), borrowed as in `values`.
+  bool check_inputs(PyObject* const* args, size_t n, Values& values, PyObject** inputs);
+  void set_inputs(std::vector<int32_t> slots) { inputs_ = std::move(slots); }
 
   // How a program finds what the slot holds: `fn.layers[0].weight`.
   std::string path(int slot, const std::vector<std::string>& argument_names) const;
@@ -134,6 +138,10 @@ class GuardProgram {
   bool holds(const GuardInstruction& g, PyObject* o, const Values& values);
   bool lookups_hold(Lookups& table);
   bool unchanged() const;
+  bool run_all(PyObject* const* args, size_t n, Values& values, std::string* failed);
+  // Runs what no epoch covers. Python code that a guard runs may let another thread in, which may
+  // take another snapshot: -1 then.
+  int run_always(PyObject* const* args, size_t n, Values& values, std::string* failed);
   void take_snapshot(PyObject* const* values);
   std::string text(const GuardInstruction& g, const std::vector<std::string>& names) const;
 
@@ -169,7 +177,13 @@ class GuardProgram {
   std::vector<PyObject*> snapshot_;  // the static slots' objects
   std::vector<Epoch> epochs_;
   std::vector<int32_t> wanted_;
-  std::vector<int32_t> copied_;   // static slots that a check by epochs fills in
+  std::vector<int32_t> copied_;  // static slots that a check by epochs fills in
+  std::vector<int32_t> needed_;  // those of them that guards look at
+  std::vector<int32_t> inputs_;
+  std::vector<PyObject*> static_inputs_;                      // null where the input is dynamic
+  std::vector<std::pair<uint32_t, int32_t>> dynamic_inputs_;  // place among the inputs, slot
+  uint64_t snapshots_ = 0;
+  bool runs_python_ = false;      // a guard may
   std::vector<uint32_t> always_;  // instructions that no epoch covers
 };
 
