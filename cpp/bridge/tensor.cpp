@@ -31,42 +31,55 @@ bool is_plain(const at::Tensor& t) {
   return t.layout() == c10::kStrided && !t.key_set().has_any(kNotPlain) && !t.is_quantized();
 }
 
-// The metadata of one input, in the layout in which TensorImpl holds it.
-struct TensorCheck {
-  c10::ScalarType dtype;
-  c10::Device device;
-  bool requires_grad;
-  SmallVec<int64_t, 6> sizes, strides;
-  mutable c10::DispatchKeySet keys;  // were good
+// The metadata of all inputs in one stream of words, in the order in which they are looked at: for
+// each tensor its dispatch keys as last seen, the rest of what fits into a word, sizes, strides.
+class TensorChecks {
+ public:
+  void add(const TensorType& type) {
+    const auto first = static_cast<uint32_t>(words_.size());
+    starts_.push_back(first);
+    words_.push_back(0);
+    words_.push_back(traits(to_scalar_type(type.dtype), to_c10(type.device), type.requires_grad,
+                            type.shape.size()));
+    for (const Dim d : type.shape) words_.push_back(d.value());
+    for (const Dim d : type.strides) words_.push_back(d.value());
+  }
+  void add_nothing() { starts_.push_back(static_cast<uint32_t>(words_.size())); }
 
-  bool accepts(const at::Tensor& t) const {
-    const c10::TensorImpl* impl = t.unsafeGetTensorImpl();
-    return impl->dtype() == c10::scalarTypeToTypeMeta(dtype) && has_good_keys(impl) &&
-           impl->device() == device && needs_grad(impl) == requires_grad &&
-           equal(impl->sizes(), sizes) && equal(impl->strides(), strides);
+  bool accepts(size_t i, const c10::TensorImpl* impl) const {
+    int64_t* w = words_.data() + starts_[i];
+    const auto keys = static_cast<int64_t>(impl->key_set().raw_repr());
+    if (w[0] != keys) {
+      // Every tensor that comes by has the keys of the one before, mostly.
+      if (impl->key_set().has_any(kNotPlain) || impl->layout() != c10::kStrided) return false;
+      w[0] = keys;
+    }
+    const c10::IntArrayRef sizes = impl->sizes(), strides = impl->strides();
+    const size_t n = sizes.size();
+    if (w[1] !=
+        traits(c10::typeMetaToScalarType(impl->dtype()), impl->device(), needs_grad(impl), n))
+      return false;
+    const int64_t *expected_sizes = w + 2, *expected_strides = w + 2 + n;
+    for (size_t d = 0; d < n; ++d) {
+      if (sizes[d] != expected_sizes[d] || strides[d] != expected_strides[d]) return false;
+    }
+    return true;
   }
 
  private:
-  // Every tensor that comes by has the keys of the one before, mostly.
-  bool has_good_keys(const c10::TensorImpl* impl) const {
-    const c10::DispatchKeySet found = impl->key_set();
-    if (found == keys) return true;
-    if (found.has_any(kNotPlain) || impl->layout() != c10::kStrided) return false;
-    keys = found;
-    return true;
+  static int64_t traits(c10::ScalarType dtype, c10::Device device, bool requires_grad, size_t n) {
+    return static_cast<int64_t>(dtype) | static_cast<int64_t>(device.type()) << 8 |
+           static_cast<int64_t>(static_cast<uint8_t>(device.index())) << 16 |
+           static_cast<int64_t>(requires_grad) << 24 | static_cast<int64_t>(n) << 32;
   }
   // TensorImpl::requires_grad without its virtual call.
   static bool needs_grad(const c10::TensorImpl* impl) {
     const auto* meta = static_cast<const torch::autograd::AutogradMeta*>(impl->autograd_meta());
     return meta && (meta->requires_grad_ || meta->grad_fn_);
   }
-  static bool equal(c10::IntArrayRef a, const SmallVec<int64_t, 6>& b) {
-    if (a.size() != b.size()) return false;
-    for (size_t i = 0; i < a.size(); ++i) {
-      if (a[i] != b[i]) return false;
-    }
-    return true;
-  }
+
+  mutable std::vector<int64_t> words_;  // under the GIL
+  std::vector<uint32_t> starts_;
 };
 
 class TraceInputCheck final : public InputCheck {
@@ -76,20 +89,12 @@ class TraceInputCheck final : public InputCheck {
       const Proxy* p = trace.inputs[i];
       names_.emplace_back(p->name);
       if (const TensorProxy* t = as_tensor(p)) {
-        TensorCheck c{to_scalar_type(t->type.dtype),
-                      to_c10(t->type.device),
-                      t->type.requires_grad,
-                      {},
-                      {},
-                      {}};
-        for (const Dim d : t->type.shape) c.sizes.push_back(d.value());
-        for (const Dim d : t->type.strides) c.strides.push_back(d.value());
-        checks_.push_back(c);
+        checks_.add(t->type);
         kinds_.push_back(nullptr);
         types_.emplace_back();
         append(types_.back(), t->type);
       } else {
-        checks_.push_back({c10::kFloat, c10::kCPU, false, {}, {}, {}});
+        checks_.add_nothing();
         PyObject* v = i < values.size() && values[i] ? values[i] : Py_None;
         Py_INCREF(v);
         kinds_.push_back(v);
@@ -105,8 +110,8 @@ class TraceInputCheck final : public InputCheck {
   }
 
   bool accepts(PyObject* const* args, size_t n, std::string* why) const override {
-    if (n != checks_.size()) {
-      if (why) *why = cat("got ", n, " arguments; expected ", checks_.size());
+    if (n != kinds_.size()) {
+      if (why) *why = cat("got ", n, " arguments; expected ", kinds_.size());
       return false;
     }
     for (size_t i = 0; i < n; ++i) {
@@ -125,7 +130,7 @@ class TraceInputCheck final : public InputCheck {
         return false;
       }
       const at::Tensor& t = THPVariable_Unpack(args[i]);
-      if (checks_[i].accepts(t)) continue;
+      if (checks_.accepts(i, t.unsafeGetTensorImpl())) continue;
       if (why) {
         std::string got;
         try {
@@ -151,7 +156,7 @@ class TraceInputCheck final : public InputCheck {
 
  private:
   AliasCheck aliases_;
-  std::vector<TensorCheck> checks_;
+  TensorChecks checks_;
   std::vector<PyObject*> kinds_;  // null for a tensor, else the number's value (None: any)
   std::vector<std::string> names_, types_;
 };
