@@ -82,6 +82,11 @@ class TensorChecks {
   std::vector<uint32_t> starts_;
 };
 
+void prefetch(const c10::TensorImpl* impl) {
+  for (size_t line = 0; line < sizeof(c10::TensorImpl); line += 64)
+    __builtin_prefetch(reinterpret_cast<const char*>(impl) + line);
+}
+
 class TraceInputCheck final : public InputCheck {
  public:
   TraceInputCheck(const Trace& trace, const std::vector<PyObject*>& values) : aliases_(trace) {
@@ -114,7 +119,12 @@ class TraceInputCheck final : public InputCheck {
       if (why) *why = cat("got ", n, " arguments; expected ", kinds_.size());
       return false;
     }
+    // What the tensors hold lies far apart; most of them are of one class.
+    constexpr size_t kAhead = 8;
+    PyTypeObject* type = nullptr;
     for (size_t i = 0; i < n; ++i) {
+      if (i + kAhead < n && Py_TYPE(args[i + kAhead]) == type)
+        prefetch(THPVariable_Unpack(args[i + kAhead]).unsafeGetTensorImpl());
       if (kinds_[i]) {
         if (kinds_[i] == Py_None) continue;
         const int same = PyObject_RichCompareBool(args[i], kinds_[i], Py_EQ);
@@ -123,7 +133,11 @@ class TraceInputCheck final : public InputCheck {
         if (why) *why = cat("argument '", names_[i], "' has another value than at compilation");
         return false;
       }
-      if (!THPVariable_Check(args[i])) {
+      if (Py_TYPE(args[i]) == type) {
+        // is known to be one of tensors
+      } else if (THPVariable_Check(args[i])) {
+        type = Py_TYPE(args[i]);
+      } else {
         if (why)
           *why = cat("argument '", names_[i], "': got an object of type ",
                      Py_TYPE(args[i])->tp_name, "; expected a tensor ", types_[i]);
