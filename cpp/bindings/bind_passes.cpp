@@ -1,9 +1,11 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bind.h"
 #include "ir/verify.h"
+#include "passes/autodiff.h"
 #include "passes/pipeline.h"
 #include "support/cat.h"
 #include "support/error.h"
@@ -155,6 +157,23 @@ void bind_passes(nb::module_& m) {
               "-> tuple[Trace, "
               "list[Trace], list[tuple[str, float, bool]], list[tuple[str, str]]]"),
       "(trace, changed stages, [(pass, microseconds, changed)], [(pass, what it left and why)])");
+  m.def(
+      "differentiate",
+      [](const Trace& trace, const std::vector<bool>& given) {
+        std::vector<passes::NoRule> missing;
+        passes::Differentiated d = passes::differentiate(trace, {given, {}, {}}, missing);
+        if (missing.empty()) return std::make_pair(std::move(d.forward), std::move(d.backward));
+        std::string text;
+        for (const passes::NoRule& m : missing) {
+          append(text, cat(text.empty() ? "" : "; ", m.bsym->symbol->name(), ": ", m.why));
+        }
+        throw Unsupported(text);
+      },
+      nb::arg("trace"), nb::arg("given") = std::vector<bool>(),
+      "(forward, backward) of a trace without in-place operations. The forward returns its results "
+      "and the saved values; the backward takes these, then a gradient for each differentiable "
+      "result (those of `given`), and returns one for each input. Raises Unsupported, with the "
+      "symbols that have no rule.");
   m.def(
       "verify_problem",
       [](const Trace& trace) -> std::string {

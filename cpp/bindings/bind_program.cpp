@@ -18,12 +18,6 @@ struct PyProgram {
   std::shared_ptr<const exec::Program> program;
 };
 
-const exec::Executor* const* default_executors() {
-  static const exec::Executor* const executors[] = {&bridge::aten_executor(),
-                                                    &bridge::python_executor()};
-  return executors;
-}
-
 }  // namespace
 
 std::shared_ptr<const exec::Program> program_of(PyObject* object) {
@@ -42,10 +36,10 @@ void bind_program(nb::module_& m) {
       .def_prop_ro("num_inputs", [](const PyProgram& p) { return p.program->num_inputs(); })
       .def_prop_ro("trace", [](const PyProgram& p) { return p.program->trace(); });
   m.def("transform_for_execution", [](const Trace& trace, exec::ClaimReport& report) {
-    return exec::transform_for_execution(trace, {default_executors(), 2}, report);
+    return exec::transform_for_execution(trace, bridge::executors(), report);
   });
   m.def("build_program", [](const Trace& trace) {
-    return PyProgram{exec::Program::build(trace, {default_executors(), 2}, bridge::slot_ops())};
+    return PyProgram{exec::Program::build(trace, bridge::executors(), bridge::slot_ops())};
   });
   m.def(
       "resolve_torch_name",

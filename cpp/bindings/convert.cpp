@@ -129,6 +129,7 @@ nb::object to_object(const Arg& a, const std::shared_ptr<TraceContext>& ctx) {
   switch (a.kind()) {
     case Arg::Kind::kProxy: return wrap_proxy(a.proxy(), ctx);
     case Arg::Kind::kSymInt: return dim_to_object(a.dim());
+    case Arg::Kind::kProgram: return nb::cast(to_trace(*a.program()));
     case Arg::Kind::kList: {
       nb::list list;
       for (const Arg& item : a.items()) list.append(to_object(item, ctx));

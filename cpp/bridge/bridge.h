@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,8 @@ const exec::SlotOps& slot_ops();
 const exec::Executor& aten_executor();
 // Calls the symbol's torch callable from Python: opaque symbols, and rows without an ATen operator.
 const exec::Executor& python_executor();
+// All executors, in the order in which they are asked; the first one runs regions under autograd.
+std::span<const exec::Executor* const> executors();
 
 // Runs the program on positional arguments; new reference to its result, or null with a Python
 // error set. A failing instruction's error gets the user's source line as a note; `failed_clean`

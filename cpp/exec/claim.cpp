@@ -2,6 +2,8 @@
 
 #include "ir/builder.h"
 #include "ir/rewrite.h"
+#include "ops/control.h"
+#include "passes/pipeline.h"
 
 namespace fulmen::exec {
 namespace {
@@ -14,12 +16,15 @@ class Claimer {
   void claim(const BoundSymbol& bsym) {
     std::string reasons;
     for (const Executor* ex : executors_) {
+      if (!ex->concerns(*bsym.symbol)) continue;
       std::string reason = ex->refusal(bsym);
       if (reason.empty()) {
         ++report_.claimed[std::string(ex->name())];
         if (!reasons.empty()) report_.refusals.emplace(bsym.symbol->name(), reasons);
+        Args args(bsym.args);
+        if (bsym.symbol == &ops::differentiable) args[0] = claimed_program(*args[0].program());
         BoundSymbol* claimed =
-            out_.ctx->make_bound_symbol(*bsym.symbol, bsym.args, bsym.output, bsym.source);
+            out_.ctx->make_bound_symbol(*bsym.symbol, args, bsym.output, bsym.source);
         claimed->executor = ex->name();
         out_.body.push_back(claimed);
         return;
@@ -37,6 +42,12 @@ class Claimer {
   }
 
  private:
+  Arg claimed_program(const Subprogram& program) {
+    passes::PassContext quiet;
+    const Trace claimed = transform_for_execution(to_trace(program), executors_, report_);
+    return out_.ctx->make_program(passes::last_pass().run(claimed, quiet));
+  }
+
   Trace& out_;
   std::span<const Executor* const> executors_;
   ClaimReport& report_;

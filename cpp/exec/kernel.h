@@ -29,6 +29,8 @@ class Executor {
  public:
   virtual ~Executor() = default;
   virtual std::string_view name() const = 0;
+  // Whether it may run such a symbol at all; if not, nobody asks why it refuses.
+  virtual bool concerns(const Symbol&) const { return true; }
   // Empty if this executor runs `bsym`, else why not.
   virtual std::string refusal(const BoundSymbol& bsym) const = 0;
   virtual std::unique_ptr<Kernel> compile(const BoundSymbol& bsym, const SlotOf& slot_of) const = 0;

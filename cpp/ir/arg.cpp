@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "ir/proxy.h"
+#include "ir/trace.h"
 #include "support/cat.h"
 #include "support/error.h"
 
@@ -87,6 +88,7 @@ bool operator==(const Arg& a, const Arg& b) {
     case Arg::Kind::kLayout:
     case Arg::Kind::kMemoryFormat: return a.text() == b.text();
     case Arg::Kind::kOpaque: return a.opaque_ == b.opaque_;
+    case Arg::Kind::kProgram: return a.program_ == b.program_;
     case Arg::Kind::kList:
     case Arg::Kind::kTuple:
     case Arg::Kind::kDict:
@@ -144,6 +146,7 @@ void append(std::string& s, const Arg& a) {
     }
     case Arg::Kind::kEllipsis: return append(s, "...");
     case Arg::Kind::kOpaque: return append(s, a.opaque()->name);
+    case Arg::Kind::kProgram: return append(s, a.program()->name);
   }
 }
 

@@ -13,6 +13,7 @@
 namespace fulmen {
 
 struct Proxy;
+struct Subprogram;
 struct TensorProxy;
 
 // A Python object that the IR only carries (a Generator, a process group, …). Printed by `name`,
@@ -45,6 +46,7 @@ class Arg {
     kSlice,
     kEllipsis,
     kOpaque,
+    kProgram,
   };
 
   constexpr Arg() : int_(0) {}
@@ -62,6 +64,7 @@ class Arg {
       : kind_(Kind::kString), count_(static_cast<uint32_t>(text.size())), text_(text.data()) {}
   Arg(const char* text) : Arg(std::string_view(text)) {}
   Arg(const Opaque* o) : kind_(Kind::kOpaque), opaque_(o) {}
+  Arg(const Subprogram* p) : kind_(Kind::kProgram), program_(p) {}
 
   // The elements must live in the arena. A dict alternates keys and values; a slice has three.
   static Arg collection(Kind kind, std::span<const Arg> items);
@@ -92,6 +95,7 @@ class Arg {
   DType dtype() const { return static_cast<DType>(int_); }
   Device device() const { return device_; }
   const Opaque* opaque() const { return opaque_; }
+  const Subprogram* program() const { return program_; }
   std::span<const Arg> items() const { return {items_, count_}; }
 
   // Deep; constants compare with their type (1, 1.0 and True differ), NaN equals itself.
@@ -109,6 +113,7 @@ class Arg {
     const std::complex<double>* complex_;
     const char* text_;
     const Opaque* opaque_;
+    const Subprogram* program_;
     const Arg* items_;
   };
 };

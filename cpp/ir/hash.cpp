@@ -24,8 +24,14 @@ class Encoder {
       word(group.size());
       for (const Proxy* p : group) proxy(p);
     }
-    word(t.body.size());
-    for (const BoundSymbol* b : t.body) {
+    body(t.body);
+    arg(t.output);
+  }
+
+ private:
+  void body(std::span<const BoundSymbol* const> bsyms) {
+    word(bsyms.size());
+    for (const BoundSymbol* b : bsyms) {
       text(b->symbol->info->schema.name);
       word(b->symbol->tags);
       text(b->executor);
@@ -33,10 +39,16 @@ class Encoder {
       for (const Arg& a : b->args) arg(a);
       arg(b->output);
     }
-    arg(t.output);
   }
 
- private:
+  void program(const Subprogram& p) {
+    if (names_) text(p.name);
+    word(p.inputs.size());
+    for (const Proxy* input : p.inputs) proxy(input);
+    body(p.body);
+    arg(p.output);
+  }
+
   void word(uint64_t v) { sink_.add(v); }
   void text(std::string_view s) { sink_.add(s); }
 
@@ -108,6 +120,7 @@ class Encoder {
       case Arg::Kind::kLayout:
       case Arg::Kind::kMemoryFormat: return text(a.text());
       case Arg::Kind::kOpaque: return text(a.opaque()->name);
+      case Arg::Kind::kProgram: return program(*a.program());
       case Arg::Kind::kList:
       case Arg::Kind::kTuple:
       case Arg::Kind::kDict:

@@ -46,18 +46,21 @@ class Parser {
   Trace parse() {
     const DimScope scope(ctx().arena());
     header();
-    parameters();
-    while (!body_line()) {
+    for (;;) {
+      function();
+      in_.skip_lines();
+      if (!in_.take_word("def")) break;
+      end_subprogram();
     }
-    in_.skip_lines();
     while (in_.peek() == '#') {
       in_.rest_of_line();
       in_.skip_lines();
     }
     if (!in_.at_end()) in_.fail("text after the return statement");
+    known_.insert(names().begin(), names().end());
     for (const auto& [proxy, base, at] : pending_bases_) {
-      const auto it = names().find(base);
-      const TensorProxy* t = it == names().end() ? nullptr : as_tensor(it->second);
+      const auto it = known_.find(base);
+      const TensorProxy* t = it == known_.end() ? nullptr : as_tensor(it->second);
       if (!t) in_.fail_at(at, cat("`", base, "` is not a tensor of this trace"));
       proxy->alias_of = t;
     }
@@ -67,6 +70,28 @@ class Parser {
  private:
   TraceContext& ctx() { return *ctx_; }
   ValueNames& names() { return values_.names(); }
+
+  // After `def`, up to the return statement.
+  void function() {
+    parameters();
+    while (!body_line()) {
+    }
+  }
+
+  // What was read is a part of the program that follows.
+  void end_subprogram() {
+    const Subprogram* program = ctx().make_program(trace_);
+    if (program->name != trace_.name) in_.fail(cat("`", trace_.name, "` is defined twice"));
+    values_.programs().emplace(program->name, program);
+    known_.insert(names().begin(), names().end());
+    names().clear();
+    parameters_.clear();
+    inputs_checked_ = false;
+    Trace next;
+    next.ctx = ctx_;
+    next.provenance = trace_.provenance;
+    trace_ = std::move(next);
+  }
 
   void header() {
     for (;; in_.skip_lines()) {
@@ -177,7 +202,17 @@ class Parser {
     if (in_.peek() != '\0') in_.fail("unexpected text at the end of the statement");
   }
 
-  Proxy* definition(std::string_view name) {
+  // A value has one name in a program and its subprograms.
+  const Proxy* same_value(std::string_view name, const Proxy& p) const {
+    const auto it = known_.find(name);
+    if (it == known_.end() || it->second->kind != p.kind) return nullptr;
+    std::string a, b;
+    append_type(a, *it->second);
+    append_type(b, p);
+    return a == b ? it->second : nullptr;
+  }
+
+  const Proxy* definition(std::string_view name) {
     static constexpr std::string_view kNumbers[] = {"bool", "int", "float", "complex"};
     const size_t start = in_.position();
     const std::string_view word = in_.identifier();
@@ -199,6 +234,11 @@ class Parser {
           rest.size() > 1 && rest[0] == ' ' && rest[1] != ' ' && rest[1] != '#' && rest[1] != '@';
       const Dim value = has_value ? values_.dim() : Dim(0);
       p = ctx().make_number(static_cast<NumberType>(it - kNumbers), value, name);
+    }
+    if (const Proxy* known = same_value(name, *p)) {
+      if (!names().emplace(known->name, known).second)
+        in_.fail_at(start, cat("`", name, "` is defined twice"));
+      return known;
     }
     if (p->name != name) in_.fail_at(start, cat("`", name, "` can't be a name here"));
     if (!names().emplace(p->name, p).second) {
@@ -617,6 +657,7 @@ class Parser {
   std::vector<std::string_view> roots_;
   std::vector<std::string_view> parameters_;
   bool inputs_checked_ = false;
+  ValueNames known_;  // of the subprograms
   struct PendingBase {
     TensorProxy* proxy;
     std::string_view base;

@@ -260,11 +260,8 @@ void append_statement(std::string& s, const BoundSymbol& bsym) {
   append_comment(s, bsym, w, pattern);
 }
 
-// torch first, then every other module that a call starts from.
-void append_imports(std::string& s, const Trace& trace) {
-  std::vector<std::string> roots;
-  append(s, "import torch\n");
-  for (const BoundSymbol* bsym : trace.body) {
+void collect_roots(std::span<const BoundSymbol* const> body, std::vector<std::string>& roots) {
+  for (const BoundSymbol* bsym : body) {
     if (bsym->symbol == &del_last_used) continue;
     const std::string name = printed_name(*bsym->symbol);
     const size_t dot = name.find('.');
@@ -273,8 +270,44 @@ void append_imports(std::string& s, const Trace& trace) {
     if (root == "torch" || std::find(roots.begin(), roots.end(), root) != roots.end()) continue;
     roots.push_back(std::move(root));
   }
+}
+
+// torch first, then every other module that a call starts from.
+void append_imports(std::string& s, const Trace& trace) {
+  std::vector<std::string> roots;
+  append(s, "import torch\n");
+  collect_roots(trace.body, roots);
+  for_each_program(trace.body, [&](const Subprogram& p) { collect_roots(p.body, roots); });
   std::sort(roots.begin(), roots.end());
   for (const std::string& root : roots) append(s, cat("import ", root, "\n"));
+}
+
+// `def name(x, y):` and the types of the inputs.
+void append_head(std::string& s, std::string_view name, std::span<const Proxy* const> inputs,
+                 bool functional) {
+  append(s, cat("\ndef ", name, "("));
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (i) append(s, ", ");
+    append(s, inputs[i]->name);
+  }
+  append(s, "):\n");
+  if (functional) append(s, "  # functional\n");
+  for (const Proxy* p : inputs) {
+    append(s, "  # ");
+    append_definition(s, *p);
+    append(s, '\n');
+  }
+}
+
+void append_body(std::string& s, std::span<const BoundSymbol* const> body, const Arg& output) {
+  for (const BoundSymbol* bsym : body) {
+    append(s, "  ");
+    append_statement(s, *bsym);
+    append(s, '\n');
+  }
+  append(s, "  return ");
+  append(s, output);
+  append(s, '\n');
 }
 
 void append_provenance(std::string& s, std::string_view text) {
@@ -310,18 +343,14 @@ std::string to_python(const Trace& trace) {
   s.reserve(256 + 128 * trace.body.size());
   append_provenance(s, trace.provenance);
   append_imports(s, trace);
-  append(s, cat("\ndef ", trace.name, "("));
-  for (size_t i = 0; i < trace.inputs.size(); ++i) {
-    if (i) append(s, ", ");
-    append(s, trace.inputs[i]->name);
-  }
-  append(s, "):\n");
-  if (trace.functional) append(s, "  # functional\n");
-  for (const Proxy* p : trace.inputs) {
-    append(s, "  # ");
-    append_definition(s, *p);
-    append(s, '\n');
-  }
+  SmallVec<const Subprogram*, 4> printed;
+  for_each_program(trace.body, [&](const Subprogram& p) {
+    if (std::find(printed.begin(), printed.end(), &p) != printed.end()) return;
+    printed.push_back(&p);
+    append_head(s, p.name, p.inputs, false);
+    append_body(s, p.body, p.output);
+  });
+  append_head(s, trace.name, trace.inputs, trace.functional);
   for (const auto& group : trace.alias_groups) {
     append(s, "  # shared storage: ");
     for (size_t i = 0; i < group.size(); ++i) {
@@ -330,14 +359,7 @@ std::string to_python(const Trace& trace) {
     }
     append(s, '\n');
   }
-  for (const BoundSymbol* bsym : trace.body) {
-    append(s, "  ");
-    append_statement(s, *bsym);
-    append(s, '\n');
-  }
-  append(s, "  return ");
-  append(s, trace.output);
-  append(s, '\n');
+  append_body(s, trace.body, trace.output);
   return s;
 }
 

@@ -136,4 +136,21 @@ const Opaque* TraceContext::make_opaque(void* object, void (*release)(void*),
   return opaques_.back();
 }
 
+const Subprogram* TraceContext::make_program(const Trace& trace) {
+  return arena_.make<Subprogram>(Subprogram{
+      this, unique_name(trace.name), arena_.copy(std::span<const Proxy* const>(trace.inputs)),
+      arena_.copy(std::span<const BoundSymbol* const>(trace.body)), trace.output});
+}
+
+Trace to_trace(const Subprogram& program) {
+  Trace t;
+  t.ctx = program.ctx->shared_from_this();
+  t.name = std::string(program.name);
+  t.inputs.assign(program.inputs.begin(), program.inputs.end());
+  t.body.assign(program.body.begin(), program.body.end());
+  t.output = program.output;
+  t.functional = true;
+  return t;
+}
+
 }  // namespace fulmen

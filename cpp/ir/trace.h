@@ -33,8 +33,21 @@ struct BoundSymbol {
   const Arg& arg(std::string_view param) const;
 };
 
+class TraceContext;
+
+// A program that a symbol runs as a part of itself. It is closed: it reads its inputs only.
+struct Subprogram {
+  TraceContext* ctx;  // which owns it
+  std::string_view name;
+  std::span<const Proxy* const> inputs;
+  std::span<const BoundSymbol* const> body;
+  Arg output;
+};
+
+struct Trace;
+
 // Owns everything that the stages of one program share: proxies, bound symbols, names, constants.
-class TraceContext {
+class TraceContext : public std::enable_shared_from_this<TraceContext> {
  public:
   TraceContext() = default;
   TraceContext(const TraceContext&) = delete;
@@ -56,6 +69,9 @@ class TraceContext {
   BoundSymbol* make_bound_symbol(const Symbol& symbol, std::span<const Arg> args, Arg output,
                                  const SourceLine* source);
   Arg make_collection(Arg::Kind kind, std::span<const Arg> items);
+  // Copies name, inputs, body and output of `trace`, which is of this context; the name is made
+  // unique.
+  const Subprogram* make_program(const Trace& trace);
   Arg make_string(std::string_view text) { return Arg(arena_.copy(text)); }
   const SourceLine* make_source(const SourceLine& line);
   // Takes over one reference to `object`; `release` gives it back when the context dies.
@@ -88,5 +104,20 @@ struct Trace {
   // more inputs each. An input in no group shares storage with no other input.
   std::vector<std::vector<const Proxy*>> alias_groups;
 };
+
+// The subprogram as a trace of its own.
+Trace to_trace(const Subprogram& program);
+
+// Calls f(const Subprogram&) for every subprogram among the arguments of `body`, inner ones first.
+template <class F>
+void for_each_program(std::span<const BoundSymbol* const> body, F&& f) {
+  for (const BoundSymbol* b : body) {
+    for (const Arg& a : b->args) {
+      if (a.kind() != Arg::Kind::kProgram) continue;
+      for_each_program(a.program()->body, f);
+      f(*a.program());
+    }
+  }
+}
 
 }  // namespace fulmen

@@ -230,6 +230,7 @@ Arg ValueParser::torch_constant(std::string_view name, size_t at) {
 
 Arg ValueParser::variable(std::string_view name, size_t at) {
   if (const auto it = names_.find(name); it != names_.end()) return it->second;
+  if (const auto it = programs_.find(name); it != programs_.end()) return it->second;
   if (const auto it = opaques_.find(name); it != opaques_.end()) return it->second;
   if (name.size() > 1 && name[0] == 's') {
     int64_t index = 0;

@@ -26,6 +26,8 @@ class ValueParser {
 
   // The values that are defined so far.
   ValueNames& names() { return names_; }
+  // Subprograms by name.
+  std::unordered_map<std::string_view, const Subprogram*>& programs() { return programs_; }
 
  private:
   Dim operand(const Arg& a, size_t at);
@@ -49,6 +51,7 @@ class ValueParser {
   const ObjectResolver& objects_;
   int depth_ = 0;
   ValueNames names_;
+  std::unordered_map<std::string_view, const Subprogram*> programs_;
   std::unordered_map<std::string_view, const Opaque*> opaques_;
 };
 

@@ -23,7 +23,7 @@ class Verifier {
       if (!scope_.emplace(p, State::kAlive).second)
         fail(cat("the input ", p->name, " occurs twice"));
     }
-    for (const Proxy* p : trace_.inputs) check_alias(p);
+    for (const Proxy* p : trace_.inputs) check_strides(p);
     check_groups();
     for (at_ = 0; at_ < trace_.body.size(); ++at_) statement(*trace_.body[at_]);
     use(trace_.output);
@@ -69,12 +69,18 @@ class Verifier {
     }
   }
 
-  void check_alias(const Proxy* p) const {
+  void check_strides(const Proxy* p) const {
     const TensorProxy* t = as_tensor(p);
-    if (!t) return;
-    if (t->type.strides.size() != t->type.shape.size()) {
+    if (t && t->type.strides.size() != t->type.shape.size()) {
       fail(cat(p->name, " has not as many strides as sizes"));
     }
+  }
+
+  // An input may be a view of a value of the program that this one is a part of.
+  void check_alias(const Proxy* p) const {
+    check_strides(p);
+    const TensorProxy* t = as_tensor(p);
+    if (!t) return;
     if (t->alias_of && (t->alias_of == t || !scope_.contains(t->alias_of))) {
       fail(cat(p->name, " is a view of ", t->alias_of->name, ", which is not in scope"));
     }
@@ -86,7 +92,10 @@ class Verifier {
       fail(cat(b.symbol->name(), " takes ", uint64_t{schema.params.size()}, " arguments, not ",
                uint64_t{b.args.size()}));
     }
-    for (const Arg& a : b.args) use(a);
+    for (const Arg& a : b.args) {
+      use(a);
+      if (a.kind() == Arg::Kind::kProgram) Verifier(to_trace(*a.program())).run();
+    }
     check_kinds(b);
     if (b.symbol == &del_last_used) {
       for_each_proxy(b.args[0], [&](const Proxy* p) { scope_[p] = State::kDeleted; });

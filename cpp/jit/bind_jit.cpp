@@ -90,9 +90,24 @@ class Entered {
   nb::object manager_;
 };
 
+// Without collections: a finalizer that one runs is no part of the user's call.
+class NoCollection {
+ public:
+  NoCollection() : was_enabled_(PyGC_Disable() != 0) {}
+  ~NoCollection() {
+    if (was_enabled_) PyGC_Enable();
+  }
+  NoCollection(const NoCollection&) = delete;
+  NoCollection& operator=(const NoCollection&) = delete;
+
+ private:
+  bool was_enabled_;
+};
+
 // Follows fn(*args, **kwargs) with the tracer's recorder. Raises what the user's code raises.
 Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object tracer,
                  nb::object compile, nb::object ran) {
+  const NoCollection no_collection;
   const FlatArgs flat(args, kwargs);
   Acquisition acquisition(tracer.ptr(), compile.ptr(), ran.ptr());
   Entry& entry = acquisition.entry();

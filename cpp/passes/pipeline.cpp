@@ -5,6 +5,7 @@
 #include "passes/del_last_use.h"
 #include "passes/fold.h"
 #include "passes/functionalize.h"
+#include "passes/grad_regions.h"
 
 namespace fulmen::passes {
 namespace {
@@ -29,6 +30,8 @@ constexpr Pass kPipeline[] = {
      "users see a small trace with no in-place operations, before gradients are made"},
     {"dce", "Dead code elimination", dead_code_elimination, kAny,
      "folding and transforms leave operands that nobody reads"},
+    {"autodiff", "Autodiff", differentiate_regions, kFunctional,
+     "the program is as small as it gets, and gradients are to be optimized like everything else"},
 };
 
 constexpr Pass kLast = {"del_last_use", "Delete last used", del_last_use, kAny,

@@ -45,9 +45,10 @@ class Arena {
 
   template <class T>
   std::span<const T> copy(std::span<const T> v) {
-    static_assert(std::is_trivially_copyable_v<T>);
+    using Value = std::remove_const_t<T>;
+    static_assert(std::is_trivially_copyable_v<Value>);
     if (v.empty()) return {};
-    T* p = static_cast<T*>(allocate(v.size_bytes(), alignof(T)));
+    auto* p = static_cast<Value*>(allocate(v.size_bytes(), alignof(Value)));
     std::uninitialized_copy(v.begin(), v.end(), p);
     return {p, v.size()};
   }

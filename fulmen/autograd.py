@@ -1,0 +1,45 @@
+"""What printed traces call where a program is joined to autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+
+class _Region(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, forward: Any, backward: Any, *inputs: Any) -> tuple[Any, ...]:
+        results, saved = forward(*inputs)
+        ctx.backward_program = backward
+        ctx.given = [r.requires_grad for r in results if isinstance(r, torch.Tensor)]
+        ctx.numbers = [None if isinstance(s, torch.Tensor) else s for s in saved]
+        ctx.save_for_backward(*(s if isinstance(s, torch.Tensor) else None for s in saved))
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        saved = [
+            n if t is None else t for t, n in zip(ctx.saved_tensors, ctx.numbers, strict=True)
+        ]
+        return (None, None, *ctx.backward_program(*saved, *grads))
+
+
+def differentiable(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    primal: Callable[..., Any],
+    inputs: Sequence[Any],
+) -> tuple[Any, ...]:
+    """Runs `forward(*inputs)`, which returns (results, saved values), below autograd.
+
+    The results are joined to autograd by one node, whose gradients are
+    `backward(*saved values, *gradients of the results)`. `primal` is the forward in the form that
+    was differentiated; running a printed trace does not need it.
+
+    Returns:
+        the results.
+    """
+    del primal
+    return _Region.apply(forward, backward, *inputs)
