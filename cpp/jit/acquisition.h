@@ -170,6 +170,7 @@ class Acquisition final : public interp::Hooks {
   std::unordered_map<PyObject*, Py_ssize_t> appended_;
   std::unordered_map<PyObject*, int> looked_inside_;  // container → to which depth
   std::vector<PyObject*> outputs_;                    // proxies that the program returns; owned
+  std::unordered_set<PyObject*> found_;               // on classes, and guarded
   PyObject* refusal_ = nullptr;
   Acquisition* outer_ = nullptr;
 };

@@ -187,6 +187,7 @@ bool Acquisition::is_written(PyObject* target, PyObject* key) const {
 }
 
 int Acquisition::dict_slot(PyObject* dict) {
+  if (Prov* p = known(dict)) return static_cast<int>(p->id);
   PyObject* name = PyDict_GetItemString(dict, "__name__");
   const char* text = name && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : nullptr;
   return static_cast<int>(constant(dict, cat(text ? text : "?", ".__dict__"))->id);
@@ -331,8 +332,11 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
         GuardProgram& g = entry_->guards;
         g.require_absent(g.fetch(Fetch::kInstanceDict, static_cast<int>(p->id), nullptr), key);
       }
-      if (value->o && !value->p && !is_plain_value(value->o) && !is_singleton(value->o))
-        value->p = constant(value->o, cat(type->tp_name, ".", PyUnicode_AsUTF8(key)));
+      if (value->o && !value->p && !is_plain_value(value->o) && !is_singleton(value->o)) {
+        value->p = known(value->o);
+        if (!value->p)
+          value->p = constant(value->o, cat(type->tp_name, ".", PyUnicode_AsUTF8(key)));
+      }
     }
     return true;
   }
@@ -598,7 +602,7 @@ void Acquisition::guard_found(PyTypeObject* type, PyObject* name, PyObject* foun
   static PyTypeObject* tensor = type_in("torch.Tensor");
   if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE) || PyType_IsSubtype(type, tensor)) return;
   entry_->guards.require_lookup(type, name, found);
-  if (!found) return;
+  if (!found || !found_.insert(found).second) return;
   const std::string label = cat(type->tp_name, ".", PyUnicode_AsUTF8(name));
   const auto keep = [&](PyObject* o, const char* part) {
     if (o && PyFunction_Check(o)) constant(o, label + part);
