@@ -18,10 +18,6 @@ namespace fulmen::jit {
 // How deep opaque code is taken to look into containers that it is given.
 constexpr int kOpaqueDepth = 16;
 
-bool is_partial(PyObject* object);
-// Two objects of its type are equal if they are the same one.
-bool compares_by_identity(PyObject* object);
-
 // Trace mode: what the interpreter reads becomes guards, what it does with tensors a trace, and
 // what it writes an epilogue. One acquisition follows one call of a jitted function.
 //

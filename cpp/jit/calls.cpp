@@ -9,6 +9,7 @@
 #include "interp/protocol.h"
 #include "jit/acquisition.h"
 #include "jit/call_rules.h"
+#include "jit/kinds.h"
 #include "jit/operators.h"
 #include "support/error.h"
 
