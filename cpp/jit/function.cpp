@@ -61,6 +61,33 @@ PyObject* run_eagerly(FunctionObject* self, PyObject* const* args, Py_ssize_t n,
   return PyObject_Vectorcall(self->fn, args, static_cast<size_t>(n), names);
 }
 
+// The same after a program failed, whose error, which is set, has a note of where.
+PyObject* run_again_eagerly(FunctionObject* self, PyObject* const* args, Py_ssize_t n,
+                            PyObject* names) {
+  PyObject *type, *first, *traceback;
+  PyErr_Fetch(&type, &first, &traceback);
+  PyErr_NormalizeException(&type, &first, &traceback);
+  PyObject* result = run_eagerly(self, args, n, names);
+  if (!result) {
+    PyObject *new_type, *error, *new_traceback;
+    PyErr_Fetch(&new_type, &error, &new_traceback);
+    PyErr_NormalizeException(&new_type, &error, &new_traceback);
+    PyObject* notes =
+        Py_TYPE(error) == Py_TYPE(first) ? PyObject_GetAttrString(first, "__notes__") : nullptr;
+    for (Py_ssize_t i = 0; notes && PyList_Check(notes) && i < PyList_GET_SIZE(notes); ++i) {
+      PyObject* r = PyObject_CallMethod(error, "add_note", "O", PyList_GET_ITEM(notes, i));
+      Py_XDECREF(r);
+    }
+    Py_XDECREF(notes);
+    PyErr_Clear();
+    PyErr_Restore(new_type, error, new_traceback);
+  }
+  Py_XDECREF(type);
+  Py_XDECREF(first);
+  Py_XDECREF(traceback);
+  return result;
+}
+
 // `refusal`, an exception of ours that says better what is wrong than the one that eager raised,
 // takes its place.
 void replace_error(PyObject* refusal) {
@@ -129,8 +156,7 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
         return result;
       }
       if (failed_clean) {
-        PyErr_Clear();
-        return run_eagerly(self, args, static_cast<Py_ssize_t>(n), names);
+        return run_again_eagerly(self, args, static_cast<Py_ssize_t>(n), names);
       }
       if (PyErr_Occurred()) return nullptr;
     }
@@ -151,9 +177,8 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
     }
     if (PyErr_Occurred()) {
       if (!PyErr_ExceptionMatches(PyExc_Exception) || !state.undo()) return nullptr;
-      PyErr_Clear();
       bridge::set_grad_enabled(grad_enabled);
-      return run_eagerly(self, args, static_cast<Py_ssize_t>(n), names);
+      return run_again_eagerly(self, args, static_cast<Py_ssize_t>(n), names);
     }
     i = static_cast<size_t>(-1);  // another answer: look for the entry that goes on from here
   }
