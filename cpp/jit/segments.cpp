@@ -41,6 +41,7 @@ Acquisition* Acquisition::current() { return current_acquisition; }
 Acquisition::~Acquisition() {
   current_acquisition = outer_;
   undo();
+  undo_.restore();
   for (const auto& [slot, number] : numbers_) bindings::symbolic_number(number)->owner = nullptr;
   for (PyObject* o : kept_) Py_DECREF(o);
   for (const auto& [callable, args] : effects_) {
@@ -107,6 +108,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     s.program = bindings::program_of(program.ptr());
     if (!s.program) internal_error("compile() returned no Program");
     s.check = bridge::make_input_check(s.program->trace(), {});
+    s.effects = bridge::effects_of(s.program->trace());
 
     const size_t first = segment_outputs_.size();
     const size_t ran = ran_ == Py_None ? 0 : static_cast<size_t>(PyTuple_GET_SIZE(ran_));
@@ -120,6 +122,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
         const bindings::SymbolicNumber* number = bindings::symbolic_number(t.ptr());
         inputs.push_back(number ? number->value : t.ptr());
       }
+      undo_.save(s.effects, inputs.data());
       const nb::object results =
           nb::steal(bridge::call_program(*s.program, inputs.data(), inputs.size()));
       if (!results.is_valid()) throw nb::python_error();
