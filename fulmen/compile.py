@@ -105,10 +105,6 @@ class CompiledGraph:
             self.stats.recompiles.append(reasons[-1])
             log.recompile.info("recompiling: %s", reasons[-1])
         start = time.perf_counter()
-        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-            self.stats.splits["the whole graph"] = "called inside torch.autocast"
-            self._split = self.gm
-            return False
         try:
             result = trace_fx(self.gm, args)
         except Unsupported as e:

@@ -144,8 +144,6 @@ class Jitted:
         if self.options.cache == CACHE.NO_CACHING:
             self._segments.clear()
         try:
-            if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-                raise Unsupported("called inside torch.autocast")
             acquired, tracer = self._acquire(args, kwargs, ran, symbolic)
         except (Unsupported, DataDependentError) as e:
             if isinstance(e, SharpEdge):

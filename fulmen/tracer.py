@@ -84,9 +84,11 @@ class Tracer:
         self.warning_filters = warnings.filters
         self.fakes = fallback.FakeTensors()
         self._outer: Tracer | None = None
+        self._outer_grad = True
         self._inlining: list[Callable[..., Any]] = []  # PyTorch's own Python functions
 
     def __enter__(self) -> Tracer:
+        self._outer_grad = torch.is_grad_enabled()
         self.recorder.enter()
         self._outer = getattr(_state, "tracer", None)
         _state.tracer = self
@@ -95,6 +97,7 @@ class Tracer:
     def __exit__(self, *_: object) -> None:
         _state.tracer = self._outer
         self.recorder.exit()
+        _core.set_grad_enabled(self._outer_grad)
 
     def restart(self) -> None:
         """Goes on with a new recorder, on traces of what follows."""
@@ -429,6 +432,17 @@ def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
     return refuse
 
 
+def set_grad_enabled(enabled: bool) -> None:
+    """torch._C._set_grad_enabled in a program that is traced: see Note [Modes]."""
+    _core.set_grad_enabled(enabled)
+
+
+def clear_autocast_cache() -> None:
+    """torch.clear_autocast_cache in a program that is traced."""
+    current_tracer().recorder.clear_cast_cache()
+    torch.clear_autocast_cache()
+
+
 _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = {
     operator.getitem: _getitem,
     torch.Tensor.__getitem__: _getitem,
@@ -436,6 +450,7 @@ _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = 
     torch.Tensor.__setitem__: _setitem,
     torch.tensor: _new_tensor,
     torch.Tensor.bernoulli_: _bernoulli_,
+    torch._C._set_grad_enabled: lambda tracer, args, kwargs: set_grad_enabled(*args, **kwargs),
     # It counts uses of PyTorch's own features, and returns nothing.
     torch._C._log_api_usage_once: lambda tracer, args, kwargs: None,
     torch.Tensor.__bool__: _data_dependent(

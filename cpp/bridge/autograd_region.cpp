@@ -12,6 +12,7 @@
 
 #include "bridge/bridge.h"
 #include "bridge/ivalue.h"
+#include "bridge/no_autocast.h"
 #include "bridge/scalar_type.h"
 #include "exec/claim.h"
 #include "ir/builder.h"
@@ -358,6 +359,7 @@ class RegionNode final : public torch::autograd::Node {
     if (!torch::autograd::get_current_graph_task_keep_graph()) release();
     lock.unlock();
     {
+      const NoAutocast no_autocast;
       const at::AutoDispatchBelowADInplaceOrView below_autograd;
       run(*b.program, frame.slots());
     }
@@ -438,7 +440,10 @@ class RegionNode final : public torch::autograd::Node {
     for (const size_t i : region_->differentiable_inputs())
       inputs.push_back(value_of(frame[i]).toTensor());
     lock.unlock();
-    run(primal, frame.slots());
+    {
+      const NoAutocast no_autocast;
+      run(primal, frame.slots());
+    }
     variable_list results, seeds;
     const auto slots = primal.output_slots();
     for (size_t i = 0; i < slots.size(); ++i) {

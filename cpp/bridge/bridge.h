@@ -24,6 +24,7 @@ PyObject* new_undefined_tensor(PyTypeObject* type);
 struct TensorInfo {
   TensorType type;
   bool is_leaf = false;
+  bool is_inference = false;
   bool plain = false;  // strided, no subclass or functorch wrapper, not conjugated or negated
   const void* storage = nullptr;  // identity of the storage; null if it has none
   int64_t storage_offset = 0;     // in elements
@@ -104,6 +105,32 @@ class WithoutMode {
 
 bool grad_enabled();
 void set_grad_enabled(bool enabled);
+bool inference_mode();
+// Sets the grad mode as well, as PyTorch's own guard does.
+void set_inference_mode(bool enabled);
 DType default_dtype();
+
+struct Autocast {
+  bool enabled = false;
+  DType dtype = DType::kFloat32;  // also while it is disabled
+  bool operator==(const Autocast&) const = default;
+};
+Autocast autocast(DeviceType device);
+bool autocast_cache_enabled();
+
+// The modes of this thread that a program may change.
+class Modes {
+ public:
+  static Modes current();
+  void restore_autograd() const;  // grad and inference mode
+  void restore() const;           // and autocast
+  bool same_autocast(const Modes& other) const;
+
+ private:
+  bool grad_ = true, inference_ = false;
+  Autocast cpu_, cuda_;
+  bool cache_ = true;
+  int nesting_ = 0;  // of autocast regions
+};
 
 }  // namespace fulmen::bridge

@@ -1,5 +1,3 @@
-#include <c10/core/DefaultDtype.h>
-#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/autograd/variable.h>
 
@@ -35,16 +33,20 @@ bool is_plain(const at::Tensor& t) {
 // each tensor its dispatch keys as last seen, the rest of what fits into a word, sizes, strides.
 class TensorChecks {
  public:
-  void add(const TensorType& type) {
+  void add(const TensorType& type, bool is_inference) {
     const auto first = static_cast<uint32_t>(words_.size());
     starts_.push_back(first);
+    inference_.push_back(is_inference);
     words_.push_back(0);
     words_.push_back(traits(to_scalar_type(type.dtype), to_c10(type.device), type.requires_grad,
                             type.shape.size()));
     for (const Dim d : type.shape) words_.push_back(d.value());
     for (const Dim d : type.strides) words_.push_back(d.value());
   }
-  void add_nothing() { starts_.push_back(static_cast<uint32_t>(words_.size())); }
+  void add_nothing() {
+    starts_.push_back(static_cast<uint32_t>(words_.size()));
+    inference_.push_back(false);
+  }
 
   bool accepts(size_t i, const c10::TensorImpl* impl) const {
     int64_t* w = words_.data() + starts_[i];
@@ -52,6 +54,7 @@ class TensorChecks {
     if (w[0] != keys) {
       // Every tensor that comes by has the keys of the one before, mostly.
       if (impl->key_set().has_any(kNotPlain) || impl->layout() != c10::kStrided) return false;
+      if (is_inference(impl) != inference_[i]) return false;
       w[0] = keys;
     }
     const c10::IntArrayRef sizes = impl->sizes(), strides = impl->strides();
@@ -67,6 +70,10 @@ class TensorChecks {
   }
 
  private:
+  // TensorImpl::is_inference: a question of its keys alone.
+  static bool is_inference(const c10::TensorImpl* impl) {
+    return !impl->key_set().has_any(c10::inplace_or_view_ks | c10::autograd_dispatch_keyset);
+  }
   static int64_t traits(c10::ScalarType dtype, c10::Device device, bool requires_grad, size_t n) {
     return static_cast<int64_t>(dtype) | static_cast<int64_t>(device.type()) << 8 |
            static_cast<int64_t>(static_cast<uint8_t>(device.index())) << 16 |
@@ -80,6 +87,7 @@ class TensorChecks {
 
   mutable std::vector<int64_t> words_;  // under the GIL
   std::vector<uint32_t> starts_;
+  std::vector<bool> inference_;
 };
 
 bool fits_ivalue(PyObject* number) {
@@ -101,10 +109,11 @@ class TraceInputCheck final : public InputCheck {
       const Proxy* p = trace.inputs[i];
       names_.emplace_back(p->name);
       if (const TensorProxy* t = as_tensor(p)) {
-        checks_.add(t->type);
+        checks_.add(t->type, t->is_inference);
         kinds_.push_back(nullptr);
         types_.emplace_back();
         append(types_.back(), t->type);
+        if (t->is_inference) append(types_.back(), " inference");
       } else {
         checks_.add_nothing();
         PyObject* v = i < values.size() && values[i] ? values[i] : Py_None;
@@ -160,6 +169,7 @@ class TraceInputCheck final : public InputCheck {
         std::string got;
         try {
           append(got, read_tensor(args[i]).type);
+          if (t.is_inference()) append(got, " inference");
         } catch (const Unsupported& e) {
           got = e.what();
         }
@@ -219,6 +229,7 @@ TensorInfo read_tensor(PyObject* object) {
   for (const int64_t v : t.sizes()) info.type.shape.push_back(v);
   for (const int64_t v : t.strides()) info.type.strides.push_back(v);
   info.is_leaf = t.is_leaf();
+  info.is_inference = t.is_inference();
   info.plain = is_plain(t);
   if (t.has_storage()) info.storage = t.storage().unsafeGetStorageImpl();
   info.storage_offset = t.storage_offset();
@@ -228,12 +239,6 @@ TensorInfo read_tensor(PyObject* object) {
 std::unique_ptr<InputCheck> make_input_check(const Trace& trace,
                                              const std::vector<PyObject*>& number_values) {
   return std::make_unique<TraceInputCheck>(trace, number_values);
-}
-
-bool grad_enabled() { return c10::GradMode::is_enabled(); }
-void set_grad_enabled(bool enabled) { c10::GradMode::set_enabled(enabled); }
-DType default_dtype() {
-  return from_scalar_type(c10::get_default_dtype_as_scalartype()).value_or(DType::kFloat32);
 }
 
 }  // namespace fulmen::bridge

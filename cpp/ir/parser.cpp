@@ -271,7 +271,7 @@ class Parser {
       type.strides = contiguous_strides(type.shape);
     }
     std::string_view base;
-    bool leaf = false;
+    bool leaf = false, inference = false;
     size_t base_at = 0;
     for (;;) {
       const size_t start = in_.position();
@@ -280,6 +280,8 @@ class Parser {
         type.requires_grad = true;
       } else if (word == "leaf") {
         leaf = true;
+      } else if (word == "inference") {
+        inference = true;
       } else if (word == "view" && in_.take_word("of")) {
         base_at = in_.position();
         base = in_.identifier();
@@ -292,6 +294,7 @@ class Parser {
     }
     TensorProxy* t = ctx().make_tensor(std::move(type), name);
     t->is_leaf = leaf;
+    t->is_inference = inference;
     if (!base.empty()) {
       const auto it = names().find(base);
       const TensorProxy* known = it == names().end() ? nullptr : as_tensor(it->second);

@@ -295,6 +295,8 @@ void append_head(std::string& s, std::string_view name, std::span<const Proxy* c
   for (const Proxy* p : inputs) {
     append(s, "  # ");
     append_definition(s, *p);
+    // Of results, the modes in which they are made say it.
+    if (const TensorProxy* t = as_tensor(p); t && t->is_inference) append(s, " inference");
     append(s, '\n');
   }
 }

@@ -207,6 +207,8 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   std::unordered_map<int, PyObject*> numbers_;  // slot → its symbolic number, in kept_
   std::unordered_set<int> settled_;             // slots of numbers whose value is guarded
   PyObject* refusal_ = nullptr;
+  const bridge::Modes modes_ = bridge::Modes::current();  // the caller's
+  bridge::Modes segment_modes_ = modes_;                  // at the start of the segment
   Acquisition* outer_ = nullptr;
 };
 

@@ -244,11 +244,13 @@ nb::tuple run(Acquired& acquired, nb::tuple args, nb::dict kwargs) {
   Call call(flat.objects.data(), flat.objects.size());
   std::vector<PyObject*> outputs;
   for (const nb::object& o : acquired.outputs) outputs.push_back(o.ptr());
+  const bridge::Modes modes = bridge::Modes::current();
   call.adopt(*acquired.entry, outputs);
   std::string failed;
   if (!call.accepts(*acquired.entry, &failed))
     internal_error(cat("a guard does not hold for the call that it was made from: ", failed));
   if (!call.run(*acquired.entry)) {
+    modes.restore_autograd();
     if (!call.undo()) throw nb::python_error();
     PyErr_Clear();
     acquired.undo.restore();

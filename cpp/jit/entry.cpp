@@ -114,6 +114,7 @@ Call::~Call() {
 void Call::adopt(const Entry& entry, const std::vector<PyObject*>& outputs) {
   for (PyObject* o : outputs) outputs_.push_back(Py_NewRef(o));
   ran_ = entry.segments.size() - 1;
+  if (ran_ > 0) entry.segments.back().modes.restore_autograd();
 }
 
 bool Call::accepts(Entry& entry, std::string* failed) {

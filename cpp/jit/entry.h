@@ -41,6 +41,7 @@ struct Segment {
   // Slots of the guard program (≥ 0), or outputs of earlier segments (~index).
   std::vector<int> inputs;
   size_t num_outputs = 0;
+  bridge::Modes modes;  // in which it starts, when it was traced
   // What the last output was converted to when this was traced; null in the last segment.
   PyObject* observed = nullptr;
   const char* observe = nullptr;  // the method that converts it

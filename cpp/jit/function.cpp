@@ -161,7 +161,11 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
       if (PyErr_Occurred()) return nullptr;
     }
   }
-  const bool grad_enabled = bridge::grad_enabled();
+  const bool grad = bridge::grad_enabled(), inference = bridge::inference_mode();
+  const auto restore = [&] {  // a segment that ran may have left other modes
+    if (bridge::inference_mode() != inference) bridge::set_inference_mode(inference);
+    bridge::set_grad_enabled(grad);
+  };
   Call state(args, total);
   for (size_t i = 0; i < entries.size(); ++i) {
     const std::shared_ptr<Entry> entry = entries[i];  // calls of other threads may reorder them
@@ -176,13 +180,14 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
       return state.finish(*entry);
     }
     if (PyErr_Occurred()) {
-      if (!PyErr_ExceptionMatches(PyExc_Exception) || !state.undo()) return nullptr;
-      bridge::set_grad_enabled(grad_enabled);
+      const bool taken_back = PyErr_ExceptionMatches(PyExc_Exception) && state.undo();
+      restore();
+      if (!taken_back) return nullptr;
       return run_again_eagerly(self, args, static_cast<Py_ssize_t>(n), names);
     }
     i = static_cast<size_t>(-1);  // another answer: look for the entry that goes on from here
   }
-  bridge::set_grad_enabled(grad_enabled);  // a segment that ran may have left another
+  restore();
   return miss(self, state.segments_run() > 0 ? &state : nullptr, args, static_cast<Py_ssize_t>(n),
               names);
 }

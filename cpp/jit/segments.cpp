@@ -40,6 +40,7 @@ Acquisition* Acquisition::current() { return current_acquisition; }
 
 Acquisition::~Acquisition() {
   current_acquisition = outer_;
+  modes_.restore();
   undo();
   undo_.restore();
   for (const auto& [slot, number] : numbers_) bindings::symbolic_number(number)->owner = nullptr;
@@ -100,6 +101,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     for (const nb::object& p : outputs) list.append(p);
     Segment& s = entry_->segments.emplace_back();
     s.num_outputs = outputs.size();
+    s.modes = segment_modes_;
     s.observe = how;
     add_segment_inputs(s);
     const bridge::NoTorchFunction plain;  // what follows is on real tensors
@@ -110,6 +112,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     s.check = bridge::make_input_check(s.program->trace(), {});
     s.effects = bridge::effects_of(s.program->trace());
 
+    const bridge::Modes modes = bridge::Modes::current();
     const size_t first = segment_outputs_.size();
     const size_t ran = ran_ == Py_None ? 0 : static_cast<size_t>(PyTuple_GET_SIZE(ran_));
     if (first + outputs.size() <= ran) {
@@ -123,8 +126,10 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
         inputs.push_back(number ? number->value : t.ptr());
       }
       undo_.save(s.effects, inputs.data());
+      segment_modes_.restore_autograd();
       const nb::object results =
           nb::steal(bridge::call_program(*s.program, inputs.data(), inputs.size()));
+      modes.restore_autograd();
       if (!results.is_valid()) throw nb::python_error();
       for (nb::handle r : results) segment_outputs_.push_back(Py_NewRef(r.ptr()));
     }
@@ -133,8 +138,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     s.observed = Py_NewRef(seen.ptr());
 
     // A new trace goes on from here.
-    const bool grad_enabled = recorder_->grad_enabled();
-    bridge::set_grad_enabled(grad_enabled);
+    segment_modes_ = modes;
     std::vector<std::pair<nb::object, nb::object>> adopted;
     for (size_t i = 0; i < outputs.size(); ++i) {
       PyObject* tensor = segment_outputs_[first + i];
@@ -149,7 +153,6 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     }
     nb::handle(tracer_).attr("restart")();
     recorder_ = recorder_of(tracer_);
-    recorder_->set_grad_enabled(grad_enabled);
     for (const auto& [p, tensor] : adopted) recorder_->adopt(p, tensor);
     *answer = Py_NewRef(seen.ptr());
     return true;

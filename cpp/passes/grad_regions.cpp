@@ -67,12 +67,14 @@ class Regions {
     std::vector<bool> modes;
     bool enabled = true;
     for (const BoundSymbol* b : trace_.body) {
-      if (b->symbol != &ops::set_grad_enabled) continue;
-      enabled = !b->args[0].boolean();  // the first change tells what was before it
+      const bool grad = b->symbol == &ops::set_grad_enabled;
+      if (!grad && b->symbol != &ops::set_inference_mode) continue;
+      enabled = b->args[0].boolean() != grad;  // the first change tells what was before it
       break;
     }
     for (const BoundSymbol* b : trace_.body) {
       if (b->symbol == &ops::set_grad_enabled) enabled = b->args[0].boolean();
+      if (b->symbol == &ops::set_inference_mode) enabled = !b->args[0].boolean();
       modes.push_back(enabled);
     }
     return modes;
@@ -97,8 +99,22 @@ class Regions {
     for (const Arg& a : b.args) {
       for_each_proxy(a, [&](const Proxy* p) { depends = depends || made_.contains(p); });
     }
-    if (depends) close(i);
+    if (depends || must_precede(b)) close(i);
     out_.body.push_back(&b);
+  }
+
+  // Whether what is gathered depends on the mode that `b` changes. A region does not depend on grad
+  // mode, but what is too small for one does.
+  bool must_precede(const BoundSymbol& b) const {
+    if (b.symbol == &ops::set_inference_mode) return true;
+    return b.symbol == &ops::set_grad_enabled &&
+           (count_differentiated(region_) < kFewest || ctx_.fuel == 0);
+  }
+
+  static size_t count_differentiated(std::span<const BoundSymbol* const> body) {
+    size_t n = 0;
+    for (const BoundSymbol* b : body) n += needs_grad(b->output);
+    return n;
   }
 
   void expel(const NoRule& m) {
@@ -115,9 +131,7 @@ class Regions {
     const std::unordered_set<const Proxy*> made = std::move(made_);
     region_.clear();
     made_.clear();
-    size_t differentiated = 0;
-    for (const BoundSymbol* b : body) differentiated += needs_grad(b->output);
-    if (differentiated < kFewest || ctx_.fuel == 0) {
+    if (count_differentiated(body) < kFewest || ctx_.fuel == 0) {
       out_.body.insert(out_.body.end(), body.begin(), body.end());
       return;
     }

@@ -57,8 +57,8 @@ def test_eager_after_a_part_has_written() -> None:
         if a.sum() > 0:
             log.append(float(a.sum()))
             a.add_(1)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return a @ a
+        print(end="")
+        return a @ a
 
     jitted = check(fn, x, list)
     assert "the whole function" in fulmen.stats(jitted).splits
