@@ -55,8 +55,10 @@ const exec::Executor& python_executor();
 std::span<const exec::Executor* const> executors();
 
 // Runs the program on positional arguments; new reference to its result, or null with a Python
-// error set. A failing instruction's error gets the user's source line as a note.
-PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n);
+// error set. A failing instruction's error gets the user's source line as a note; `failed_clean`
+// then says whether nothing but results came of the instructions before it.
+PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n,
+                       bool* failed_clean = nullptr);
 
 // The object behind a dotted name ("torch.nn.functional.linear"), of torch or another package; new
 // reference or null.

@@ -6,6 +6,7 @@
 #include "bridge/ivalue.h"
 #include "bridge/no_autocast.h"
 #include "bridge/python_value.h"
+#include "bridge/undo.h"
 #include "ir/builder.h"
 #include "ir/proxy.h"
 #include "support/error.h"
@@ -85,7 +86,8 @@ class ReleaseGil {
 
 }  // namespace
 
-PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n) {
+PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n,
+                       bool* failed_clean) {
   const BoundSymbol* failed_at = nullptr;
   // A program that fails leaves the caller's modes; one that succeeds leaves its own, as eager.
   const bool grad_mode = grad_enabled(), inference = inference_mode();
@@ -111,6 +113,10 @@ PyObject* call_program(const exec::Program& program, PyObject* const* args, size
   if (inference_mode() != inference) set_inference_mode(inference);
   set_grad_enabled(grad_mode);
   add_source_note(failed_at);
+  if (failed_clean) {
+    *failed_clean = PyErr_ExceptionMatches(PyExc_Exception) && !saves_through_hooks() &&
+                    (!failed_at || !has_effect_before(program.trace(), failed_at));
+  }
   return nullptr;
 }
 

@@ -42,6 +42,7 @@ Acquisition::~Acquisition() {
   current_acquisition = outer_;
   modes_.restore();
   undo();
+  undo_.restore();
   for (const auto& [slot, number] : numbers_) bindings::symbolic_number(number)->owner = nullptr;
   for (PyObject* o : kept_) Py_DECREF(o);
   for (const auto& [callable, args] : effects_) {
@@ -109,6 +110,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     s.program = bindings::program_of(program.ptr());
     if (!s.program) internal_error("compile() returned no Program");
     s.check = bridge::make_input_check(s.program->trace(), {});
+    s.effects = bridge::effects_of(s.program->trace());
 
     const bridge::Modes modes = bridge::Modes::current();
     const size_t first = segment_outputs_.size();
@@ -123,6 +125,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
         const bindings::SymbolicNumber* number = bindings::symbolic_number(t.ptr());
         inputs.push_back(number ? number->value : t.ptr());
       }
+      undo_.save(s.effects, inputs.data());
       segment_modes_.restore_autograd();
       const nb::object results =
           nb::steal(bridge::call_program(*s.program, inputs.data(), inputs.size()));

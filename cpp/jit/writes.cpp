@@ -6,6 +6,7 @@
 
 extern "C" {
 PyAPI_FUNC(PyObject**) _PyObject_GetDictPtr(PyObject*);
+PyAPI_FUNC(PyObject*) _PyType_Lookup(PyTypeObject*, PyObject*);
 }
 
 namespace fulmen::jit {
@@ -23,7 +24,10 @@ PyObject* attribute_of(PyObject* object, PyObject* name) {
   if (place && *place) {
     if (PyObject* value = PyDict_GetItemWithError(*place, name)) return value;
   }
-  PyObject* value = PyObject_GenericGetAttr(object, name);  // a slot
+  // A slot; what the class has under the name is not the object's.
+  PyObject* found = _PyType_Lookup(Py_TYPE(object), name);
+  if (!found || !Py_TYPE(found)->tp_descr_set) return nullptr;
+  PyObject* value = PyObject_GenericGetAttr(object, name);
   if (!value) {
     PyErr_Clear();
     return nullptr;
