@@ -20,9 +20,7 @@ class _Region(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        saved = [
-            n if t is None else t for t, n in zip(ctx.saved_tensors, ctx.numbers, strict=True)
-        ]
+        saved = [n if t is None else t for t, n in zip(ctx.saved_tensors, ctx.numbers, strict=True)]
         return (None, None, *ctx.backward_program(*saved, *grads))
 
 

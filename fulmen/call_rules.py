@@ -184,6 +184,7 @@ def _install_own() -> None:
     for metadata in fallback.METADATA_FUNCTIONS:
         if not _core.has_row(metadata):
             _core.add_call_rule(metadata, "torch")
+    _core.add_call_rule(torch.is_grad_enabled, "create")
     _core.add_call_rule(torch.tensor, "create")
     _core.add_call_rule(torch.as_tensor, "create")
 

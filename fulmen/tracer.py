@@ -436,6 +436,8 @@ _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = 
     torch.Tensor.__setitem__: _setitem,
     torch.tensor: _new_tensor,
     torch.Tensor.bernoulli_: _bernoulli_,
+    # The program's own mode: the process keeps its mode while a program is followed.
+    torch.is_grad_enabled: lambda tracer, args, kwargs: tracer.recorder.grad_enabled,
     # It counts uses of PyTorch's own features, and returns nothing.
     torch._C._log_api_usage_once: lambda tracer, args, kwargs: None,
     torch.Tensor.__bool__: _data_dependent(

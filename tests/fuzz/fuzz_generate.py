@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import contextlib
 import random
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fuzz_program import Program
 from torch import nn
+
+from fuzz_program import Program
 
 Tensor = torch.Tensor
 FLOATS = (torch.float64, torch.float32, torch.bfloat16)
@@ -143,7 +145,11 @@ class Generator:
         if o.dim() >= 2:
             forms.append(f"{a} @ {b}.transpose(-1, -2)")
         if t.dim() == 2:
-            forms += [f"{a}.t() @ {a}", f"F.linear({b}, {a})", f"torch.einsum('ij,kj->ik', {a}, {b})"]
+            forms += [
+                f"{a}.t() @ {a}",
+                f"F.linear({b}, {a})",
+                f"torch.einsum('ij,kj->ik', {a}, {b})",
+            ]
             forms.append(f"torch.addmm({a} @ {a}.t(), {a}, {a}.t(), beta=0.5)")
         if t.dim() == 3:
             forms += [f"torch.bmm({a}, {a}.mT)", f"F.scaled_dot_product_attention({a}, {a}, {a})"]
@@ -393,14 +399,25 @@ class Generator:
                 expressions = {f"{name}[{i}]": x for i, x in enumerate(v)}
             elif isinstance(v, dict) and name.startswith("v"):
                 expressions = {f"{name}[{i}]": x for i, x in v.items()}
-            found += [
-                e for e, x in expressions.items() if isinstance(x, Tensor) and e not in found
-            ]
+            found += [e for e, x in expressions.items() if isinstance(x, Tensor) and e not in found]
         return found
 
     def make_input(self, name: str, earlier: list[str]) -> list[str]:
         shape = self.random.choice(
-            [(2, 3), (3,), (2, 3), (3, 3), (2, 2, 3), (), (4, 3), (1, 3), (2, 1), (6,), (0, 3), (3, 2)]
+            [
+                (2, 3),
+                (3,),
+                (2, 3),
+                (3, 3),
+                (2, 2, 3),
+                (),
+                (4, 3),
+                (1, 3),
+                (2, 1),
+                (6,),
+                (0, 3),
+                (3, 2),
+            ]
         )
         size = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
         dtype = f"torch.{self.dtype}"
@@ -500,6 +517,8 @@ def generate(seed: int) -> Program:
     state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
-        return Generator(seed).program()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Generator(seed).program()
     finally:
         torch.set_rng_state(state)

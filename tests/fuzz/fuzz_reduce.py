@@ -77,10 +77,21 @@ def _candidates(program: Program) -> Iterator[Program]:
         for simpler in _simpler(statement):
             body = program.body[:i] + simpler + program.body[i + 1 :]
             yield dataclasses.replace(program, body=body)
+    for i, statement in enumerate(program.body):
+        assigned = _ASSIGNED.match(statement)
+        if assigned and _NAME.fullmatch(assigned.group(2)):
+            old, new = re.compile(rf"\b{assigned.group(1)}\b"), assigned.group(2)
+            rest = tuple(old.sub(new, x) for x in program.body[i + 1 :])
+            returns = tuple(dict.fromkeys(old.sub(new, x) for x in program.returns))
+            yield dataclasses.replace(program, body=program.body[:i] + rest, returns=returns)
+        elif assigned and (operands := _NAME.findall(assigned.group(2))):
+            returns = tuple(operands[0] if r == assigned.group(1) else r for r in program.returns)
+            if returns != program.returns:
+                yield dataclasses.replace(program, returns=tuple(dict.fromkeys(returns)))
     for i, line in enumerate(program.inputs):
-        for old in (".requires_grad_()", ".t()", ".view(-1)", "[:]", "[::2]", ".detach()"):
-            if line.endswith(old):
-                shorter = (*program.inputs[:i], line.removesuffix(old), *program.inputs[i + 1 :])
+        for suffix in (".requires_grad_()", ".t()", ".view(-1)", "[:]", "[::2]", ".detach()"):
+            if line.endswith(suffix):
+                shorter = (*program.inputs[:i], line.removesuffix(suffix), *program.inputs[i + 1 :])
                 yield dataclasses.replace(program, inputs=shorter)
     if program.cache != "constant values":
         yield dataclasses.replace(program, cache="constant values")

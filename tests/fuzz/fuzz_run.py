@@ -27,6 +27,7 @@ CHUNK = 100
 def check_chunk(first: int, count: int, folder: Path) -> None:
     """In a process of its own: writes what it found, and before each program which one it is."""
     import torch
+
     from fuzz_check import check
     from fuzz_generate import generate
     from fuzz_reduce import reduce, script
@@ -66,9 +67,7 @@ def run(first: int, programs: int, jobs: int, folder: Path) -> dict[str, Any]:
             chunk = waiting.pop(0)
             command = [sys.executable, __file__, "--folder", str(folder), "--chunk"]
             log = (folder / f"{chunk[0]}.log").open("wb")
-            running[
-                subprocess.Popen([*command, *map(str, chunk)], stdout=log, stderr=log)
-            ] = chunk
+            running[subprocess.Popen([*command, *map(str, chunk)], stdout=log, stderr=log)] = chunk
         time.sleep(0.2)
         for process in [p for p in running if p.poll() is not None]:
             chunk = running.pop(process)
