@@ -152,7 +152,7 @@ def _compare(mine: Call, theirs: Call, compiled: bool) -> Failure | None:
             continue
         ours, wanted = _meta(a), _meta(b)
         for key in ours:
-            # A view that was written in a forbidden way has no state in eager that could be equalled.
+            # A view that was written in a forbidden way has no state in eager.
             if ours[key] != wanted[key] and not isinstance(wanted[key], str):
                 return Failure(key, f"{name}: {ours[key]}, eager: {wanted[key]}")
         if not _same_bits(a, b):

@@ -88,7 +88,7 @@ def run(first: int, programs: int, jobs: int, folder: Path) -> dict[str, Any]:
 def _note_crash(
     chunk: tuple[int, int], status: int, folder: Path, waiting: list[tuple[int, int]]
 ) -> None:
-    """The program that ended its process is a failure; the others of the chunk are checked again."""
+    """The program that ended its process is a failure; the others of the chunk are checked."""
     first, count = chunk
     now = folder / f"{first}.now"
     seed = int(now.read_text()) if now.exists() else first

@@ -1,4 +1,4 @@
-"""Differences from eager that are known, each as its smallest program; fixing one shortens the list."""
+"""Differences from eager that are known, each as its smallest program."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KNOWN = [
     Known(
         "write, then a value, then an error",
         "value",
-        "the part before the condition has run, and eager PyTorch then runs the call from its start",
+        "the part before the condition has run when eager PyTorch starts the call anew",
         Program(
             inputs=(X,),
             args=("a0",),
@@ -39,7 +39,7 @@ KNOWN = [
     Known(
         "random numbers, then a value, then an error",
         "random state",
-        "the part before the condition has run, and eager PyTorch then runs the call from its start",
+        "the part before the condition has run when eager PyTorch starts the call anew",
         Program(
             inputs=(X,),
             args=("a0",),
@@ -50,7 +50,7 @@ KNOWN = [
     Known(
         "another layout, then a value",
         "internal error",
-        "what the part before the condition did to the input's metadata is taken for another call's",
+        "what the first part did to the input's metadata is taken for another call's",
         Program(
             inputs=("a0 = torch.ones((2, 3), dtype=torch.float64)",),
             args=("a0",),

@@ -37,8 +37,11 @@ def test_generation_depends_on_the_seed_alone() -> None:
 
 def test_programs_exercise_what_they_should() -> None:
     text = "\n".join(generate(seed).text() for seed in range(200))
-    for part in ("no_grad", "nn.Parameter", "F.dropout", ".copy_(", ".view(", "requires_grad_",
-                 ".expand(", "m.p2 = m.p0", ".detach()", "bfloat16", "float32", ".chunk("):  # fmt: skip
+    parts = (
+        "no_grad", "nn.Parameter", "F.dropout", ".copy_(", ".view(", "requires_grad_", ".expand(",
+        "m.p2 = m.p0", ".detach()", "bfloat16", "float32", ".chunk(",
+    )  # fmt: skip
+    for part in parts:
         assert part in text, part
 
 
