@@ -164,6 +164,7 @@ class Jitted:
         try:
             compiled = compile_trace(acquired.trace, self.options.transforms, counters)
         except Unsupported as e:
+            tracer.undo_segments()
             if not symbolic:
                 raise
             self._specialize_all(e)
@@ -197,6 +198,7 @@ class Jitted:
                     self.fn, args, kwargs, tracer, compile_segment, ran, symbolic
                 )
         except Exception as e:
+            tracer.undo_segments()
             if not symbolic:
                 raise
             found = self._acquire(args, kwargs, ran, symbolic=False)

@@ -67,6 +67,30 @@ def current_tracer() -> Tracer:
     return tracer
 
 
+class _Kept:
+    """A tensor, and what it was."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+        self.data = tensor.detach().clone()
+        self.geometry = (tensor.size(), tensor.stride(), tensor.storage_offset())
+        self.requires_grad = tensor.requires_grad
+
+    def has_other_metadata(self) -> bool:
+        t = self.tensor
+        geometry = (t.size(), t.stride(), t.storage_offset())
+        return geometry != self.geometry or t.requires_grad != self.requires_grad
+
+    def restore(self) -> None:
+        t = self.tensor
+        with torch.no_grad(), torch.autograd._unsafe_preserve_version_counter(t):
+            if t.requires_grad and not self.requires_grad:
+                t.detach_()
+            if self.has_other_metadata():
+                t.as_strided_(*self.geometry)
+            t.copy_(self.data)
+
+
 class Tracer:
     """One recording of a program.
 
@@ -85,6 +109,8 @@ class Tracer:
         self.fakes = fallback.FakeTensors()
         self._outer: Tracer | None = None
         self._inlining: list[Callable[..., Any]] = []  # PyTorch's own Python functions
+        self._kept: list[_Kept] = []
+        self._rng: torch.Tensor | None = None
 
     def __enter__(self) -> Tracer:
         self.recorder.enter()
@@ -95,6 +121,29 @@ class Tracer:
     def __exit__(self, *_: object) -> None:
         _state.tracer = self._outer
         self.recorder.exit()
+
+    def before_segment(self, written: list[torch.Tensor]) -> None:
+        """Keeps what a part of the call changes that is about to run on these tensors."""
+        if self._rng is None:
+            self._rng = torch.get_rng_state()
+        self._kept += [_Kept(t) for t in written if isinstance(t, torch.Tensor)]
+
+    def after_segment(self) -> None:
+        """Looks at what the part changed.
+
+        Raises:
+            Unsupported: a tensor's metadata; guards see what was there before the call.
+        """
+        if any(k.has_other_metadata() for k in self._kept):
+            raise Unsupported("a value is asked for after the metadata of an input has changed")
+
+    def undo_segments(self) -> None:
+        """Makes the parts that have run undone: eager PyTorch runs the call from its start."""
+        for kept in reversed(self._kept):
+            kept.restore()
+        if self._rng is not None:
+            torch.set_rng_state(self._rng)
+        self._kept, self._rng = [], None
 
     def restart(self) -> None:
         """Goes on with a new recorder, on traces of what follows."""

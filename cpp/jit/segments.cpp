@@ -1,6 +1,8 @@
 // Programs in parts: see Note [Asking for a value].
 #include <nanobind/stl/string.h>
 
+#include <set>
+
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
 #include "bindings/tensor_proxy.h"
@@ -20,6 +22,25 @@ thread_local Acquisition* current_acquisition = nullptr;
 bindings::Recorder* recorder_of(PyObject* tracer) {
   const nb::object recorder = nb::handle(tracer).attr("recorder");
   return nb::inst_ptr<bindings::Recorder>(recorder);
+}
+
+// For each input of a segment, whether running it may change the tensor.
+std::vector<bool> changed_inputs(const Trace& trace) {
+  std::set<const Proxy*> changed;
+  for (const BoundSymbol* b : trace.body) {
+    const bool opaque = b->symbol->has(kOpaque);
+    if (!opaque && !b->symbol->has(kInplace)) continue;
+    const auto& params = b->symbol->info->schema.params;
+    for (size_t i = 0; i < b->args.size(); ++i) {
+      if (!opaque && i < params.size() && !params[i].mutated) continue;
+      for_each_proxy(b->args[i], [&](const Proxy* p) {
+        for (const TensorProxy* t = as_tensor(p); t; t = t->alias_of) changed.insert(t);
+      });
+    }
+  }
+  std::vector<bool> result;
+  for (const Proxy* p : trace.inputs) result.push_back(changed.contains(p));
+  return result;
 }
 
 }  // namespace
@@ -120,9 +141,16 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
         const bindings::SymbolicNumber* number = bindings::symbolic_number(t.ptr());
         inputs.push_back(number ? number->value : t.ptr());
       }
+      nb::list kept;
+      const std::vector<bool> changed = changed_inputs(trace);
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        if (changed[i]) kept.append(nb::handle(inputs[i]));
+      }
+      nb::handle(tracer_).attr("before_segment")(kept);
       const nb::object results =
           nb::steal(bridge::call_program(*s.program, inputs.data(), inputs.size()));
       if (!results.is_valid()) throw nb::python_error();
+      nb::handle(tracer_).attr("after_segment")();
       for (nb::handle r : results) segment_outputs_.push_back(Py_NewRef(r.ptr()));
     }
     const nb::object seen = nb::steal(observe(how, segment_outputs_.back()));

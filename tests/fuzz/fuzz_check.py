@@ -75,7 +75,9 @@ def _backward(call: Call) -> None:
     g = torch.Generator().manual_seed(5)
     total, seen = [], set()
     for v in call.tensors.values():
-        if not isinstance(v, Tensor) or not v.requires_grad or id(v) in seen or v.is_leaf:
+        if not isinstance(v, Tensor) or not v.requires_grad or id(v) in seen:
+            continue
+        if _is_leaf(v) is not False:
             continue
         seen.add(id(v))
         weight = torch.randn(v.shape, generator=g, dtype=torch.float64).to(v.dtype)

@@ -288,8 +288,7 @@ class Generator:
             f"{a}.masked_fill_({a} > 0, 0.1)", f"{a}.clamp_(-1, 1)", f"{a}.add_({a})",
             f"{a}.addcmul_({other}, {other}, value=0.1)", f"{a}.mul_(0.5)", f"{a}.div_(2)",
             f"torch.add({a}, {b}, out={a})" if self.chance(0.1) else f"{a}.copy_({other} * 2)",
-            f"F.relu({a}, inplace=True)", f"{a}.detach().mul_(2)", f"{a}.data.add_(1)"
-            if self.chance(0.1) else f"{a}.lerp_({other}, 0.5)",
+            f"F.relu({a}, inplace=True)", f"{a}.detach().mul_(2)", f"{a}.lerp_({other}, 0.5)",
             f"F.dropout({a}, 0.5, inplace=True)", f"{a}.fill_({a}.sum())" , f"{a}.uniform_()"
         ]  # fmt: skip
         if a.isidentifier():

@@ -23,38 +23,28 @@ class Known:
     program: Program
 
 
-X = "a0 = torch.ones((2, 2), dtype=torch.float64)"
 KNOWN = [
     Known(
-        "write, then a value, then an error",
-        "value",
-        "the part before the condition has run when eager PyTorch starts the call anew",
+        "a write, then another answer, then an error",
+        "error",
+        "the program's first part has run when it meets an answer that it has not seen, and what "
+        "follows is left to eager PyTorch, which starts the call anew",
         Program(
-            inputs=(X,),
+            inputs=("a0 = torch.full((2,), 1.0 if seed == 11 else -1.0)",),
             args=("a0",),
-            body=("a0.mul_(2)", "if a0.sum() > 0:\n    v1 = a0 @ a0[0, 0]"),
-            returns=("a0",),
+            body=("a0.mul_(-1)", "if a0.sum() < 0:\n    v1 = a0 * 2", "v2 = v1 + 1"),
+            returns=("v2",),
         ),
     ),
     Known(
-        "random numbers, then a value, then an error",
-        "random state",
-        "the part before the condition has run when eager PyTorch starts the call anew",
+        "a write to .data after the tensor was used",
+        "backward error",
+        "the program writes to the tensor itself, which counts the write; through .data PyTorch "
+        "does not",
         Program(
-            inputs=(X,),
+            inputs=("a0 = torch.ones((2,)).requires_grad_()",),
             args=("a0",),
-            body=("v1 = F.dropout(a0, 0.5)", "if a0.sum() > 0:\n    v2 = a0 @ a0[0, 0]"),
-            returns=("a0",),
-        ),
-    ),
-    Known(
-        "another layout, then a value",
-        "internal error",
-        "what the first part did to the input's metadata is taken for another call's",
-        Program(
-            inputs=("a0 = torch.ones((2, 3), dtype=torch.float64)",),
-            args=("a0",),
-            body=("a0.t_()", "if a0.sum() > 0:\n    v1 = a0 * 2"),
+            body=("v1 = torch.clamp(a0, -1, 1.5)", "a0.data.add_(1)"),
             returns=("v1",),
         ),
     ),
