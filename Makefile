@@ -32,6 +32,7 @@ help:
 	@echo 'make test     lint, C++ and Python tests'
 	@echo 'make test-asan  the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make test-cpython  CPython'"'"'s own tests on our interpreter, for every Python here'
+	@echo 'make fuzz     random programs against eager: N=10000 SEED=0; goes on where it was stopped'
 	@echo 'make bench    comparison tables, results in benchmarks/results/'
 	@echo 'make build    the extension, in place: `import fulmen` in .venv sees every edit'
 	@echo 'make wheel    a wheel in dist/, built against the PyTorch of .venv'
@@ -98,6 +99,12 @@ test-interp: $(STAMPS)/build
 	@$(PY) tools/interp_suite.py --jobs $(JOBS)
 test-cpython: $(STAMPS)/build
 	@$(PY) tools/interp_suite.py --jobs $(JOBS) --full --write-docs
+
+N ?= 10000
+SEED ?= 0
+.PHONY: fuzz
+fuzz: build
+	@OMP_NUM_THREADS=1 FULMEN_VERIFY=1 $(PY) tests/fuzz/fuzz_run.py --programs $(N) --seed $(SEED) --jobs $(JOBS)
 
 .PHONY: test-asan
 test-asan: $(STAMPS)/build

@@ -79,10 +79,11 @@ class TensorChecks {
            static_cast<int64_t>(static_cast<uint8_t>(device.index())) << 16 |
            static_cast<int64_t>(requires_grad) << 24 | static_cast<int64_t>(n) << 32;
   }
-  // TensorImpl::requires_grad without its virtual call.
+  // TensorImpl::requires_grad, whose virtual call only a view needs.
   static bool needs_grad(const c10::TensorImpl* impl) {
     const auto* meta = static_cast<const torch::autograd::AutogradMeta*>(impl->autograd_meta());
-    return meta && (meta->requires_grad_ || meta->grad_fn_);
+    if (!meta) return false;
+    return meta->requires_grad_ || meta->grad_fn_ || (meta->is_view_ && meta->requires_grad());
   }
 
   mutable std::vector<int64_t> words_;  // under the GIL

@@ -131,6 +131,8 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
           nb::steal(bridge::call_program(*s.program, inputs.data(), inputs.size()));
       modes.restore_autograd();
       if (!results.is_valid()) throw nb::python_error();
+      if (undo_.has_other_metadata())
+        throw Unsupported("a value is asked for after the metadata of an input has changed");
       for (nb::handle r : results) segment_outputs_.push_back(Py_NewRef(r.ptr()));
     }
     const nb::object seen = nb::steal(observe(how, segment_outputs_.back()));

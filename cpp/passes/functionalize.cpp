@@ -102,6 +102,9 @@ class Functionalizer {
  public:
   explicit Functionalizer(const Trace& trace) : trace_(trace), builder_(trace.ctx) {
     builder_.grad_enabled = was_recorded_with_grad();
+    for (const BoundSymbol* b : trace_.body) {
+      mixed_grad_modes_ = mixed_grad_modes_ || changes_grad_mode(*b->symbol);
+    }
     for (const auto& group : trace.alias_groups) {
       for (const Proxy* p : group) shared_.set(p, true);
     }
@@ -132,7 +135,6 @@ class Functionalizer {
   bool was_recorded_with_grad() {
     bool seen_inplace = false;
     for (const BoundSymbol* b : trace_.body) {
-      mixed_grad_modes_ = mixed_grad_modes_ || changes_grad_mode(*b->symbol);
       bool grad = false;
       for_each_proxy(b->output, [&](const Proxy* p) {
         const TensorProxy* t = as_tensor(p);

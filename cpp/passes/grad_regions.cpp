@@ -37,13 +37,13 @@ bool has_tensor_inputs_only(const BoundSymbol& b) {
 class Regions {
  public:
   Regions(const Trace& trace, PassContext& ctx) : trace_(trace), ctx_(ctx) {
-    const std::vector<bool> modes = grad_modes();
+    modes_ = grad_modes();
     for (size_t i = 0; i < trace.body.size(); ++i) {
       const BoundSymbol& b = *trace.body[i];
       for_each_proxy(b.output, [&](const Proxy* p) { last_use_.emplace(p, 0); });
       const auto use = [&](const Proxy* p) { last_use_[p] = i; };
       for (const Arg& a : b.args) for_each_proxy(a, use);
-      inside_.push_back(may_be_inside(b, modes[i]));
+      inside_.push_back(may_be_inside(b, modes_[i]));
     }
     for_each_proxy(trace.output, [&](const Proxy* p) { last_use_[p] = trace.body.size(); });
   }
@@ -91,7 +91,7 @@ class Regions {
   void step(size_t i) {
     const BoundSymbol& b = *trace_.body[i];
     if (inside_[i]) {
-      region_.push_back(&b);
+      pending_.push_back(i);
       for_each_proxy(b.output, [&](const Proxy* p) { made_.insert(p); });
       return;
     }
@@ -99,22 +99,12 @@ class Regions {
     for (const Arg& a : b.args) {
       for_each_proxy(a, [&](const Proxy* p) { depends = depends || made_.contains(p); });
     }
-    if (depends || must_precede(b)) close(i);
-    out_.body.push_back(&b);
-  }
-
-  // Whether what is gathered depends on the mode that `b` changes. A region does not depend on grad
-  // mode, but what is too small for one does.
-  bool must_precede(const BoundSymbol& b) const {
-    if (b.symbol == &ops::set_inference_mode) return true;
-    return b.symbol == &ops::set_grad_enabled &&
-           (count_differentiated(region_) < kFewest || ctx_.fuel == 0);
-  }
-
-  static size_t count_differentiated(std::span<const BoundSymbol* const> body) {
-    size_t n = 0;
-    for (const BoundSymbol* b : body) n += needs_grad(b->output);
-    return n;
+    if (depends || b.symbol == &ops::set_inference_mode) close(i);
+    if (pending_.empty()) {
+      out_.body.push_back(&b);
+    } else {
+      pending_.push_back(i);
+    }
   }
 
   void expel(const NoRule& m) {
@@ -127,14 +117,22 @@ class Regions {
 
   // Ends the region before the bound symbol `at`.
   void close(size_t at) {
-    std::vector<const BoundSymbol*> body = std::move(region_);
+    const std::vector<size_t> pending = std::move(pending_);
     const std::unordered_set<const Proxy*> made = std::move(made_);
-    region_.clear();
+    pending_.clear();
     made_.clear();
-    if (count_differentiated(body) < kFewest || ctx_.fuel == 0) {
-      out_.body.insert(out_.body.end(), body.begin(), body.end());
-      return;
+    std::vector<const BoundSymbol*> body, between;
+    size_t differentiated = 0;
+    for (const size_t i : pending) {
+      const BoundSymbol* b = trace_.body[i];
+      (inside_[i] ? body : between).push_back(b);
+      differentiated += inside_[i] && needs_grad(b->output);
     }
+    // Each in its own grad mode.
+    const auto leave = [&] {
+      for (const size_t i : pending) out_.body.push_back(trace_.body[i]);
+    };
+    if (differentiated < kFewest || ctx_.fuel == 0) return leave();
     // Results that are views are made again outside, from the last first.
     std::unordered_set<const Proxy*> wanted;
     std::vector<const BoundSymbol*> views, rest;
@@ -167,11 +165,19 @@ class Regions {
       });
     }
     if (results.empty() || !needs_grad(trace_.ctx->make_collection(Arg::Kind::kTuple, results))) {
-      out_.body.insert(out_.body.end(), body.begin(), body.end());
-      return;
+      return leave();
     }
+    out_.body.insert(out_.body.end(), between.begin(), between.end());
+    const bool grad_enabled = modes_[at - 1];
+    if (!grad_enabled) set_grad_mode(true, body.back()->source);
     emit(body, results);
     out_.body.insert(out_.body.end(), views.rbegin(), views.rend());
+    if (!grad_enabled) set_grad_mode(false, body.back()->source);
+  }
+
+  void set_grad_mode(bool enabled, decltype(BoundSymbol::source) source) {
+    const Arg args[] = {Arg(enabled)};
+    out_.body.push_back(trace_.ctx->make_bound_symbol(ops::set_grad_enabled, args, Arg(), source));
   }
 
   void emit(const std::vector<const BoundSymbol*>& body, const Args& results) {
@@ -206,9 +212,10 @@ class Regions {
   const Trace& trace_;
   PassContext& ctx_;
   std::vector<bool> inside_;
+  std::vector<bool> modes_;  // whether gradients are recorded, after each bound symbol
   std::unordered_map<const Proxy*, size_t> last_use_;
   Trace out_;
-  std::vector<const BoundSymbol*> region_;
+  std::vector<size_t> pending_;  // from the region's first bound symbol on
   std::unordered_set<const Proxy*> made_;
   std::vector<NoRule> missing_;
   bool changed_ = false;

@@ -6,6 +6,8 @@ import copy
 import gc
 import threading
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -387,3 +389,66 @@ def test_vmap_over_the_backward() -> None:
     got = torch.autograd.grad(jitted(x, w), x, seeds, is_grads_batched=True)[0]
     expected = torch.autograd.grad(chain(x, w), x, seeds, is_grads_batched=True)[0]
     assert torch.equal(got, expected)
+
+
+def written_without_grad(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2
+    with torch.no_grad():
+        y.masked_fill_(y > 0, 0.1)
+    return y.sin()
+
+
+def first_read_without_grad(x: torch.Tensor) -> torch.Tensor:
+    y = (x * 2).sin()
+    with torch.no_grad():
+        z = y.t() @ y
+    return z
+
+
+def viewed_without_grad(x: torch.Tensor) -> Any:
+    y = x * 2
+    z = y.split(1, -1)[-1]
+    with torch.no_grad():
+        v = y[0:]
+    return y.exp(), z * 2, v
+
+
+def nested_without_grad(x: torch.Tensor) -> Any:
+    with torch.no_grad():
+        with torch.no_grad():
+            y = x * 2
+        z = y * x + 1
+        with torch.enable_grad():
+            w = x.sin().exp()
+        v = x.sin().exp()
+    return y, z, w, v, w * v
+
+
+def asks_for_the_mode(x: torch.Tensor) -> Any:
+    with torch.no_grad():
+        y = x * 2 if torch.is_grad_enabled() else x * 3
+    return y, x * 2 if torch.is_grad_enabled() else x * 3
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        written_without_grad, first_read_without_grad, viewed_without_grad, nested_without_grad,
+        asks_for_the_mode,
+    ],
+)  # fmt: skip
+def test_each_operation_has_its_own_grad_mode(function: Callable[..., Any]) -> None:
+    jitted = fulmen.jit(function)
+    for _ in range(2):
+        results, grads = [], []
+        for f in (jitted, function):
+            (x,) = leaves((3, 3))
+            out = f(x)
+            results.append(out if isinstance(out, tuple) else (out,))
+            if total := [t.sum() for t in results[-1] if t.requires_grad]:
+                torch.stack(total).sum().backward()
+            grads.append(x.grad)
+        for a, b in zip(*results, strict=True):
+            assert torch.equal(a, b) and a.requires_grad == b.requires_grad
+        assert (grads[0] is None) == (grads[1] is None)
+        assert grads[1] is None or torch.allclose(*grads, rtol=1e-13)

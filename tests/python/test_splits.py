@@ -197,3 +197,54 @@ def test_vmap_and_functional_gradients() -> None:
 def test_operators_whose_result_size_depends_on_data() -> None:
     check(lambda x: x[x > 0].sum() + torch.nonzero(x).shape[0], x())
     check(lambda x: torch.unique(x.abs()) * 2, x())
+
+
+def writes_then_asks(x: torch.Tensor) -> torch.Tensor:
+    x.mul_(2)
+    if x.sum() > 0:
+        return x @ x[0, 0]
+    return x
+
+
+def draws_then_asks(x: torch.Tensor) -> torch.Tensor:
+    y = torch.nn.functional.dropout(x, 0.5)
+    if x.sum() > 0:
+        return y @ x[0, 0]
+    return y
+
+
+def turns_then_asks(x: torch.Tensor) -> torch.Tensor:
+    x.t_()
+    return x * 2 if x.sum() > 0 else x
+
+
+def gets_history_then_asks(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    x += w
+    return x * 2 if x.sum() > 0 else x
+
+
+def outcome(function: Any, *args: torch.Tensor) -> tuple[Any, ...]:
+    torch.manual_seed(0)
+    try:
+        result = function(*args)
+    except RuntimeError as e:
+        result = e
+    return result, torch.get_rng_state(), args
+
+
+@pytest.mark.parametrize(
+    "function", [writes_then_asks, draws_then_asks, turns_then_asks, gets_history_then_asks]
+)
+def test_what_ran_before_a_value_is_undone_before_eager_starts_anew(function: Any) -> None:
+    more = [torch.ones(2, 3, requires_grad=True)] if function is gets_history_then_asks else []
+    jitted = fulmen.jit(function)
+    for _ in range(2):
+        mine = outcome(jitted, torch.ones(2, 3), *more)
+        wanted = outcome(function, torch.ones(2, 3), *more)
+        assert isinstance(mine[0], type(wanted[0]))
+        if isinstance(wanted[0], torch.Tensor):
+            assert torch.equal(mine[0], wanted[0])
+        assert torch.equal(mine[1], wanted[1])
+        a, b = mine[2][0], wanted[2][0]
+        assert torch.equal(a, b) and a.stride() == b.stride()
+        assert a.requires_grad == b.requires_grad

@@ -1,0 +1,81 @@
+"""Random programs, forward and backward, give what eager gives; more of them: `make fuzz`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fuzz_check
+from fuzz_check import Failure, check
+from fuzz_generate import generate
+from fuzz_program import Program
+from fuzz_reduce import reduce, script
+from known_failures import KNOWN
+
+PARTS = 4
+PROGRAMS_OF_A_PART = 75
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_programs_are_as_in_eager(part: int) -> None:
+    for seed in range(part * PROGRAMS_OF_A_PART, (part + 1) * PROGRAMS_OF_A_PART):
+        program = generate(seed)
+        failure = check(program)
+        if failure is not None:
+            small = reduce(program, failure)
+            pytest.fail(script(small, check(small) or failure, f"seed {seed}"))
+
+
+def test_generation_depends_on_the_seed_alone() -> None:
+    assert generate(17) == generate(17)
+    assert generate(17) != generate(18)
+
+
+def test_programs_exercise_what_they_should() -> None:
+    text = "\n".join(generate(seed).text() for seed in range(200))
+    parts = (
+        "no_grad", "nn.Parameter", "F.dropout", ".copy_(", ".view(", "requires_grad_", ".expand(",
+        "m.p2 = m.p0", ".detach()", "bfloat16", "float32", ".chunk(",
+    )  # fmt: skip
+    for part in parts:
+        assert part in text, part
+
+
+WRONG = Program(
+    inputs=(
+        "a0 = torch.randn((2, 3), dtype=torch.float64, generator=g).requires_grad_()",
+        "a1 = torch.randn((2, 3), dtype=torch.float64, generator=g)",
+    ),
+    args=("a0", "a1"),
+    body=("v1 = a1.sin()", "v2 = a0 * 3", "v3 = v2.exp()", "v4 = v3 + v1", "v5 = v4.sum()"),
+    returns=("v5", "v1"),
+)
+
+
+def test_a_wrong_gradient_is_found_and_reduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eager's exp stands for a compiled program that forgets its gradient."""
+    load = fuzz_check.load
+
+    def faulty(text: str, name: str):  # type: ignore[no-untyped-def]
+        right = load(text, name)[0]
+        wrong = load(text.replace(".exp()", ".detach().exp().requires_grad_()"), name)[0]
+        made = iter([right, wrong])
+        return lambda: next(made)(), load(text, name)[1]
+
+    monkeypatch.setattr(fuzz_check, "load", faulty)
+    failure = check(WRONG)
+    assert isinstance(failure, Failure)
+    small = reduce(WRONG, failure)
+    assert len(small.body) <= 2 and "exp" in "".join(small.body)
+    assert len(small.args) == 1
+    compile(script(small, failure, "seed 0"), "script", "exec")
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda k: k.name)
+def test_known_failures_still_fail(known) -> None:  # type: ignore[no-untyped-def]
+    failure = check(known.program)
+    assert failure is not None and failure.kind == known.kind
