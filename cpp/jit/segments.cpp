@@ -1,6 +1,7 @@
 // Programs in parts: see Note [Asking for a value].
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <set>
 
 #include "bindings/bind.h"
@@ -41,6 +42,23 @@ std::vector<bool> changed_inputs(const Trace& trace) {
   std::vector<bool> result;
   for (const Proxy* p : trace.inputs) result.push_back(changed.contains(p));
   return result;
+}
+
+// History that a write gives to an input can't be undone where views of it have seen it.
+bool gives_history(const Trace& trace) {
+  for (const BoundSymbol* b : trace.body) {
+    if (!b->symbol->has(kInplace)) continue;
+    bool gives = false;
+    for_each_proxy(b->output, [&](const Proxy* p) {
+      const TensorProxy* t = as_tensor(p);
+      if (!t || !t->type.requires_grad) return;
+      while (t->alias_of) t = t->alias_of;
+      const auto at = std::find(trace.inputs.begin(), trace.inputs.end(), t);
+      gives = gives || (at != trace.inputs.end());
+    });
+    if (gives) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -140,6 +158,9 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
       for (const nb::object& t : recorder_->lifted_tensors()) {
         const bindings::SymbolicNumber* number = bindings::symbolic_number(t.ptr());
         inputs.push_back(number ? number->value : t.ptr());
+      }
+      if (gives_history(trace)) {
+        throw Unsupported("a value is asked for after gradients depend on a write to an input");
       }
       nb::list kept;
       const std::vector<bool> changed = changed_inputs(trace);
