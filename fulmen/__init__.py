@@ -15,6 +15,7 @@ from fulmen._core import (
     parse_trace,
 )
 from fulmen.errors import InternalError, SharpEdgeError, SharpEdgeWarning, UserError
+from fulmen.grad import grad, value_and_grad, vjp
 from fulmen.jit import jit, last_prologue, last_traces, stats
 from fulmen.options import CACHE, SHARP_EDGES
 from fulmen.trace import trace
@@ -41,6 +42,7 @@ __all__ = [
     "autograd",
     "dynamo",
     "errors",
+    "grad",
     "interpret",
     "jit",
     "last_prologue",
@@ -50,4 +52,6 @@ __all__ = [
     "stats",
     "symbols",
     "trace",
+    "value_and_grad",
+    "vjp",
 ]

@@ -68,10 +68,6 @@ _FALSE = (
 )
 # They change the process while the program is only followed.
 _REFUSED = (
-    "torch._C._InferenceMode",
-    "torch.set_autocast_enabled",
-    "torch.set_autocast_dtype",
-    "torch.set_autocast_cache_enabled",
     "torch.manual_seed",
     "torch.seed",
     "torch.set_default_dtype",
@@ -151,6 +147,11 @@ _named_rules: list[tuple[str, str, Any]] = [
         "same",
         polyfills.associative_scan,
     ),
+    # What they set is set while the program is followed, and put back at its end.
+    ("torch._C._set_grad_enabled", "same", tracer.set_grad_enabled),
+    ("torch.clear_autocast_cache", "same", tracer.clear_autocast_cache),
+    ("fulmen.tracer.set_grad_enabled", "native", None),
+    ("fulmen.tracer.clear_autocast_cache", "native", None),
     # Dynamo counts the modules that are made once it is loaded.
     ("torch._dynamo.mutation_guard.GenerationTracker.tag", "constant", None),
 ]
@@ -184,7 +185,6 @@ def _install_own() -> None:
     for metadata in fallback.METADATA_FUNCTIONS:
         if not _core.has_row(metadata):
             _core.add_call_rule(metadata, "torch")
-    _core.add_call_rule(torch.is_grad_enabled, "create")
     _core.add_call_rule(torch.tensor, "create")
     _core.add_call_rule(torch.as_tensor, "create")
 

@@ -11,7 +11,7 @@ import torch
 import torch.fx
 from torch.fx.passes.split_module import split_module
 
-from fulmen import _core, log
+from fulmen import _core, executors, log
 from fulmen.errors import Unsupported
 from fulmen.fx import is_state_node, restore_checkpoints, trace_fx
 from fulmen.stats import Stats
@@ -40,6 +40,10 @@ def compile_trace(
     start = time.perf_counter()
     acquired, trace = trace, pipeline.run(trace)
     stats.add_seconds("passes", time.perf_counter() - start)
+    if executors.uses_fusion():
+        start = time.perf_counter()
+        trace = pipeline.fuse(trace)
+        stats.add_seconds("kernels", time.perf_counter() - start)
     start = time.perf_counter()
     report = _core.ClaimReport()
     claimed = _core.transform_for_execution(trace, report)
@@ -105,10 +109,6 @@ class CompiledGraph:
             self.stats.recompiles.append(reasons[-1])
             log.recompile.info("recompiling: %s", reasons[-1])
         start = time.perf_counter()
-        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-            self.stats.splits["the whole graph"] = "called inside torch.autocast"
-            self._split = self.gm
-            return False
         try:
             result = trace_fx(self.gm, args)
         except Unsupported as e:

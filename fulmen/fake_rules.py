@@ -77,6 +77,9 @@ def _ctc_loss(
 ) -> torch.Tensor:
     del targets, input_lengths, target_lengths, blank, zero_infinity
     with mode:
+        # The rule is not called where autocast casts.
+        if torch.is_autocast_enabled("cpu") and log_probs.dtype != torch.float64:
+            log_probs = log_probs.float()
         if reduction in ("none", 0) and log_probs.ndim == 3:
             return log_probs.sum((0, 2))
         return log_probs.sum()

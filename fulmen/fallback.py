@@ -15,7 +15,7 @@ from torch.overrides import _get_overloaded_args as _overloaded  # noqa: F401 - 
 from torch.overrides import resolve_name
 from torch.utils import _pytree as pytree
 
-from fulmen import _core, fake_rules
+from fulmen import _core, fake_rules, modes
 from fulmen.errors import DataDependentError, Unsupported, UserRuntimeError
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ METADATA_FUNCTIONS: set[Callable[..., Any]] = {
     ).split()
     if hasattr(torch.Tensor, name)
 }
+
+_INFERENCE = {torch.is_inference, torch.Tensor.is_inference}
 
 # Functions whose result is one Python number that depends on the data.
 _SCALAR_RESULTS: dict[Callable[..., Any], type] = {
@@ -74,12 +76,13 @@ class FakeTensors:
     def of(self, proxy: _core.TensorProxy) -> torch.Tensor:
         fake = self._fakes.get(proxy.proxy_id)
         if fake is None:
-            with self.mode, torch.no_grad():
+            with self.mode, torch.inference_mode(proxy._is_inference), torch.no_grad():
                 fake = torch.empty_strided(
                     proxy.shape, proxy.strides, dtype=proxy.dtype, device=proxy.device
                 )
             if proxy.requires_grad:
-                fake.requires_grad_()
+                with torch.inference_mode(proxy._is_inference):
+                    fake.requires_grad_()
                 if not proxy.is_leaf_input:
                     fake = _non_leaf(fake, proxy)
             self._fakes[proxy.proxy_id] = fake
@@ -118,6 +121,8 @@ def call_on_metadata(
     tracer: Tracer, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Runs a function of metadata on fake tensors and returns its Python result."""
+    if func in _INFERENCE and isinstance(args[0], _core.TensorProxy):
+        return args[0]._is_inference
     fake_args, fake_kwargs = pytree.tree_map(lambda v: _to_fake(tracer, v), (args, kwargs))
     with torch._C.DisableTorchFunction():
         return func(*fake_args, **fake_kwargs)
@@ -220,6 +225,9 @@ def _record_opaque(
     kwargs: dict[str, Any],
     reason: str,
 ) -> Any:
+    state = modes.autocast_state()
+    if state and func in _CAST_WHERE_FAKES_DO_NOT:
+        raise Unsupported(f"{name} under torch.autocast")
     fake_args, fake_kwargs = pytree.tree_map(lambda v: _to_fake(tracer, v), (args, kwargs))
     leaves = [t for t in pytree.tree_leaves((fake_args, fake_kwargs)) if _is_fake(t)]
     versions = [t._version for t in leaves]
@@ -236,7 +244,12 @@ def _record_opaque(
     out_leaves, structure = pytree.tree_flatten(out)
     identities = {id(tracer.fakes.of(p)): p for p in proxies}
     spec = result_spec(tracer, out, by_storage)
-    recorded = tracer.recorder.record_opaque(name, args, kwargs, spec, mutates)
+    if state:
+        cache = torch.is_autocast_cache_enabled()
+        called, args = "fulmen.modes.call_with_autocast", (state, cache, name, *args)
+    else:
+        called = name
+    recorded = tracer.recorder.record_opaque(called, args, kwargs, spec, mutates)
     result_leaves = pytree.tree_leaves(recorded)
     if len(result_leaves) == len(out_leaves):
         for i, (proxy, fake) in enumerate(zip(result_leaves, out_leaves, strict=True)):
@@ -247,6 +260,10 @@ def _record_opaque(
         recorded = pytree.tree_unflatten(result_leaves, structure)
     tracer.fallbacks.setdefault(name, reason)
     return recorded
+
+
+# Their kernels reach operations that autocast casts; the rules of fake tensors do not.
+_CAST_WHERE_FAKES_DO_NOT = {torch.linalg.pinv}
 
 
 def _is_computed(tree: Any) -> bool:
@@ -283,8 +300,11 @@ def _run_on_fakes(
     if scalar is not None:
         return {bool: torch.SymBool, int: torch.SymInt}[scalar](None)
     state = torch.random.get_rng_state()
+    cache = torch.is_autocast_cache_enabled()
     try:
-        with tracer.fakes.mode, torch.set_grad_enabled(tracer.recorder.grad_enabled):
+        # The cache of autocast would keep fake tensors until the outermost region ends.
+        torch.set_autocast_cache_enabled(False)
+        with tracer.fakes.mode:
             out = func(*args, **kwargs)
         return fake_rules.corrected(tracer.fakes.mode, func, out, args)
     except Exception as e:
@@ -304,6 +324,7 @@ def _run_on_fakes(
         raise
     finally:
         torch.random.set_rng_state(state)
+        torch.set_autocast_cache_enabled(cache)
 
 
 __all__ = [

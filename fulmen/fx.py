@@ -11,7 +11,7 @@ import torch
 import torch.fx
 import torch.utils.checkpoint
 
-from fulmen import _core, fallback
+from fulmen import _core, fallback, modes
 from fulmen.errors import DataDependentError, Unsupported
 from fulmen.tracer import TraceMode, Tracer, call_traced
 
@@ -66,19 +66,12 @@ _INFERENCE_MODE = (
 
 
 def regions_of_pytorch(graph: torch.fx.Graph) -> dict[torch.fx.Node, str]:
-    """The nodes in autocast, inference mode and torch.func, and what enters or leaves them."""
+    """The nodes in inference mode and torch.func, and what enters or leaves them."""
     inside: dict[torch.fx.Node, str] = {}
-    depth = 0
     changes: list[int] = []
     nodes = [n for n in graph.nodes if n.op not in ("placeholder", "output")]
     for i, node in enumerate(nodes):
         is_call = node.op == "call_function"
-        if is_call and node.target is _AUTOCAST_ENTER:
-            depth += 1
-        if depth:
-            inside[node] = "inside an autocast region, which PyTorch runs"
-        if is_call and node.target is _AUTOCAST_EXIT:
-            depth -= 1
         module = getattr(node.target, "__module__", None) or ""
         if is_call and (module.startswith(_MODE_MODULES) or node.target in _INFERENCE_MODE):
             changes.append(i)
@@ -129,7 +122,7 @@ class _Walk:
     def run(self) -> FxTrace:
         trace = None
         remaining = iter(self.args)
-        with self.tracer as tracer:
+        with modes.autocast_restored(), self.tracer as tracer:
             for node in self.gm.graph.nodes:
                 if node.op == "placeholder":
                     self.env[node] = self._input(node, next(remaining))
@@ -220,6 +213,11 @@ def _call_function(
         return tracer.call(target, args, kwargs)
     if target in (operator.getitem, operator.setitem):
         return tracer.call(target, args, kwargs)
+    if target in (_AUTOCAST_ENTER, _AUTOCAST_EXIT):
+        region = target(*args, **kwargs)  # see Note [Modes]
+        if not modes.in_autocast_region():
+            tracer.recorder.clear_cast_cache()
+        return region
     if target is getattr:
         return getattr(*args)
     if target in fallback.METADATA_FUNCTIONS:

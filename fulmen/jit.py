@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import operator
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -98,24 +99,25 @@ class Jitted:
         self._segments: dict[str, CompiledTrace] = {}
         self._warned: set[tuple[str, int]] = set()
         self._lock = threading.RLock()
-        self.function = _core.JitFunction(self._miss)
+        self.function = _core.JitFunction(self._miss, fn)
         self.function._fulmen_state = self
 
-    def _miss(self, function: Any, ran: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _miss(
+        self, function: Any, ran: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[str, Any]:
+        """What becomes of a call that no program takes: see `miss` in cpp/jit/function.cpp."""
         with self._lock:
             reasons = function.explain(*args, **kwargs)
-            known = ran is None and len(reasons) < function.counts[2]
+            if ran is None and len(reasons) < function.counts[2]:
+                return "again", None  # another thread compiled it meanwhile
             if self.compiled and ran is None and self.options.cache == CACHE.SAME_INPUT:
                 raise _broken_promise(reasons)
             symbolic = self.options.cache == CACHE.SYMBOLIC_VALUES
-            acquired = None if known else self._compile(args, kwargs, reasons, ran, symbolic)
-        if known:  # another thread compiled it meanwhile
-            return function(*args, **kwargs)
-        if acquired is None:
-            return self.fn(*args, **kwargs)
-        if isinstance(acquired, _Done):
-            return acquired.result
-        return acquired.run(args, kwargs)
+            acquired = self._compile(args, kwargs, reasons, ran, symbolic)
+        if not isinstance(acquired, _core.Acquired):
+            return "eager", acquired
+        result = acquired.run(args, kwargs)
+        return ("done", result[0]) if result else ("eager", None)
 
     def _compile(
         self,
@@ -124,13 +126,17 @@ class Jitted:
         reasons: list[str],
         ran: Any,
         symbolic: bool,
-    ) -> _core.Acquired | _Done | None:
-        """Adds a program for these arguments; None if eager PyTorch must run the call.
+    ) -> _core.Acquired | UserError | None:
+        """Adds a program for these arguments.
 
         Args:
             reasons: why the programs so far do not take the call.
             ran: outputs of the segments that this call has run; see Note [Asking for a value].
             symbolic: whether numbers may stay open.
+
+        Returns:
+            None if eager PyTorch must run the call, of which nothing has happened then; an
+            exception if eager will raise and this says better why.
         """
         fullgraph = self.options.fullgraph
         start = time.perf_counter()
@@ -138,8 +144,6 @@ class Jitted:
         if self.options.cache == CACHE.NO_CACHING:
             self._segments.clear()
         try:
-            if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-                raise Unsupported("called inside torch.autocast")
             acquired, tracer = self._acquire(args, kwargs, ran, symbolic)
         except (Unsupported, DataDependentError) as e:
             if isinstance(e, SharpEdge):
@@ -153,7 +157,7 @@ class Jitted:
             self._leave_to_eager(str(e))
             return None
         except UserError as refusal:
-            return self._refused(refusal, args, kwargs)
+            return refusal.with_traceback(None)
         except Exception as e:
             # The user's own exception: eager raises it, with everything that happens before.
             self._leave_to_eager(f"it raised {type(e).__name__}")
@@ -163,9 +167,11 @@ class Jitted:
         counters.add_seconds("acquisition", time.perf_counter() - start)
         try:
             compiled = compile_trace(acquired.trace, self.options.transforms, counters)
-        except Unsupported as e:
-            tracer.undo_segments()
-            if not symbolic:
+            function = None if cache == CACHE.NO_CACHING else self.function
+            _core.install(function, acquired, compiled.program, cache == CACHE.SAME_INPUT)
+        except BaseException as e:
+            acquired.undo()
+            if not symbolic or not isinstance(e, Unsupported):
                 raise
             self._specialize_all(e)
             return self._compile(args, kwargs, reasons, ran, symbolic=False)
@@ -174,8 +180,6 @@ class Jitted:
         counters.cache_misses += 1
         counters.guards.append(acquired.num_guards)
         counters.specialized += acquired.specialized
-        function = None if cache == CACHE.NO_CACHING else self.function
-        _core.install(function, acquired, compiled.program, cache == CACHE.SAME_INPUT)
         if cache == CACHE.NO_CACHING:
             self.compiled.clear()
             self.acquired.clear()
@@ -198,7 +202,6 @@ class Jitted:
                     self.fn, args, kwargs, tracer, compile_segment, ran, symbolic
                 )
         except Exception as e:
-            tracer.undo_segments()
             if not symbolic:
                 raise
             found = self._acquire(args, kwargs, ran, symbolic=False)
@@ -211,18 +214,9 @@ class Jitted:
         self.counters.specialized.append(reason)
         log.recompile.info("specialized %s", reason)
 
-    def _refused(self, refusal: UserError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that PyTorch refuses fails as in eager, with everything that happens before it.
-
-        Raises:
-            refusal: when eager PyTorch raises.
-        """
-        try:
-            result = self.fn(*args, **kwargs)
-        except Exception as e:
-            raise refusal from e
+    def _survived(self, refusal: UserError) -> None:
+        """Eager PyTorch ran a call that was expected to raise."""
         self._leave_to_eager(str(refusal))
-        return _Done(result)
 
     def _compile_segment(self, trace: _core.Trace) -> _core.Program:
         """The program of a part of a call; the same one for equal parts of two calls."""
@@ -257,13 +251,6 @@ def _broken_promise(reasons: list[str]) -> UserValueError:
     )
 
 
-class _Done:
-    """The result of a call that eager PyTorch has run already."""
-
-    def __init__(self, result: Any) -> None:
-        self.result = result
-
-
 class _JittedModule:
     """Mixed into the class of a module: calls run compiled, everything else is the module's.
 
@@ -275,8 +262,8 @@ class _JittedModule:
     _fulmen: Any
     _fulmen_module: torch.nn.Module
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._fulmen(*args, **kwargs)
+    # Found by attrgetter, which is C: a traceback shows no frame of ours.
+    __call__ = property(operator.attrgetter("_fulmen"))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         module = copy.deepcopy(self._fulmen_module, memo)

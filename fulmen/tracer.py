@@ -67,30 +67,6 @@ def current_tracer() -> Tracer:
     return tracer
 
 
-class _Kept:
-    """A tensor, and what it was."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self.tensor = tensor
-        self.data = tensor.detach().clone()
-        self.geometry = (tensor.size(), tensor.stride(), tensor.storage_offset())
-        self.requires_grad = tensor.requires_grad
-
-    def has_other_metadata(self) -> bool:
-        t = self.tensor
-        geometry = (t.size(), t.stride(), t.storage_offset())
-        return geometry != self.geometry or t.requires_grad != self.requires_grad
-
-    def restore(self) -> None:
-        t = self.tensor
-        with torch.no_grad(), torch.autograd._unsafe_preserve_version_counter(t):
-            if t.requires_grad and not self.requires_grad:
-                t.detach_()
-            if self.has_other_metadata():
-                t.as_strided_(*self.geometry)
-            t.copy_(self.data)
-
-
 class Tracer:
     """One recording of a program.
 
@@ -108,11 +84,11 @@ class Tracer:
         self.warning_filters = warnings.filters
         self.fakes = fallback.FakeTensors()
         self._outer: Tracer | None = None
+        self._outer_grad = True
         self._inlining: list[Callable[..., Any]] = []  # PyTorch's own Python functions
-        self._kept: list[_Kept] = []
-        self._rng: torch.Tensor | None = None
 
     def __enter__(self) -> Tracer:
+        self._outer_grad = torch.is_grad_enabled()
         self.recorder.enter()
         self._outer = getattr(_state, "tracer", None)
         _state.tracer = self
@@ -121,29 +97,7 @@ class Tracer:
     def __exit__(self, *_: object) -> None:
         _state.tracer = self._outer
         self.recorder.exit()
-
-    def before_segment(self, written: list[torch.Tensor]) -> None:
-        """Keeps what a part of the call changes that is about to run on these tensors."""
-        if self._rng is None:
-            self._rng = torch.get_rng_state()
-        self._kept += [_Kept(t) for t in written if isinstance(t, torch.Tensor)]
-
-    def after_segment(self) -> None:
-        """Looks at what the part changed.
-
-        Raises:
-            Unsupported: a tensor's metadata; guards see what was there before the call.
-        """
-        if any(k.has_other_metadata() for k in self._kept):
-            raise Unsupported("a value is asked for after the metadata of an input has changed")
-
-    def undo_segments(self) -> None:
-        """Makes the parts that have run undone: eager PyTorch runs the call from its start."""
-        for kept in reversed(self._kept):
-            kept.restore()
-        if self._rng is not None:
-            torch.set_rng_state(self._rng)
-        self._kept, self._rng = [], None
+        _core.set_grad_enabled(self._outer_grad)
 
     def restart(self) -> None:
         """Goes on with a new recorder, on traces of what follows."""
@@ -478,6 +432,17 @@ def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
     return refuse
 
 
+def set_grad_enabled(enabled: bool) -> None:
+    """torch._C._set_grad_enabled in a program that is traced: see Note [Modes]."""
+    _core.set_grad_enabled(enabled)
+
+
+def clear_autocast_cache() -> None:
+    """torch.clear_autocast_cache in a program that is traced."""
+    current_tracer().recorder.clear_cast_cache()
+    torch.clear_autocast_cache()
+
+
 _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = {
     operator.getitem: _getitem,
     torch.Tensor.__getitem__: _getitem,
@@ -485,8 +450,7 @@ _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = 
     torch.Tensor.__setitem__: _setitem,
     torch.tensor: _new_tensor,
     torch.Tensor.bernoulli_: _bernoulli_,
-    # The program's own mode: the process keeps its mode while a program is followed.
-    torch.is_grad_enabled: lambda tracer, args, kwargs: tracer.recorder.grad_enabled,
+    torch._C._set_grad_enabled: lambda tracer, args, kwargs: set_grad_enabled(*args, **kwargs),
     # It counts uses of PyTorch's own features, and returns nothing.
     torch._C._log_api_usage_once: lambda tracer, args, kwargs: None,
     torch.Tensor.__bool__: _data_dependent(

@@ -4,6 +4,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bind.h"
+#include "codegen/cpu/compiled_region.h"
 #include "ir/verify.h"
 #include "passes/autodiff.h"
 #include "passes/pipeline.h"
@@ -67,6 +68,15 @@ class Pipeline {
   Trace post_optimization(const Trace& trace) {
     return passes::apply_post_optimization(transforms_, trace, ctx_);
   }
+  // Regions for the CPU's fusion executor. `single`: also of one operation.
+  Trace fuse(const Trace& trace, bool single) {
+    passes::FusionRules rules = codegen::cpu::fusion_rules(trace.ctx);
+    rules.single_operations = single;
+    ctx_.fusion = &rules;
+    Trace out = passes::run_pass(passes::partition_pass(), trace, ctx_);
+    ctx_.fusion = nullptr;
+    return out;
+  }
   Trace run_last(const Trace& trace) { return passes::run_pass(passes::last_pass(), trace, ctx_); }
 
   nb::list stages() const {
@@ -122,6 +132,8 @@ void bind_passes(nb::module_& m) {
   nb::class_<Pipeline>(m, "Pipeline", "The passes of one compilation.")
       .def(nb::init<nb::sequence>(), nb::arg("transforms"))
       .def("run", &Pipeline::run, "Every pass up to the executors, transforms included.")
+      .def("fuse", &Pipeline::fuse, nb::arg("trace"), nb::arg("single") = false,
+           "Makes regions of what generated kernels can run.")
       .def("post_optimization", &Pipeline::post_optimization)
       .def("run_last", &Pipeline::run_last, "Inserts the deletions.")
       .def_prop_ro("stages", &Pipeline::stages, nb::sig("def stages(self) -> list[Trace]"),

@@ -2,11 +2,16 @@
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
 #include "bridge/bridge.h"
+#include "codegen/cpu/isa.h"
+#include "codegen/cpu/kernel_cache.h"
+#include "codegen/cpu/llvm_api.h"
 #include "exec/claim.h"
+#include "support/flags.h"
 
 namespace fulmen::bindings {
 
@@ -41,6 +46,30 @@ void bind_program(nb::module_& m) {
   m.def("build_program", [](const Trace& trace) {
     return PyProgram{exec::Program::build(trace, bridge::executors(), bridge::slot_ops())};
   });
+  m.def(
+      "set_flag", [](const std::string& name, const std::string& value) { set_flag(name, value); },
+      nb::arg("name"), nb::arg("value"), "Sets what an environment variable FULMEN_NAME would.");
+  m.def("flag_has", [](const std::string& name, const std::string& word) {
+    for (const FlagRow& row : flags()) {
+      if (row.name == name) return flag_has(row.flag, word);
+    }
+    return false;
+  });
+  m.def("suggest_llvm", &codegen::cpu::suggest_llvm,
+        "A libLLVM to try before the system's, until one is loaded.");
+  m.def("llvm_problem", &codegen::cpu::llvm_problem,
+        "Why no kernels can be generated, or an empty string.");
+  m.def("instruction_sets", &codegen::cpu::known_isas,
+        "The instruction sets of this CPU that kernels can be generated for.");
+  m.def("llvm_path", [] { return codegen::cpu::llvm() ? codegen::cpu::llvm()->path : ""; });
+  m.def(
+      "kernel_counts",
+      [] {
+        const auto c = codegen::cpu::kernel_counts();
+        return nb::make_tuple(c.compiled, c.shared, c.microseconds);
+      },
+      nb::sig("def kernel_counts() -> tuple[int, int, int]"),
+      "(kernels compiled, found in memory, microseconds that compiling took) in this process.");
   m.def(
       "resolve_torch_name",
       [](const std::string& name) {

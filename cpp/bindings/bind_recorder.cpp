@@ -4,6 +4,8 @@
 #include "bindings/bind.h"
 #include "bindings/bind_ir.h"
 #include "bindings/recorder.h"
+#include "bridge/bridge.h"
+#include "ops/autocast.h"
 
 namespace fulmen::bindings {
 
@@ -57,9 +59,28 @@ void bind_recorder(nb::module_& m) {
             return list;
           },
           nb::sig("def lifted(self) -> list[typing.Any]"))
-      .def_prop_rw("grad_enabled", &Recorder::grad_enabled, &Recorder::set_grad_enabled)
+      .def_prop_ro("grad_enabled", &Recorder::grad_enabled)
+      .def("clear_cast_cache", &Recorder::clear_cast_cache)
       .def("try_truncate", &Recorder::try_truncate)
       .def_prop_ro("num_recorded", &Recorder::num_recorded);
+  m.def("set_grad_enabled", bridge::set_grad_enabled, nb::arg("enabled"),
+        "Sets PyTorch's grad mode, past any mode of torch functions.");
+  m.def("set_inference_mode", bridge::set_inference_mode, nb::arg("enabled"),
+        "Sets PyTorch's inference mode, and grad mode to the opposite.");
+  m.def(
+      "autocast_rules",
+      [](const std::string& device) {
+        const auto d = device_from_string(device);
+        nb::dict rules;
+        if (!d) throw nb::value_error("not a device");
+        for (const ops::CastRule& r : ops::cast_rules(d->type)) {
+          const std::string_view policy = ops::policy_name(r.policy);
+          rules[nb::str(r.op.data(), r.op.size())] = nb::str(policy.data(), policy.size());
+        }
+        return rules;
+      },
+      nb::arg("device"), nb::sig("def autocast_rules(device: str) -> dict[str, str]"),
+      "ATen operator → what PyTorch's autocast does with it on `device`.");
   m.def("has_row", [](nb::handle callable) { return !overloads_of(callable).empty(); });
 }
 

@@ -77,6 +77,7 @@ void Recorder::enter() {
   entered_ = true;
   builder_ = std::make_unique<Builder>(ctx_);
   builder_->grad_enabled = bridge::grad_enabled();
+  builder_->inference_mode = bridge::inference_mode();
   builder_->default_dtype = bridge::default_dtype();
   outer_ = current_recorder;
   current_recorder = this;
@@ -93,6 +94,7 @@ const TensorProxy* Recorder::make_input(nb::handle tensor, const std::string& na
     throw Unsupported("a tensor subclass, or a conjugated or functorch tensor, as input");
   TensorProxy* p = ctx_->make_tensor(info.type, name);
   p->is_leaf = info.is_leaf;
+  p->is_inference = info.is_inference;
   inputs_.push_back(p);
   if (info.storage) storages_.emplace_back(info.storage, p);
   return p;
@@ -164,6 +166,10 @@ std::optional<Arg> Recorder::try_record(const Symbol& symbol, std::span<const Ar
                                         const Kwargs& kwargs, std::string* why) {
   Args bound;
   if (!try_bind(symbol.info->schema, args, kwargs, ctx_->arena(), bound, why)) return std::nullopt;
+  if (follows_modes_) {
+    refuse_inference_tensors(symbol, bound);
+    cast_arguments(symbol, bound);
+  }
   return builder().call(symbol, bound);
 }
 
@@ -191,6 +197,7 @@ nb::object Recorder::record(nb::handle callable, nb::tuple args, nb::dict kwargs
 nb::object Recorder::record(nb::handle callable, PyObject* const* args, size_t count,
                             PyObject* names) {
   const auto& overloads = overloads_of(callable);
+  follow_modes();
   if (overloads.empty()) throw Unsupported("no row for this callable");
   Args converted;
   for (size_t i = 0; i < count; ++i) converted.push_back(to_arg(args[i], *ctx_, this));
@@ -234,6 +241,7 @@ nb::object Recorder::record(nb::handle callable, PyObject* const* args, size_t c
 }
 
 nb::object Recorder::record_symbol(const Symbol& symbol, nb::tuple args, nb::dict kwargs) {
+  follow_modes();
   Args converted;
   for (nb::handle a : args) converted.push_back(to_arg(a, *ctx_, this));
   Kwargs named;
@@ -293,9 +301,14 @@ Arg Recorder::output_from_spec(nb::handle spec, bool* views) {
 
 nb::object Recorder::record_opaque(const std::string& name, nb::tuple args, nb::dict kwargs,
                                    nb::handle spec, bool mutates) {
+  follow_modes();
   const Arg bound[] = {to_arg(args, *ctx_, this), to_arg(kwargs, *ctx_, this)};
   bool views = false;
   const Arg output = output_from_spec(spec, &views);
+  for_each_proxy(output, [&](const Proxy* p) {
+    auto* t = const_cast<TensorProxy*>(as_tensor(p));
+    if (t) t->is_inference = t->alias_of ? t->alias_of->is_inference : builder().inference_mode;
+  });
   const Symbol& symbol =
       Registry::get().opaque(name, (mutates ? kInplace : 0u) | (views ? kView : 0u));
   builder().append(ctx_->make_bound_symbol(symbol, bound, output, builder().source));
@@ -303,11 +316,13 @@ nb::object Recorder::record_opaque(const std::string& name, nb::tuple args, nb::
 }
 
 nb::object Recorder::getitem(nb::handle self, nb::handle index) {
+  follow_modes();
   const Arg tensor = to_arg(self, *ctx_, this);
   return to_object(ops::getitem(builder(), tensor, to_arg(index, *ctx_, this)), ctx_);
 }
 
 void Recorder::setitem(nb::handle self, nb::handle index, nb::handle value) {
+  follow_modes();
   const Arg tensor = to_arg(self, *ctx_, this);
   ops::setitem(builder(), tensor, to_arg(index, *ctx_, this), to_arg(value, *ctx_, this));
 }
@@ -339,6 +354,7 @@ bool Recorder::try_truncate(size_t n) {
 }
 
 Trace Recorder::finish(nb::handle output, const std::string& name) {
+  follow_modes();
   Trace trace;
   trace.ctx = ctx_;
   trace.name = name;
@@ -354,6 +370,7 @@ std::unique_ptr<Recorder> Recorder::for_trace(const Trace& trace) {
   auto recorder = std::make_unique<Recorder>();
   recorder->ctx_ = trace.ctx;
   recorder->inputs_ = trace.inputs;
+  recorder->follows_modes_ = false;
   return recorder;
 }
 

@@ -52,8 +52,10 @@ class Recorder final : public TensorLifter {
 
   void set_source(std::string_view file, int line, std::string_view function);
   std::string where() const { return source_suffix(builder().source); }
-  bool grad_enabled() const { return builder().grad_enabled; }
-  void set_grad_enabled(bool enabled) { builder().grad_enabled = enabled; }
+  // That of this thread: see Note [Modes].
+  bool grad_enabled() const;
+  // Forgets which parameters autocast has cast, as the end of its outermost region does.
+  void clear_cast_cache() { cast_cache_.clear(); }
 
   const Proxy* lift(nb::handle tensor) override;
   const Proxy* lift_number(nb::handle number) override;
@@ -80,6 +82,13 @@ class Recorder final : public TensorLifter {
   nb::object result_object(const Arg& output, std::span<PyObject* const> args);
   std::optional<Arg> try_record(const Symbol& symbol, std::span<const Arg> args,
                                 const Kwargs& kwargs, std::string* why);
+  // Records how grad and inference mode have changed on this thread.
+  void follow_modes();
+  // The casts of PyTorch's autocast, as this thread has it now; see recorder_modes.cpp.
+  void cast_arguments(const Symbol& symbol, Args& args);
+  void cast_arguments(const Symbol& symbol, Args& args, DeviceType device, DType lower);
+  Arg cast(const Arg& arg, DeviceType device, DType to, DType lower);
+  void refuse_inference_tensors(const Symbol& symbol, std::span<const Arg> args) const;
   Arg output_from_spec(nb::handle spec, bool* views);
   const TensorProxy* make_input(nb::handle tensor, const std::string& name);
 
@@ -96,6 +105,8 @@ class Recorder final : public TensorLifter {
   std::unordered_map<PyObject*, std::string> names_;
   std::unordered_map<PyObject*, const Proxy*> numbers_;
   Substitution substitution_;
+  bool follows_modes_ = true;  // not a recorder of rewrites, whose calls say what they mean
+  std::unordered_map<const Proxy*, Arg> cast_cache_;  // leaf → its cast
 };
 
 // The rows behind a torch callable; empty if it has none. Built from the registry on first use.

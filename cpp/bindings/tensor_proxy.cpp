@@ -75,6 +75,7 @@ nb::object ndim(const TensorProxy& t) { return nb::int_(t.type.ndim()); }
 nb::object requires_grad(const TensorProxy& t) { return nb::bool_(t.type.requires_grad); }
 nb::object contiguous(const TensorProxy& t) { return nb::bool_(is_contiguous(t.type)); }
 nb::object is_leaf_input(const TensorProxy& t) { return nb::bool_(t.is_leaf); }
+nb::object is_inference(const TensorProxy& t) { return nb::bool_(t.is_inference); }
 nb::object proxy_id(const TensorProxy& t) { return nb::int_(t.id); }
 
 PyObject* view_of(PyObject* self, void*) {
@@ -125,6 +126,7 @@ PyGetSetDef getset[] = {{"name", getter<name>, nullptr, nullptr, nullptr},
                         {"_requires_grad", getter<requires_grad>, nullptr, nullptr, nullptr},
                         {"is_contiguous_default", getter<contiguous>, nullptr, nullptr, nullptr},
                         {"is_leaf_input", getter<is_leaf_input>, nullptr, nullptr, nullptr},
+                        {"_is_inference", getter<is_inference>, nullptr, nullptr, nullptr},
                         {"view_of", view_of, nullptr, nullptr, nullptr},
                         {"proxy_id", getter<proxy_id>, nullptr, nullptr, nullptr}};
 PyMethodDef methods[] = {{"__repr__", repr_method, METH_NOARGS, nullptr},

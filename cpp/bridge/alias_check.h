@@ -12,6 +12,7 @@ class AliasCheck {
  public:
   explicit AliasCheck(const Trace& trace);
 
+  const std::vector<size_t>& written() const { return written_; }
   bool trivial() const { return written_.empty(); }
   // `storages`: the identity of each input's storage, null for what is no tensor.
   bool accepts(const std::vector<const void*>& storages) const;

@@ -1,6 +1,5 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/jit_type.h>
-#include <c10/core/GradMode.h>
 
 #include <mutex>
 #include <unordered_map>
@@ -392,21 +391,29 @@ class AtenKernel final : public exec::Kernel {
   Target target_;
 };
 
-class GradModeKernel final : public exec::Kernel {
+class ModeKernel final : public exec::Kernel {
  public:
-  explicit GradModeKernel(bool enabled) : enabled_(enabled) {}
-  void run(exec::Slot*) const override { c10::GradMode::set_enabled(enabled_); }
+  ModeKernel(void (*set)(bool), bool enabled) : set_(set), enabled_(enabled) {}
+  void run(exec::Slot*) const override { set_(enabled_); }
 
  private:
+  void (*set_)(bool);
   bool enabled_;
 };
+
+// How the symbol changes the mode in which the program runs; null: it does not.
+auto sets_mode(const BoundSymbol& bsym) -> void (*)(bool) {
+  if (bsym.symbol->name() == "set_grad_enabled") return set_grad_enabled;
+  if (bsym.symbol->name() == "set_inference_mode") return set_inference_mode;
+  return nullptr;
+}
 
 class AtenExecutor final : public exec::Executor {
  public:
   std::string_view name() const override { return "aten"; }
 
   std::string refusal(const BoundSymbol& bsym) const override {
-    if (bsym.symbol->name() == "set_grad_enabled" || bsym.symbol == &del_last_used) return {};
+    if (sets_mode(bsym) || bsym.symbol == &del_last_used) return {};
     if (bsym.symbol->has(kOpaque)) return "an opaque symbol";
     if (bsym.symbol->aten == "-") return "no ATen operator";
     std::vector<Operand> operands;
@@ -415,8 +422,8 @@ class AtenExecutor final : public exec::Executor {
 
   std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,
                                         const exec::SlotOf& slot_of) const override {
-    if (bsym.symbol->name() == "set_grad_enabled") {
-      return std::make_unique<GradModeKernel>(bsym.args[0].boolean());
+    if (const auto set = sets_mode(bsym)) {
+      return std::make_unique<ModeKernel>(set, bsym.args[0].boolean());
     }
     std::vector<Operand> operands;
     const auto op = resolve(bsym, &slot_of, &operands);

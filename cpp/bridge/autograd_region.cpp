@@ -11,7 +11,9 @@
 #include <mutex>
 
 #include "bridge/bridge.h"
+#include "bridge/fusion.h"
 #include "bridge/ivalue.h"
+#include "bridge/no_autocast.h"
 #include "bridge/scalar_type.h"
 #include "exec/claim.h"
 #include "ir/builder.h"
@@ -93,7 +95,7 @@ enum class Inputs : uint8_t { kKept, kConsumed };
 std::shared_ptr<const exec::Program> compile(const Trace& trace, Inputs inputs) {
   passes::PassContext quiet;
   exec::ClaimReport report;
-  Trace claimed = exec::transform_for_execution(trace, executors(), report);
+  Trace claimed = exec::transform_for_execution(with_regions(trace), executors(), report);
   if (inputs == Inputs::kConsumed) claimed.inputs.clear();
   claimed = passes::last_pass().run(claimed, quiet);
   claimed.inputs = trace.inputs;
@@ -358,6 +360,7 @@ class RegionNode final : public torch::autograd::Node {
     if (!torch::autograd::get_current_graph_task_keep_graph()) release();
     lock.unlock();
     {
+      const NoAutocast no_autocast;
       const at::AutoDispatchBelowADInplaceOrView below_autograd;
       run(*b.program, frame.slots());
     }
@@ -438,7 +441,10 @@ class RegionNode final : public torch::autograd::Node {
     for (const size_t i : region_->differentiable_inputs())
       inputs.push_back(value_of(frame[i]).toTensor());
     lock.unlock();
-    run(primal, frame.slots());
+    {
+      const NoAutocast no_autocast;
+      run(primal, frame.slots());
+    }
     variable_list results, seeds;
     const auto slots = primal.output_slots();
     for (size_t i = 0; i < slots.size(); ++i) {
@@ -524,7 +530,8 @@ class AutogradExecutor final : public exec::Executor {
 
 std::span<const exec::Executor* const> executors() {
   static const AutogradExecutor autograd;
-  static const exec::Executor* const all[] = {&autograd, &aten_executor(), &python_executor()};
+  static const exec::Executor* const all[] = {&autograd, &fusion_executor(), &aten_executor(),
+                                              &python_executor()};
   return all;
 }
 

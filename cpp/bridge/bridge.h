@@ -24,6 +24,7 @@ PyObject* new_undefined_tensor(PyTypeObject* type);
 struct TensorInfo {
   TensorType type;
   bool is_leaf = false;
+  bool is_inference = false;
   bool plain = false;  // strided, no subclass or functorch wrapper, not conjugated or negated
   const void* storage = nullptr;  // identity of the storage; null if it has none
   int64_t storage_offset = 0;     // in elements
@@ -46,14 +47,18 @@ std::unique_ptr<InputCheck> make_input_check(const Trace& trace,
 const exec::SlotOps& slot_ops();
 // Runs a symbol's ATen operator through the dispatcher; no Python on the way.
 const exec::Executor& aten_executor();
+// Runs regions as generated kernels; see codegen/.
+const exec::Executor& fusion_executor();
 // Calls the symbol's torch callable from Python: opaque symbols, and rows without an ATen operator.
 const exec::Executor& python_executor();
 // All executors, in the order in which they are asked; the first one runs regions under autograd.
 std::span<const exec::Executor* const> executors();
 
 // Runs the program on positional arguments; new reference to its result, or null with a Python
-// error set. A failing instruction's error gets the user's source line as a note.
-PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n);
+// error set. A failing instruction's error gets the user's source line as a note; `failed_clean`
+// then says whether nothing but results came of the instructions before it.
+PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n,
+                       bool* failed_clean = nullptr);
 
 // The object behind a dotted name ("torch.nn.functional.linear"), of torch or another package; new
 // reference or null.
@@ -102,6 +107,32 @@ class WithoutMode {
 
 bool grad_enabled();
 void set_grad_enabled(bool enabled);
+bool inference_mode();
+// Sets the grad mode as well, as PyTorch's own guard does.
+void set_inference_mode(bool enabled);
 DType default_dtype();
+
+struct Autocast {
+  bool enabled = false;
+  DType dtype = DType::kFloat32;  // also while it is disabled
+  bool operator==(const Autocast&) const = default;
+};
+Autocast autocast(DeviceType device);
+bool autocast_cache_enabled();
+
+// The modes of this thread that a program may change.
+class Modes {
+ public:
+  static Modes current();
+  void restore_autograd() const;  // grad and inference mode
+  void restore() const;           // and autocast
+  bool same_autocast(const Modes& other) const;
+
+ private:
+  bool grad_ = true, inference_ = false;
+  Autocast cpu_, cuda_;
+  bool cache_ = true;
+  int nesting_ = 0;  // of autocast regions
+};
 
 }  // namespace fulmen::bridge

@@ -1,11 +1,12 @@
 #include <ATen/core/Tensor.h>
-#include <c10/core/GradMode.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/python_variable.h>
 
 #include "bridge/bridge.h"
 #include "bridge/ivalue.h"
+#include "bridge/no_autocast.h"
 #include "bridge/python_value.h"
+#include "bridge/undo.h"
 #include "ir/builder.h"
 #include "ir/proxy.h"
 #include "support/error.h"
@@ -85,10 +86,12 @@ class ReleaseGil {
 
 }  // namespace
 
-PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n) {
+PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n,
+                       bool* failed_clean) {
   const BoundSymbol* failed_at = nullptr;
-  // A program that fails leaves the caller's grad mode; one that succeeds leaves its own, as eager.
-  const bool grad_mode = c10::GradMode::is_enabled();
+  // A program that fails leaves the caller's modes; one that succeeds leaves its own, as eager.
+  const bool grad_mode = grad_enabled(), inference = inference_mode();
+  const NoAutocast no_autocast;
   try {
     if (n != program.num_inputs())
       internal_error("a program was called with a wrong number of inputs");
@@ -107,8 +110,13 @@ PyObject* call_program(const exec::Program& program, PyObject* const* args, size
   } catch (const std::exception& e) {
     if (!PyErr_Occurred()) torch::translate_exception_to_python(std::current_exception());
   }
-  c10::GradMode::set_enabled(grad_mode);
+  if (inference_mode() != inference) set_inference_mode(inference);
+  set_grad_enabled(grad_mode);
   add_source_note(failed_at);
+  if (failed_clean) {
+    *failed_clean = PyErr_ExceptionMatches(PyExc_Exception) && !saves_through_hooks() &&
+                    (!failed_at || !has_effect_before(program.trace(), failed_at));
+  }
   return nullptr;
 }
 

@@ -1,6 +1,5 @@
-#include <c10/core/DefaultDtype.h>
-#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include "bridge/alias_check.h"
 #include "bridge/bridge.h"
@@ -30,23 +29,65 @@ bool is_plain(const at::Tensor& t) {
   return t.layout() == c10::kStrided && !t.key_set().has_any(kNotPlain) && !t.is_quantized();
 }
 
-// The metadata of one input, in the layout in which TensorImpl holds it.
-struct TensorCheck {
-  c10::ScalarType dtype;
-  c10::Device device;
-  bool requires_grad;
-  SmallVec<int64_t, 6> sizes, strides;
+// The metadata of all inputs in one stream of words, in the order in which they are looked at: for
+// each tensor its dispatch keys as last seen, the rest of what fits into a word, sizes, strides.
+class TensorChecks {
+ public:
+  void add(const TensorType& type, bool is_inference) {
+    const auto first = static_cast<uint32_t>(words_.size());
+    starts_.push_back(first);
+    inference_.push_back(is_inference);
+    words_.push_back(0);
+    words_.push_back(traits(to_scalar_type(type.dtype), to_c10(type.device), type.requires_grad,
+                            type.shape.size()));
+    for (const Dim d : type.shape) words_.push_back(d.value());
+    for (const Dim d : type.strides) words_.push_back(d.value());
+  }
+  void add_nothing() {
+    starts_.push_back(static_cast<uint32_t>(words_.size()));
+    inference_.push_back(false);
+  }
 
-  bool accepts(const at::Tensor& t) const {
-    const c10::TensorImpl* impl = t.unsafeGetTensorImpl();
-    return impl->dtype() == c10::scalarTypeToTypeMeta(dtype) &&
-           !impl->key_set().has_any(kNotPlain) && impl->layout() == c10::kStrided &&
-           impl->device() == device && t.requires_grad() == requires_grad &&
-           equal(impl->sizes(), sizes) && equal(impl->strides(), strides);
+  bool accepts(size_t i, const c10::TensorImpl* impl) const {
+    int64_t* w = words_.data() + starts_[i];
+    const auto keys = static_cast<int64_t>(impl->key_set().raw_repr());
+    if (w[0] != keys) {
+      // Every tensor that comes by has the keys of the one before, mostly.
+      if (impl->key_set().has_any(kNotPlain) || impl->layout() != c10::kStrided) return false;
+      if (is_inference(impl) != inference_[i]) return false;
+      w[0] = keys;
+    }
+    const c10::IntArrayRef sizes = impl->sizes(), strides = impl->strides();
+    const size_t n = sizes.size();
+    if (w[1] !=
+        traits(c10::typeMetaToScalarType(impl->dtype()), impl->device(), needs_grad(impl), n))
+      return false;
+    const int64_t *expected_sizes = w + 2, *expected_strides = w + 2 + n;
+    for (size_t d = 0; d < n; ++d) {
+      if (sizes[d] != expected_sizes[d] || strides[d] != expected_strides[d]) return false;
+    }
+    return true;
   }
-  static bool equal(c10::IntArrayRef a, const SmallVec<int64_t, 6>& b) {
-    return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
+
+ private:
+  // TensorImpl::is_inference: a question of its keys alone.
+  static bool is_inference(const c10::TensorImpl* impl) {
+    return !impl->key_set().has_any(c10::inplace_or_view_ks | c10::autograd_dispatch_keyset);
   }
+  static int64_t traits(c10::ScalarType dtype, c10::Device device, bool requires_grad, size_t n) {
+    return static_cast<int64_t>(dtype) | static_cast<int64_t>(device.type()) << 8 |
+           static_cast<int64_t>(static_cast<uint8_t>(device.index())) << 16 |
+           static_cast<int64_t>(requires_grad) << 24 | static_cast<int64_t>(n) << 32;
+  }
+  // TensorImpl::requires_grad without its virtual call.
+  static bool needs_grad(const c10::TensorImpl* impl) {
+    const auto* meta = static_cast<const torch::autograd::AutogradMeta*>(impl->autograd_meta());
+    return meta && (meta->requires_grad_ || meta->grad_fn_);
+  }
+
+  mutable std::vector<int64_t> words_;  // under the GIL
+  std::vector<uint32_t> starts_;
+  std::vector<bool> inference_;
 };
 
 bool fits_ivalue(PyObject* number) {
@@ -56,6 +97,11 @@ bool fits_ivalue(PyObject* number) {
   return !overflow && !(v == -1 && PyErr_Occurred());
 }
 
+void prefetch(const c10::TensorImpl* impl) {
+  for (size_t line = 0; line < sizeof(c10::TensorImpl); line += 64)
+    __builtin_prefetch(reinterpret_cast<const char*>(impl) + line);
+}
+
 class TraceInputCheck final : public InputCheck {
  public:
   TraceInputCheck(const Trace& trace, const std::vector<PyObject*>& values) : aliases_(trace) {
@@ -63,16 +109,13 @@ class TraceInputCheck final : public InputCheck {
       const Proxy* p = trace.inputs[i];
       names_.emplace_back(p->name);
       if (const TensorProxy* t = as_tensor(p)) {
-        TensorCheck c{
-            to_scalar_type(t->type.dtype), to_c10(t->type.device), t->type.requires_grad, {}, {}};
-        for (const Dim d : t->type.shape) c.sizes.push_back(d.value());
-        for (const Dim d : t->type.strides) c.strides.push_back(d.value());
-        checks_.push_back(c);
+        checks_.add(t->type, t->is_inference);
         kinds_.push_back(nullptr);
         types_.emplace_back();
         append(types_.back(), t->type);
+        if (t->is_inference) append(types_.back(), " inference");
       } else {
-        checks_.push_back({c10::kFloat, c10::kCPU, false, {}, {}});
+        checks_.add_nothing();
         PyObject* v = i < values.size() && values[i] ? values[i] : Py_None;
         Py_INCREF(v);
         kinds_.push_back(v);
@@ -88,11 +131,16 @@ class TraceInputCheck final : public InputCheck {
   }
 
   bool accepts(PyObject* const* args, size_t n, std::string* why) const override {
-    if (n != checks_.size()) {
-      if (why) *why = cat("got ", n, " arguments; expected ", checks_.size());
+    if (n != kinds_.size()) {
+      if (why) *why = cat("got ", n, " arguments; expected ", kinds_.size());
       return false;
     }
+    // What the tensors hold lies far apart; most of them are of one class.
+    constexpr size_t kAhead = 8;
+    PyTypeObject* type = nullptr;
     for (size_t i = 0; i < n; ++i) {
+      if (i + kAhead < n && Py_TYPE(args[i + kAhead]) == type)
+        prefetch(THPVariable_Unpack(args[i + kAhead]).unsafeGetTensorImpl());
       if (kinds_[i]) {
         if (kinds_[i] == Py_None) {
           if (fits_ivalue(args[i])) continue;
@@ -105,18 +153,23 @@ class TraceInputCheck final : public InputCheck {
         if (why) *why = cat("argument '", names_[i], "' has another value than at compilation");
         return false;
       }
-      if (!THPVariable_Check(args[i])) {
+      if (Py_TYPE(args[i]) == type) {
+        // is known to be one of tensors
+      } else if (THPVariable_Check(args[i])) {
+        type = Py_TYPE(args[i]);
+      } else {
         if (why)
           *why = cat("argument '", names_[i], "': got an object of type ",
                      Py_TYPE(args[i])->tp_name, "; expected a tensor ", types_[i]);
         return false;
       }
       const at::Tensor& t = THPVariable_Unpack(args[i]);
-      if (checks_[i].accepts(t)) continue;
+      if (checks_.accepts(i, t.unsafeGetTensorImpl())) continue;
       if (why) {
         std::string got;
         try {
           append(got, read_tensor(args[i]).type);
+          if (t.is_inference()) append(got, " inference");
         } catch (const Unsupported& e) {
           got = e.what();
         }
@@ -138,7 +191,7 @@ class TraceInputCheck final : public InputCheck {
 
  private:
   AliasCheck aliases_;
-  std::vector<TensorCheck> checks_;
+  TensorChecks checks_;
   std::vector<PyObject*> kinds_;  // null for a tensor, else the number's value (None: any)
   std::vector<std::string> names_, types_;
 };
@@ -176,6 +229,7 @@ TensorInfo read_tensor(PyObject* object) {
   for (const int64_t v : t.sizes()) info.type.shape.push_back(v);
   for (const int64_t v : t.strides()) info.type.strides.push_back(v);
   info.is_leaf = t.is_leaf();
+  info.is_inference = t.is_inference();
   info.plain = is_plain(t);
   if (t.has_storage()) info.storage = t.storage().unsafeGetStorageImpl();
   info.storage_offset = t.storage_offset();
@@ -185,12 +239,6 @@ TensorInfo read_tensor(PyObject* object) {
 std::unique_ptr<InputCheck> make_input_check(const Trace& trace,
                                              const std::vector<PyObject*>& number_values) {
   return std::make_unique<TraceInputCheck>(trace, number_values);
-}
-
-bool grad_enabled() { return c10::GradMode::is_enabled(); }
-void set_grad_enabled(bool enabled) { c10::GradMode::set_enabled(enabled); }
-DType default_dtype() {
-  return from_scalar_type(c10::get_default_dtype_as_scalartype()).value_or(DType::kFloat32);
 }
 
 }  // namespace fulmen::bridge

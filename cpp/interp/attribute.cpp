@@ -14,6 +14,12 @@ namespace fulmen::interp {
 
 namespace names = py::names;
 
+PyObject* type_lookup(Frame& frame, PyTypeObject* type, PyObject* name) {
+  PyObject* found = _PyType_Lookup(type, name);
+  if (frame.hooks) frame.hooks->looked_up(frame, type, name, found);
+  return found;
+}
+
 namespace {
 
 // The head of property objects.
@@ -61,6 +67,11 @@ int instance_value(PyObject* object, PyObject* name, PyObject** value) {
   return PyErr_Occurred() ? -1 : 0;
 }
 
+// The object has no such attribute, and the program goes on knowing that.
+bool note_absent(Frame& frame, Val object, PyObject* name) {
+  return !frame.hooks || frame.hooks->absent(frame, Read::kAttr, object, name);
+}
+
 // PyObject_GenericGetAttr for an object whose class has a descriptor that runs Python.
 bool generic_attr(Frame& frame, Val object, PyObject* name, Val* result) {
   PyTypeObject* type = Py_TYPE(object.o);
@@ -70,6 +81,7 @@ bool generic_attr(Frame& frame, Val object, PyObject* name, Val* result) {
     return result->o && found(frame, object, name, result);
   }
   py::Ref keep = py::Ref::borrow(descriptor);
+  if (frame.hooks) frame.hooks->looked_up(frame, type, name, descriptor);
   if (!Py_TYPE(descriptor)->tp_descr_set) {
     PyObject* value;
     const int has = instance_value(object.o, name, &value);
@@ -78,6 +90,7 @@ bool generic_attr(Frame& frame, Val object, PyObject* name, Val* result) {
       *result = {value, nullptr};
       return found(frame, object, name, result);
     }
+    if (!note_absent(frame, object, name)) return false;
   }
   return descriptor_get(frame, descriptor, object, reinterpret_cast<PyObject*>(type), result);
 }
@@ -101,16 +114,23 @@ bool call_attr_method(Frame& frame, Val object, PyObject* function, PyObject* na
   return ok;
 }
 
+bool type_attr(Frame& frame, Val object, PyObject* name, Val* result);
+
+// `method` is what `function`, a slot of a class in C, looks like in Python.
+bool is_wrapper_of(PyObject* method, getattrofunc function) {
+  return Py_IS_TYPE(method, &PyWrapperDescr_Type) &&
+         reinterpret_cast<PyWrapperDescrObject*>(method)->d_wrapped ==
+             reinterpret_cast<void*>(function);
+}
+
 // An attribute of an object whose class defines __getattr__ or __getattribute__ in Python.
 bool hooked_attr(Frame& frame, Val object, PyObject* name, Val* result) {
   PyTypeObject* type = Py_TYPE(object.o);
   PyObject* fallback = _PyType_Lookup(type, names::__getattr__);
-  PyObject* getattribute = _PyType_Lookup(type, names::__getattribute__);
+  PyObject* getattribute = type_lookup(frame, type, names::__getattribute__);
   if (!getattribute) return native_attr(frame, object, name, result);
   py::Ref keep = fallback ? py::Ref::borrow(fallback) : py::Ref();
-  const bool is_generic = Py_IS_TYPE(getattribute, &PyWrapperDescr_Type) &&
-                          reinterpret_cast<PyWrapperDescrObject*>(getattribute)->d_wrapped ==
-                              reinterpret_cast<void*>(PyObject_GenericGetAttr);
+  const bool is_generic = is_wrapper_of(getattribute, PyObject_GenericGetAttr);
   bool ok;
   if (is_generic && fallback) {
     PyObject* descriptor = _PyType_Lookup(type, name);
@@ -119,16 +139,21 @@ bool hooked_attr(Frame& frame, Val object, PyObject* name, Val* result) {
     } else {
       *result = {_PyObject_GenericGetAttrWithDict(object.o, name, nullptr, 1), nullptr};
       if (result->o) return found(frame, object, name, result);
-      if (PyErr_Occurred()) return false;
+      if (PyErr_Occurred() || !note_absent(frame, object, name)) return false;
+      type_lookup(frame, type, names::__getattr__);
       return call_attr_method(frame, object, fallback, name, result);
     }
   } else if (is_generic) {
     return generic_attr(frame, object, name, result);
+  } else if (is_wrapper_of(getattribute, PyType_Type.tp_getattro)) {
+    ok = type_attr(frame, object, name, result);  // a metaclass with __getattr__
   } else {
     ok = call_attr_method(frame, object, getattribute, name, result);
   }
   if (ok || !fallback || !PyErr_ExceptionMatches(PyExc_AttributeError)) return ok;
   PyErr_Clear();
+  if (!note_absent(frame, object, name)) return false;
+  type_lookup(frame, type, names::__getattr__);
   return call_attr_method(frame, object, fallback, name, result);
 }
 
@@ -136,7 +161,7 @@ bool hooked_attr(Frame& frame, Val object, PyObject* name, Val* result) {
 bool type_attr(Frame& frame, Val object, PyObject* name, Val* result) {
   auto* type = reinterpret_cast<PyTypeObject*>(object.o);
   PyTypeObject* metatype = Py_TYPE(type);
-  PyObject* meta = _PyType_Lookup(metatype, name);
+  PyObject* meta = type_lookup(frame, metatype, name);
   py::Ref keep = meta ? py::Ref::borrow(meta) : py::Ref();
   const bool meta_is_data = meta && Py_TYPE(meta)->tp_descr_get && Py_TYPE(meta)->tp_descr_set;
   if (meta_is_data) {
@@ -146,13 +171,17 @@ bool type_attr(Frame& frame, Val object, PyObject* name, Val* result) {
   // Looked up once, as CPython does: looking can run the __eq__ of a key.
   PyObject* own = _PyType_Lookup(type, name);
   PyObject* chosen = own ? own : meta;
-  if (!chosen) return native_attr(frame, object, name, result);  // raises
+  if (!chosen) {
+    *result = {PyType_Type.tp_getattro(object.o, name), nullptr};  // raises
+    return result->o != nullptr;
+  }
   py::Ref keep_chosen = py::Ref::borrow(chosen);
   const Val instance = own ? Val{} : object;
   PyObject* owner = own ? object.o : reinterpret_cast<PyObject*>(metatype);
   if (Py_TYPE(chosen)->tp_descr_get) {
     // A property found on a class is the property.
     if (!own || !is_property(own)) {
+      if (own && gets_by_python(own)) type_lookup(frame, type, name);
       if (!descriptor_get(frame, chosen, instance, owner, result)) return false;
       return gets_by_python(chosen) || found(frame, object, name, result);
     }
@@ -165,12 +194,16 @@ bool type_attr(Frame& frame, Val object, PyObject* name, Val* result) {
 bool module_attr(Frame& frame, Val object, PyObject* name, Val* result) {
   *result = {_PyObject_GenericGetAttrWithDict(object.o, name, nullptr, 1), nullptr};
   if (result->o) return found(frame, object, name, result);
-  if (PyErr_Occurred()) return false;
+  if (PyErr_Occurred() || !note_absent(frame, object, name)) return false;
   PyObject* dict = PyModule_GetDict(object.o);
   PyObject* getattr = dict ? PyDict_GetItemWithError(dict, names::__getattr__) : nullptr;
   if (getattr && PyFunction_Check(getattr)) {
     py::Ref keep = py::Ref::borrow(getattr);
-    return call_with(frame, {getattr, nullptr}, {{name, nullptr}}, result);
+    Val function{Py_NewRef(getattr), nullptr};
+    if (!found(frame, object, names::__getattr__, &function)) return false;
+    const bool ok = call_with(frame, function, {{name, nullptr}}, result);
+    Py_DECREF(function.o);
+    return ok;
   }
   return native_attr(frame, object, name, result);
 }
@@ -197,6 +230,10 @@ bool load_super_attr(Frame& frame, Val super, PyObject* name, Val* result) {
       PyObject* dict =
           PyType_Check(base) ? py::type_dict(reinterpret_cast<PyTypeObject*>(base)) : nullptr;
       PyObject* value = dict ? PyDict_GetItemWithError(dict, name) : nullptr;
+      if (frame.hooks && dict && !PyErr_Occurred()) {
+        auto* type = reinterpret_cast<PyTypeObject*>(base);
+        type_lookup(frame, type, name);
+      }
       if (!value) {
         if (PyErr_Occurred()) return false;
         continue;
@@ -221,7 +258,7 @@ bool descriptor_get(Frame& frame, PyObject* descriptor, Val object, PyObject* ty
       return call_with(frame, {getter, nullptr}, {object}, result);
     }
   } else if (get == python_slots.all.tp_descr_get) {
-    PyObject* method = _PyType_Lookup(Py_TYPE(descriptor), names::__get__);
+    PyObject* method = type_lookup(frame, Py_TYPE(descriptor), names::__get__);
     if (method && PyFunction_Check(method)) {
       py::Ref keep = py::Ref::borrow(method);
       const Val instance = object.o ? object : Val{Py_None, nullptr};
@@ -268,6 +305,12 @@ bool find_attr(Frame& frame, Val object, PyObject* name, Val* result) {
 bool load_attr(Frame& frame, Val object, PyObject* name, Val* result) {
   if (find_attr(frame, object, name, result)) return true;
   annotate_error(object.o, name);
+  if (frame.hooks && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+    py::Ref error = py::Ref::steal(py::fetch_exception());
+    const Answer answer = frame.hooks->missing(frame, object, name, result);
+    if (answer != Answer::kNotHandled) return answer == Answer::kDone;
+    if (note_absent(frame, object, name)) py::restore_exception(error.release());
+  }
   return false;
 }
 
@@ -275,7 +318,6 @@ int lookup_attr(Frame& frame, Val object, PyObject* name, Val* result) {
   if (load_attr(frame, object, name, result)) return 1;
   if (!PyErr_ExceptionMatches(PyExc_AttributeError)) return -1;
   PyErr_Clear();
-  if (frame.hooks && !frame.hooks->absent(frame, Read::kAttr, object, name)) return -1;
   return 0;
 }
 
@@ -290,7 +332,13 @@ int load_method(Frame& frame, Val object, PyObject* name, Val* result) {
   }
   result->p = nullptr;
   const int unbound = _PyObject_GetMethod(object.o, name, &result->o);
-  if (!result->o) return -1;
+  if (!result->o) {
+    if (frame.hooks && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+      PyErr_Clear();
+      return load_attr(frame, object, name, result) ? 0 : -1;  // which notes it
+    }
+    return -1;
+  }
   if (frame.hooks &&
       !frame.hooks->read(frame, unbound ? Read::kType : Read::kAttr, object, name, result)) {
     Py_CLEAR(result->o);
@@ -344,14 +392,14 @@ bool store_attr(Frame& frame, Val object, PyObject* name, Val value) {
       return has > 0;
     }
   } else if (set == PyObject_GenericSetAttr && is_heap_type(type)) {
-    PyObject* descriptor = _PyType_Lookup(type, name);
+    PyObject* descriptor = type_lookup(frame, type, name);
     if (descriptor && sets_by_python(descriptor)) {
       bool done;
       if (!store_by_descriptor(frame, descriptor, object, value, &done)) return false;
       if (done) return true;
     }
   } else if (set == PyType_Type.tp_setattro) {
-    PyObject* descriptor = _PyType_Lookup(type, name);
+    PyObject* descriptor = type_lookup(frame, type, name);
     if (descriptor && sets_by_python(descriptor)) {
       bool done;
       if (!store_by_descriptor(frame, descriptor, object, value, &done)) return false;
@@ -364,7 +412,7 @@ bool store_attr(Frame& frame, Val object, PyObject* name, Val value) {
 
 int lookup_special(Frame& frame, Val object, PyObject* name, Val* result) {
   PyTypeObject* type = Py_TYPE(object.o);
-  PyObject* descriptor = _PyType_Lookup(type, name);
+  PyObject* descriptor = type_lookup(frame, type, name);
   if (!descriptor) return 0;
   if (!Py_TYPE(descriptor)->tp_descr_get) {
     *result = {Py_NewRef(descriptor), nullptr};
@@ -377,7 +425,7 @@ int lookup_special(Frame& frame, Val object, PyObject* name, Val* result) {
 
 int call_special(Frame& frame, Val object, PyObject* name, std::initializer_list<Val> args,
                  Val* result) {
-  PyObject* method = _PyType_Lookup(Py_TYPE(object.o), name);
+  PyObject* method = type_lookup(frame, Py_TYPE(object.o), name);
   if (!method) return 0;
   if (PyType_HasFeature(Py_TYPE(method), Py_TPFLAGS_METHOD_DESCRIPTOR)) {
     py::Ref keep = py::Ref::borrow(method);

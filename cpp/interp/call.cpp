@@ -335,7 +335,7 @@ bool call(Frame& frame, Val callee, const Args& args, Val* result) {
   if (type == partial_type) return call_partial(frame, callee, args, result);
   if (type->tp_call == python_slots.all.tp_call) {
     Val method;
-    PyObject* found = _PyType_Lookup(type, names::__call__);
+    PyObject* found = type_lookup(frame, type, names::__call__);
     if (found && Py_TYPE(found) == &PyFunction_Type) {
       if (Py_EnterRecursiveCall(" while calling a Python object")) return false;
       py::Ref keep = py::Ref::borrow(found);

@@ -23,7 +23,7 @@ bool is_python(PyObject* object) {
 bool half(Frame& frame, int op, Val a, Val b, Val* result) {
   result->p = nullptr;
   if (is_python(a.o)) {
-    PyObject* method = _PyType_Lookup(Py_TYPE(a.o), *kNames[op]);
+    PyObject* method = type_lookup(frame, Py_TYPE(a.o), *kNames[op]);
     if (method && PyType_HasFeature(Py_TYPE(method), Py_TPFLAGS_METHOD_DESCRIPTOR)) {
       return call_special(frame, a, *kNames[op], {b}, result) > 0;
     }
@@ -89,6 +89,7 @@ bool compare(Frame& frame, int op, Val a, Val b, Val* result) {
 
 int contains(Frame& frame, Val container, Val item) {
   PyTypeObject* type = Py_TYPE(container.o);
+  if (frame.hooks && !PyDict_Check(container.o)) frame.hooks->search(frame, container, item);
   if (frame.hooks && !(PyDict_Check(container.o) ? frame.hooks->member(frame, container, item.o)
                                                  : frame.hooks->contents(frame, container))) {
     return -1;
@@ -102,7 +103,7 @@ int contains(Frame& frame, Val container, Val item) {
       return PySequence_Contains(container.o, item.o);
     }
   } else {
-    PyObject* method = _PyType_Lookup(type, names::__contains__);
+    PyObject* method = type_lookup(frame, type, names::__contains__);
     if (method == Py_None) return PySequence_Contains(container.o, item.o);  // raises
     Val answer;
     const int has = call_special(frame, container, names::__contains__, {item}, &answer);

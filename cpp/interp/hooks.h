@@ -43,6 +43,8 @@ class Hooks {
   // A lookup found nothing, and the program goes on knowing that (hasattr, getattr with a default,
   // `in`, a name that is not global).
   virtual bool absent(Frame& frame, Read kind, Val from, PyObject* key) = 0;
+  // An attribute was not found on the object that stands for another. kDone: `*result` is owned.
+  virtual Answer missing(Frame& frame, Val object, PyObject* name, Val* result) = 0;
   // A store is about to happen; `value.o` is null for a deletion.
   virtual bool write(Frame& frame, Write kind, Val target, PyObject* key, Val value) = 0;
   // A method written in C is about to change the contents of a builtin container.
@@ -56,15 +58,27 @@ class Hooks {
 
   // The truth of `value` is wanted: 0 or 1 if the hook knows, -1 on error, -2 to go on as usual.
   virtual int truth(Frame& frame, Val value) = 0;
-  // An object's length, emptiness, members or keys were looked at by an operation of a builtin
-  // type: len(), `in`, iteration, unpacking, comparison, conversion.
+  // The number of its items was looked at.
+  virtual bool sized(Frame& frame, Val container) = 0;
+  // An object's members or keys were looked at by an operation of a builtin type: `in`, iteration,
+  // unpacking, comparison, conversion.
   virtual bool contents(Frame& frame, Val container) = 0;
+  // As contents(), of all that the object contains: it becomes text.
+  virtual void all_contents(Frame& frame, Val object) = 0;
   // A builtin operator is about to be applied to values: unary (b.o null), binary or comparison.
   // kDone: `*result` is an owned result.
   virtual Answer operate(Frame& frame, int op, Val a, Val b, Val* result) = 0;
 
   // `key in dict` is about to be decided for a builtin dictionary.
   virtual bool member(Frame& frame, Val dict, PyObject* key) = 0;
+  // `item in container` is about to be decided for another container.
+  virtual void search(Frame& frame, Val container, Val item) = 0;
+
+  // `a is b` was decided.
+  virtual void identity(Frame& frame, Val a, Val b) = 0;
+  // A special method, a descriptor or what super() leads to was looked up on a class; `found` may
+  // be null. All borrowed.
+  virtual void looked_up(Frame& frame, PyTypeObject* type, PyObject* name, PyObject* found) = 0;
 
   // Whether Python code that C code calls is followed; if not, nothing that it calls is.
   virtual bool follows(PyCodeObject* code) = 0;

@@ -27,7 +27,7 @@ int check(Frame& frame, Val object, Val type, PyObject* name, int (*native)(PyOb
     Py_LeaveRecursiveCall();
     return answer;
   }
-  PyObject* method = _PyType_Lookup(Py_TYPE(type.o), name);
+  PyObject* method = type_lookup(frame, Py_TYPE(type.o), name);
   if (!method || !PyFunction_Check(method)) return native(object.o, type.o);
   Val answer;
   py::Ref keep = py::Ref::borrow(method);

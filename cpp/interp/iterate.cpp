@@ -22,7 +22,7 @@ bool get_iter(Frame& frame, Val iterable, Val* result) {
   if (frame.hooks && !frame.hooks->contents(frame, iterable)) return false;
   result->p = iterable.p;
   if (is_heap_type(type) && type->tp_iter == python_slots.all.tp_iter) {
-    PyObject* method = _PyType_Lookup(type, names::__iter__);
+    PyObject* method = type_lookup(frame, type, names::__iter__);
     if (method && method != Py_None) {
       const int has = call_special(frame, iterable, names::__iter__, {}, result);
       if (has < 0) return false;

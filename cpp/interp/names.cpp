@@ -108,7 +108,10 @@ bool load_global(Frame& frame, PyObject* name, GlobalCache* cache, Val* result) 
   PyObject* builtins = frame.builtins();
   has = find(builtins, name, &result->o);
   if (has > 0) return note(frame, Read::kBuiltin, {builtins, nullptr}, name, result);
-  if (has == 0) raise_undefined_name(name);
+  if (has == 0 &&
+      (!frame.hooks || frame.hooks->absent(frame, Read::kGlobal, {builtins, nullptr}, name))) {
+    raise_undefined_name(name);
+  }
   return false;
 }
 

@@ -79,8 +79,8 @@ bool python_binary(Frame& frame, const BinaryOperator& row, Val self, Val other,
   if (number_slot(self.o, row.slot) == known) {
     if (try_other && PyType_IsSubtype(other_type, type)) {
       // The subclass goes first, if it has its own idea of the reflected operation.
-      PyObject* theirs = _PyType_Lookup(other_type, *row.reflected);
-      PyObject* ours = _PyType_Lookup(type, *row.reflected);
+      PyObject* theirs = type_lookup(frame, other_type, *row.reflected);
+      PyObject* ours = type_lookup(frame, type, *row.reflected);
       if (theirs && theirs != ours) {
         if (!call_or_not_implemented(frame, other, *row.reflected, self, result)) return false;
         if (!is_not_implemented(result)) return true;
@@ -248,6 +248,10 @@ int truth(Frame& frame, Val value) {
   if (object == Py_False || object == Py_None) return 0;
   PyTypeObject* type = Py_TYPE(object);
   if (!is_heap_type(type)) return PyObject_IsTrue(object);
+  if (frame.hooks) {
+    type_lookup(frame, type, names::__bool__);
+    type_lookup(frame, type, names::__len__);
+  }
   Val result;
   if (type->tp_as_number && type->tp_as_number->nb_bool == python_slots.number.nb_bool) {
     int has = call_special(frame, value, names::__bool__, {}, &result);

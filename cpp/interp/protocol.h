@@ -37,6 +37,8 @@ void leave_python_call(PyThreadState* thread);
 bool call_type(Frame& frame, Val type, const Args& args, Val* result);
 
 // attribute.cpp
+// What `name` is on the class, borrowed; null without an exception if nothing.
+PyObject* type_lookup(Frame& frame, PyTypeObject* type, PyObject* name);
 bool load_attr(Frame& frame, Val object, PyObject* name, Val* result);
 // 1: found. 0: AttributeError, which is cleared. -1: another exception.
 int lookup_attr(Frame& frame, Val object, PyObject* name, Val* result);

@@ -32,6 +32,7 @@ bool convert_value(Frame& frame, int conversion, Val value, Val* result) {
       return false;
     }
   }
+  if (frame.hooks) frame.hooks->all_contents(frame, value);
   PyObject* made = str               ? PyObject_Str(value.o)
                    : conversion == 2 ? PyObject_Repr(value.o)
                                      : PyObject_ASCII(value.o);
@@ -46,7 +47,7 @@ bool format_value(Frame& frame, Val value, Val spec, Val* result) {
     return true;
   }
   if (is_heap_type(type)) {
-    PyObject* method = _PyType_Lookup(type, names::__format__);
+    PyObject* method = type_lookup(frame, type, names::__format__);
     if (method && PyFunction_Check(method)) {
       PyObject* empty = spec.o ? Py_NewRef(spec.o) : PyUnicode_New(0, 0);
       const int has = call_special(frame, value, names::__format__, {{empty, spec.p}}, result);
@@ -63,6 +64,7 @@ bool format_value(Frame& frame, Val value, Val spec, Val* result) {
       return convert_value(frame, 1, value, result);
     }
   }
+  if (frame.hooks) frame.hooks->all_contents(frame, value);
   *result = {PyObject_Format(value.o, spec.o), nullptr};
   return result->o != nullptr;
 }

@@ -1,6 +1,7 @@
 // Subscripts and len().
 #include "interp/protocol.h"
 #include "interp/slots.h"
+#include "py/exception.h"
 #include "py/names.h"
 #include "py/private_api.h"
 #include "py/ref.h"
@@ -8,6 +9,14 @@
 namespace fulmen::interp {
 
 namespace names = py::names;
+
+namespace {
+
+bool note_absent(Frame& frame, Val container, Val key) {
+  return !frame.hooks || frame.hooks->absent(frame, Read::kItem, container, key.o);
+}
+
+}  // namespace
 
 bool get_item(Frame& frame, Val container, Val key, Val* result) {
   PyTypeObject* type = Py_TYPE(container.o);
@@ -30,19 +39,29 @@ bool get_item(Frame& frame, Val container, Val key, Val* result) {
   } else if (is_heap_type(type) && PyDict_Check(container.o) && type->tp_as_mapping &&
              type->tp_as_mapping->mp_subscript == PyDict_Type.tp_as_mapping->mp_subscript) {
     // A dictionary of a class that may define __missing__.
-    PyObject* missing = _PyType_Lookup(type, names::__missing__);
+    PyObject* missing = type_lookup(frame, type, names::__missing__);
     if (missing && PyFunction_Check(missing)) {
       PyObject* value = PyDict_GetItemWithError(container.o, key.o);
       if (value) {
         *result = {Py_NewRef(value), nullptr};
         return !frame.hooks || frame.hooks->read(frame, Read::kItem, container, key.o, result);
       }
-      if (PyErr_Occurred()) return false;
+      if (PyErr_Occurred() || !note_absent(frame, container, key)) return false;
       return call_special(frame, container, names::__missing__, {key}, result) > 0;
     }
   }
   *result = {PyObject_GetItem(container.o, key.o), nullptr};
-  if (!result->o) return false;
+  if (!result->o) {
+    if (frame.hooks && PyErr_ExceptionMatches(PyExc_LookupError)) {
+      PyObject* error = py::fetch_exception();
+      if (note_absent(frame, container, key)) {
+        py::restore_exception(error);
+      } else {
+        Py_XDECREF(error);
+      }
+    }
+    return false;
+  }
   if (frame.hooks && !frame.hooks->read(frame, Read::kItem, container, key.o, result)) {
     Py_CLEAR(result->o);
     return false;
@@ -69,7 +88,7 @@ bool set_item(Frame& frame, Val container, Val key, Val value) {
 
 bool length(Frame& frame, Val container, Val* result) {
   PyTypeObject* type = Py_TYPE(container.o);
-  if (frame.hooks && !frame.hooks->contents(frame, container)) return false;
+  if (frame.hooks && !frame.hooks->sized(frame, container)) return false;
   const bool by_python =
       is_heap_type(type) &&
       ((type->tp_as_sequence &&

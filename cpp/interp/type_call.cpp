@@ -77,7 +77,7 @@ bool make_instance(Frame& frame, Val type_value, const Args& args, Val* result) 
 bool initialize(Frame& frame, Val object, const Args& args) {
   PyTypeObject* type = Py_TYPE(object.o);
   if (type->tp_init == python_slots.all.tp_init) {
-    PyObject* method = _PyType_Lookup(type, names::__init__);
+    PyObject* method = type_lookup(frame, type, names::__init__);
     Val none;
     bool ok;
     if (method && PyType_HasFeature(Py_TYPE(method), Py_TPFLAGS_METHOD_DESCRIPTOR)) {

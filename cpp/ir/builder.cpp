@@ -28,6 +28,27 @@ void set_requires_grad(const Arg& output) {
   });
 }
 
+bool any_inference(std::span<const Arg> args, const Proxy* wanted = nullptr) {
+  bool found = false;
+  for (const Arg& a : args) {
+    for_each_proxy(a, [&](const Proxy* p) {
+      const TensorProxy* t = as_tensor(p);
+      found = found || (wanted ? p == wanted : t && t->is_inference);
+    });
+  }
+  return found;
+}
+
+// A view, and the result of a write, is what its base is.
+void set_is_inference(const Arg& output, std::span<const Arg> args, bool inference_mode) {
+  if (!inference_mode && !any_inference(args)) return;
+  for_each_proxy(output, [&](const Proxy* p) {
+    auto* t = const_cast<TensorProxy*>(as_tensor(p));
+    if (!t || any_inference(args, p)) return;
+    t->is_inference = t->alias_of ? t->alias_of->is_inference : inference_mode;
+  });
+}
+
 bool is_argument(std::span<const Arg> args, const Arg& output) {
   for (const Arg& a : args) {
     if (a.is_proxy() && a.proxy() == output.proxy()) return true;
@@ -41,6 +62,7 @@ Arg run_rules(const Symbol& s, Call& call) {
   if (s.decompose) {
     Builder scratch(call.builder().shared_ctx());
     scratch.grad_enabled = call.builder().grad_enabled;
+    scratch.inference_mode = call.builder().inference_mode;
     scratch.default_dtype = call.builder().default_dtype;
     scratch.default_device = call.builder().default_device;
     scratch.source = call.builder().source;
@@ -74,12 +96,14 @@ Arg Builder::infer(const Symbol& symbol, std::span<const Arg> args) {
   const Arg output = run_rules(symbol, call);
   // Eager returns the argument itself (contiguous() of a contiguous tensor): nothing to do.
   const bool fresh = !(output.is_proxy() && is_argument(args, output));
-  if (fresh && grad_enabled && !symbol.has(kNonDifferentiable) && any_requires_grad(args)) {
+  const bool tracked = grad_enabled && !inference_mode;
+  if (fresh && tracked && !symbol.has(kNonDifferentiable) && any_requires_grad(args)) {
     const bool first = symbol.has(kFirstDifferentiable) && output.is_sequence();
     set_requires_grad(first ? output.items()[0] : output);
   }
+  if (fresh) set_is_inference(output, args, inference_mode);
   // A view requires grad as its base does, in every grad mode.
-  if (fresh && !grad_enabled && symbol.has(kView) && !symbol.has(kNonDifferentiable)) {
+  if (fresh && !tracked && symbol.has(kView) && !symbol.has(kNonDifferentiable)) {
     for_each_proxy(output, [](const Proxy* p) {
       const TensorProxy* t = as_tensor(p);
       if (t && t->alias_of && t->alias_of->type.requires_grad && is_differentiable(t->type.dtype)) {

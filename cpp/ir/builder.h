@@ -38,6 +38,7 @@ class Builder {
 
   // Ambient state of the traced program.
   bool grad_enabled = true;
+  bool inference_mode = false;
   DType default_dtype = DType::kFloat32;
   Device default_device;
   const SourceLine* source = nullptr;

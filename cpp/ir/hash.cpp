@@ -3,6 +3,7 @@
 #include <bit>
 #include <unordered_map>
 
+#include "ir/region.h"
 #include "support/hash.h"
 
 namespace fulmen {
@@ -34,6 +35,7 @@ class Encoder {
     for (const BoundSymbol* b : bsyms) {
       text(b->symbol->info->schema.name);
       word(b->symbol->tags);
+      if (const Subprogram* region = region_of(*b->symbol)) program(*region);
       text(b->executor);
       word(b->args.size());
       for (const Arg& a : b->args) arg(a);

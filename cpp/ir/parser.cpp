@@ -6,6 +6,7 @@
 
 #include "ir/builder.h"
 #include "ir/control.h"
+#include "ir/region.h"
 #include "ir/text_scanner.h"
 #include "ir/value_parser.h"
 
@@ -271,7 +272,7 @@ class Parser {
       type.strides = contiguous_strides(type.shape);
     }
     std::string_view base;
-    bool leaf = false;
+    bool leaf = false, inference = false;
     size_t base_at = 0;
     for (;;) {
       const size_t start = in_.position();
@@ -280,6 +281,8 @@ class Parser {
         type.requires_grad = true;
       } else if (word == "leaf") {
         leaf = true;
+      } else if (word == "inference") {
+        inference = true;
       } else if (word == "view" && in_.take_word("of")) {
         base_at = in_.position();
         base = in_.identifier();
@@ -292,6 +295,7 @@ class Parser {
     }
     TensorProxy* t = ctx().make_tensor(std::move(type), name);
     t->is_leaf = leaf;
+    t->is_inference = inference;
     if (!base.empty()) {
       const auto it = names().find(base);
       const TensorProxy* known = it == names().end() ? nullptr : as_tensor(it->second);
@@ -564,6 +568,9 @@ class Parser {
       const Symbol* s = symbols_.find(name);
       if (!s) in_.fail_at(at, cat("there is no symbol `", name, "`"));
       candidates = {s};
+    } else if (const auto region = values_.programs().find(call.path);
+               region != values_.programs().end()) {
+      candidates = {&make_region_symbol(*region->second)};
     } else {
       candidates = symbols_.overloads(call.path);
     }

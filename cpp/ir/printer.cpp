@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "ir/control.h"
+#include "ir/region.h"
 #include "support/cat.h"
 
 namespace fulmen {
@@ -295,6 +296,8 @@ void append_head(std::string& s, std::string_view name, std::span<const Proxy* c
   for (const Proxy* p : inputs) {
     append(s, "  # ");
     append_definition(s, *p);
+    // Of results, the modes in which they are made say it.
+    if (const TensorProxy* t = as_tensor(p); t && t->is_inference) append(s, " inference");
     append(s, '\n');
   }
 }
@@ -308,6 +311,15 @@ void append_body(std::string& s, std::span<const BoundSymbol* const> body, const
   append(s, "  return ");
   append(s, output);
   append(s, '\n');
+}
+
+void append_regions(std::string& s, std::span<const BoundSymbol* const> body) {
+  for (const BoundSymbol* bsym : body) {
+    const Subprogram* region = region_of(*bsym->symbol);
+    if (!region) continue;
+    append_head(s, region->name, region->inputs, false);
+    append_body(s, region->body, region->output);
+  }
 }
 
 void append_provenance(std::string& s, std::string_view text) {
@@ -347,9 +359,11 @@ std::string to_python(const Trace& trace) {
   for_each_program(trace.body, [&](const Subprogram& p) {
     if (std::find(printed.begin(), printed.end(), &p) != printed.end()) return;
     printed.push_back(&p);
+    append_regions(s, p.body);
     append_head(s, p.name, p.inputs, false);
     append_body(s, p.body, p.output);
   });
+  append_regions(s, trace.body);
   append_head(s, trace.name, trace.inputs, trace.functional);
   for (const auto& group : trace.alias_groups) {
     append(s, "  # shared storage: ");

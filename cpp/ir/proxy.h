@@ -27,6 +27,8 @@ struct TensorProxy : Proxy {
   // An input that is an autograd leaf: eager refuses in-place operations on it when it requires
   // grad.
   bool is_leaf = false;
+  // Made in inference mode: autograd can't save it, and only inference mode may write to it.
+  bool is_inference = false;
 };
 
 // A Python number that the program computes. Integers may be a symbolic expression.

@@ -16,6 +16,9 @@
 
 namespace fulmen::jit {
 
+// How deep opaque code is taken to look into containers that it is given.
+constexpr int kOpaqueDepth = 16;
+
 // Trace mode: what the interpreter reads becomes guards, what it does with tensors a trace, and
 // what it writes an epilogue. One acquisition follows one call of a jitted function.
 //
@@ -48,6 +51,10 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   // What the segments but the last have put out, and what was asked of them. Owned here.
   const std::vector<PyObject*>& segment_outputs() const { return segment_outputs_; }
 
+  // Takes back what the segments that this acquisition ran wrote. An acquisition that ends without
+  // handing it over does so itself.
+  bridge::Undo take_undo() { return std::move(undo_); }
+
   Entry& entry() { return *entry_; }
   std::unique_ptr<Entry> take_entry() { return std::move(entry_); }
   // Set when something asked for what tracing can't give; user code may have swallowed the error.
@@ -65,10 +72,17 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   bool after_opaque(interp::Frame&, interp::Val callee, const interp::Args&,
                     interp::Val* result) override;
   int truth(interp::Frame&, interp::Val value) override;
+  bool sized(interp::Frame&, interp::Val container) override;
   bool contents(interp::Frame&, interp::Val container) override;
+  void all_contents(interp::Frame&, interp::Val object) override { look_at(object, kOpaqueDepth); }
+  interp::Answer missing(interp::Frame&, interp::Val object, PyObject* name,
+                         interp::Val* result) override;
   interp::Answer operate(interp::Frame&, int op, interp::Val a, interp::Val b,
                          interp::Val* result) override;
   bool member(interp::Frame&, interp::Val dict, PyObject* key) override;
+  void search(interp::Frame&, interp::Val container, interp::Val item) override;
+  void identity(interp::Frame&, interp::Val a, interp::Val b) override;
+  void looked_up(interp::Frame&, PyTypeObject* type, PyObject* name, PyObject* found) override;
   bool follows(PyCodeObject* code) override;
   void suspend(PyObject*, interp::Prov* const*, int) override {}
   void resume(PyObject*, interp::Prov**, int) override {}
@@ -96,6 +110,15 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   int dict_slot(PyObject* globals);
   void look_inside(PyObject* container, interp::Prov* p, int depth);
   void look_inside_parts(PyObject* callable, int slot);
+  void guard_found(PyTypeObject* type, PyObject* name, PyObject* found);
+  void look_inside_partial(PyObject* partial, interp::Prov* p);
+  // Code that no hook sees looks at the object: what it can see of it is guarded.
+  void look_at(interp::Val value, int depth);
+  // What an operation of the trace is given: it reads pinned objects itself.
+  void look_at_operands(const interp::Args&);
+  void look_at_arguments(interp::Frame&, PyObject* callee, const interp::Args&);
+  // The object is the key of a dictionary or set, or its hash is taken.
+  void look_at_key(PyObject* key);
   bool is_written(PyObject* target, PyObject* key) const;
 
   // Tensors.
@@ -146,6 +169,7 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   // Whether an object that was there before the call holds what no guard sees (an array, a file):
   // its contents may not be read, nor changed, by a trace.
   bool is_foreign(PyObject* object) const;
+  void refuse_identity();
   bool refuse_foreign(PyObject* object);  // false, with the error set
   // Makes sure that what reaches an operation is the same object at each call; it reads it then.
   bool pin_foreign(const interp::Args&);
@@ -156,6 +180,7 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   // The end.
   int known_node(PyObject* object);
   bool make_writes();
+  Py_ssize_t original_length(PyObject* container) const;
   // The dictionary before the stores to single keys of it. New reference.
   PyObject* original_dict(PyObject* dict) const;
   void undo();
@@ -165,6 +190,7 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   std::vector<PyObject*> segment_outputs_;             // owned
   std::unordered_map<PyObject*, int> segment_source_;  // output tensor → its index
   std::unique_ptr<Entry> entry_;
+  bridge::Undo undo_;
   std::deque<interp::Prov> provs_;
   std::unordered_map<PyObject*, interp::Prov*> known_;
   std::vector<PyObject*> kept_;  // owned: addresses in known_ stay theirs
@@ -173,13 +199,16 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   std::unordered_set<PyObject*> rewritten_;                               // containers
   // Lists that were only appended to, and how long they were: what is in them was not read.
   std::unordered_map<PyObject*, Py_ssize_t> appended_;
-  std::unordered_set<PyObject*> looked_inside_;
+  std::unordered_map<PyObject*, int> looked_inside_;      // container → to which depth
   std::vector<std::pair<PyObject*, PyObject*>> effects_;  // callable, tuple of arguments; owned
   std::vector<PyObject*> outputs_;                        // proxies that the program returns; owned
+  std::unordered_set<PyObject*> found_;                   // on classes, and guarded
   const bool symbolic_;
   std::unordered_map<int, PyObject*> numbers_;  // slot → its symbolic number, in kept_
   std::unordered_set<int> settled_;             // slots of numbers whose value is guarded
   PyObject* refusal_ = nullptr;
+  const bridge::Modes modes_ = bridge::Modes::current();  // the caller's
+  bridge::Modes segment_modes_ = modes_;                  // at the start of the segment
   Acquisition* outer_ = nullptr;
 };
 

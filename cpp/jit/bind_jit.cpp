@@ -26,6 +26,7 @@ struct Acquired {
   Trace trace;
   std::shared_ptr<Entry> entry;
   std::vector<nb::object> outputs;  // of the segments that have run
+  bridge::Undo undo;                // what they wrote
   interp::Counters counters;
 };
 
@@ -143,6 +144,7 @@ Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object trac
   Acquired acquired;
   if (!acquisition.finish(good ? value.ptr() : nullptr, &acquired.trace)) throw nb::python_error();
   acquired.entry = acquisition.take_entry();
+  acquired.undo = acquisition.take_undo();
   acquired.counters = session.counters();
   for (PyObject* o : acquisition.segment_outputs()) acquired.outputs.push_back(nb::borrow(o));
   return acquired;
@@ -156,6 +158,7 @@ void install(nb::handle function, Acquired& acquired, nb::handle program, bool t
   s.program = bindings::program_of(program.ptr());
   if (!s.program) throw nb::type_error("expected a Program");
   s.check = bridge::make_input_check(s.program->trace(), {});
+  s.effects = bridge::effects_of(s.program->trace());
   if (!function.is_none()) add_entry(function.ptr(), acquired.entry);
 }
 
@@ -205,6 +208,12 @@ std::string prologue(const Acquired& acquired, nb::dict constants) {
   if (s.inputs.size() > 1) inputs.resize(inputs.size() - 2);
   if (s.inputs.size() == 1) inputs.resize(inputs.size() - 1);
   constants["ambient"] = nb::cpp_function([] { return bridge::ambient_state().bits; });
+  constants["same_value"] =
+      nb::cpp_function([](nb::handle a, nb::handle b) { return same_value(a.ptr(), b.ptr()); });
+  constants["buffer"] = nb::cpp_function([](nb::handle o) {
+    const nb::object contents = nb::steal(buffer_contents(o.ptr()));
+    return contents.is_valid() ? contents : nb::none();
+  });
   if (s.program) {
     // Holds the program, not what was acquired: the text may outlive it.
     std::shared_ptr<bridge::InputCheck> check = bridge::make_input_check(s.program->trace(), {});
@@ -228,20 +237,28 @@ std::string prologue(const Acquired& acquired, nb::dict constants) {
              body, "  return (", inputs, ")\n");
 }
 
-// The call that was acquired, run.
-nb::object run(Acquired& acquired, nb::tuple args, nb::dict kwargs) {
+// The call that was acquired, run: its result in a tuple of one; an empty one if a program failed
+// and PyTorch is to run the call, of which nothing has happened then.
+nb::tuple run(Acquired& acquired, nb::tuple args, nb::dict kwargs) {
   const FlatArgs flat(args, kwargs);
   Call call(flat.objects.data(), flat.objects.size());
   std::vector<PyObject*> outputs;
   for (const nb::object& o : acquired.outputs) outputs.push_back(o.ptr());
+  const bridge::Modes modes = bridge::Modes::current();
   call.adopt(*acquired.entry, outputs);
   std::string failed;
   if (!call.accepts(*acquired.entry, &failed))
     internal_error(cat("a guard does not hold for the call that it was made from: ", failed));
-  if (!call.run(*acquired.entry)) throw nb::python_error();
+  if (!call.run(*acquired.entry)) {
+    modes.restore_autograd();
+    if (!call.undo()) throw nb::python_error();
+    PyErr_Clear();
+    acquired.undo.restore();
+    return nb::make_tuple();
+  }
   PyObject* result = call.finish(*acquired.entry);
   if (!result) throw nb::python_error();
-  return nb::steal(result);
+  return nb::make_tuple(nb::steal(result));
 }
 
 }  // namespace
@@ -271,7 +288,10 @@ void bind_jit(nb::module_& m) {
           },
           "What the interpreter did: frames followed, calls left to CPython, and so on.")
       .def_prop_ro("num_writes", [](const Acquired& a) { return a.entry->writes.size(); })
-      .def("run", run);
+      .def("run", run)
+      .def(
+          "undo", [](Acquired& a) { a.undo.restore(); },
+          "Takes back what the programs that ran while the call was followed wrote.");
   m.def("acquire", acquire, nb::arg("fn"), nb::arg("args"), nb::arg("kwargs"), nb::arg("tracer"),
         nb::arg("compile").none(), nb::arg("ran").none(), nb::arg("symbolic") = false,
         "Follows one call of `fn` without running it.");

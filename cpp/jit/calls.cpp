@@ -9,6 +9,7 @@
 #include "interp/protocol.h"
 #include "jit/acquisition.h"
 #include "jit/call_rules.h"
+#include "jit/kinds.h"
 #include "jit/operators.h"
 #include "support/error.h"
 
@@ -161,6 +162,45 @@ class TakesNumbers {
   bindings::Recorder* recorder_;
 };
 
+// operator.attrgetter(...)
+bool is_attribute_getter(PyObject* o) {
+  static auto* type =
+      reinterpret_cast<PyTypeObject*>(bridge::resolve_torch_name("operator.attrgetter"));
+  return Py_IS_TYPE(o, type);
+}
+
+bool get_path(Frame& frame, Val object, PyObject* path, Val* result) {
+  const nb::object names = nb::handle(path).attr("split")(".");
+  *result = {Py_NewRef(object.o), object.p};
+  for (nb::handle part : names) {
+    PyObject* name = Py_NewRef(part.ptr());
+    PyUnicode_InternInPlace(&name);
+    const Val from = *result;
+    const bool found = interp::load_attr(frame, from, name, result);
+    Py_DECREF(name);
+    Py_DECREF(from.o);
+    if (!found) return false;
+  }
+  return true;
+}
+
+Answer get_attributes(Frame& frame, PyObject* getter, Val object, Val* result) {
+  const nb::object paths = nb::handle(getter).attr("__reduce__")()[1];
+  if (nb::len(paths) == 1) {
+    return get_path(frame, object, nb::object(paths[0]).ptr(), result) ? Answer::kDone
+                                                                       : Answer::kError;
+  }
+  nb::object all = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(nb::len(paths))));
+  Py_ssize_t i = 0;
+  for (nb::handle path : paths) {
+    Val value;
+    if (!get_path(frame, object, path.ptr(), &value)) return Answer::kError;
+    PyTuple_SET_ITEM(all.ptr(), i++, value.o);
+  }
+  *result = {all.release().ptr(), nullptr};
+  return Answer::kDone;
+}
+
 }  // namespace
 
 bool Acquisition::follows(PyCodeObject* code) {
@@ -252,6 +292,7 @@ Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& gi
   if (!numbers_.empty() && !settle_numbers(nullptr, given, &settled)) return Answer::kError;
   const Args args =
       settled.empty() ? given : Args{settled.data(), nullptr, given.count, given.names, false};
+  look_at_operands(given);
   const interp::OwnCode own(interp::current_context());
   const bridge::WithoutMode outside;
   PyObject* object =
@@ -280,6 +321,7 @@ Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, c
                            Val* result) {
   set_source(frame);
   if (!pin_foreign(given)) return Answer::kError;
+  look_at_operands(given);
   Args args = given;
   std::vector<PyObject*> settled;
   if (!numbers_.empty()) {
@@ -331,6 +373,9 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
       bound_builtin_target(callable).rule == CallRule::kRefuse) {
     target.rule = CallRule::kRefuse;
   }
+  if (Prov* p = source(callee); p && is_partial(callable)) look_inside_partial(callable, p);
+  if (is_attribute_getter(callable) && args.total() == 1 && args.count == 1)
+    return get_attributes(frame, callable, args.at(0), result);
   const Args* use = &args;
   Args with_self;
   std::vector<PyObject*> objects;
@@ -413,21 +458,39 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
   return Answer::kNotHandled;
 }
 
+// The number of items before the call; -1 for what is no list, tuple, dict or set.
+Py_ssize_t Acquisition::original_length(PyObject* container) const {
+  Py_ssize_t n = container_length(container);
+  if (n >= 0 && PyDict_Check(container) && written_.contains(container)) {
+    PyObject* original = original_dict(container);
+    if (original) n = PyDict_GET_SIZE(original);
+    Py_XDECREF(original);
+  }
+  return n;
+}
+
+bool Acquisition::sized(Frame& frame, Val container) {
+  const Py_ssize_t n = original_length(container.o);
+  Prov* p = n >= 0 ? source(container) : nullptr;
+  if (n < 0 || appended_.contains(container.o)) {
+    return contents(frame, container);
+  } else if (p && !rewritten_.contains(container.o)) {
+    entry_->guards.require(static_cast<int>(p->id), Check::kLength, nullptr, n);
+  }
+  return true;
+}
+
 int Acquisition::truth(Frame& frame, Val value) {
   if (!bindings::tensor_proxy_state(value.o)) {
     // Whether a container is empty, not what is in it.
-    Py_ssize_t n = container_length(value.o);
-    if (n >= 0 && PyDict_Check(value.o) && written_.contains(value.o)) {
-      PyObject* original = original_dict(value.o);
-      if (original) n = PyDict_GET_SIZE(original);
-      Py_XDECREF(original);
-    }
     if (is_foreign(value.o)) return refuse_foreign(value.o), -1;
+    const Py_ssize_t n = original_length(value.o);
     Prov* p = n >= 0 ? source(value) : nullptr;
     if (p && !rewritten_.contains(value.o)) {
       if (appended_.contains(value.o)) look_inside(value.o, p, 1);
       entry_->guards.require(static_cast<int>(p->id), n ? Check::kNotEmpty : Check::kLength);
     }
+    if (n < 0) look_at(value, 1);
     return -2;
   }
   PyObject* answer = nullptr;
@@ -439,12 +502,19 @@ int Acquisition::truth(Frame& frame, Val value) {
 
 Answer Acquisition::operate(Frame& frame, int op, Val a, Val b, Val* result) {
   const bool first = bindings::tensor_proxy_state(a.o);
-  if (!first && !(b.o && bindings::tensor_proxy_state(b.o))) {
-    for (PyObject* o : {a.o, b.o}) {
-      if (o && is_foreign(o)) return refuse_foreign(o), Answer::kError;
+  const int depth = op >= 100 ? kOpaqueDepth : 1;  // a comparison looks at all
+  const bool native = !first && !(b.o && bindings::tensor_proxy_state(b.o));
+  for (const Val& v : {a, b}) {
+    if (!v.o) continue;
+    if (!is_foreign(v.o)) {
+      look_at(v, depth);
+    } else if (native) {
+      return refuse_foreign(v.o), Answer::kError;
     }
-    if (Prov* p = source(a)) look_inside(a.o, p, 1);
-    if (Prov* p = b.o ? source(b) : nullptr) look_inside(b.o, p, 1);
+  }
+  if (native) {
+    if ((op == 100 + Py_EQ || op == 100 + Py_NE) && compares_by_identity(a.o))
+      identity(frame, a, b);
     if (is_inplace_operator(op)) mutate(frame, a, nullptr);
     return Answer::kNotHandled;
   }

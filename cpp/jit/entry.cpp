@@ -91,14 +91,15 @@ int Entry::plain_output() const {
   return segments.size() == 1 && writes.empty() ? recipe.output_of(result) : -1;
 }
 
-PyObject* call_plain(Entry& entry, PyObject* const* args, size_t n, int output) {
+PyObject* call_plain(Entry& entry, PyObject* const* args, size_t n, int output,
+                     bool* failed_clean) {
   GuardProgram::Values values;
-  if (!entry.guards.check(args, n, values, nullptr)) return nullptr;
   const Segment& s = entry.segments.front();
   SmallVec<PyObject*, 16> inputs;
-  for (const int i : s.inputs) inputs.push_back(values.slots[static_cast<size_t>(i)]);
+  inputs.resize_for_overwrite(s.inputs.size());
+  if (!entry.guards.check_inputs(args, n, values, inputs.data())) return nullptr;
   if (!s.check->accepts(inputs.data(), inputs.size(), nullptr)) return nullptr;
-  PyObject* results = bridge::call_program(*s.program, inputs.data(), inputs.size());
+  PyObject* results = bridge::call_program(*s.program, inputs.data(), inputs.size(), failed_clean);
   if (!results) return nullptr;
   PyObject* result = Py_NewRef(PyTuple_GET_ITEM(results, output));
   Py_DECREF(results);
@@ -113,6 +114,7 @@ Call::~Call() {
 void Call::adopt(const Entry& entry, const std::vector<PyObject*>& outputs) {
   for (PyObject* o : outputs) outputs_.push_back(Py_NewRef(o));
   ran_ = entry.segments.size() - 1;
+  if (ran_ > 0) entry.segments.back().modes.restore_autograd();
 }
 
 bool Call::accepts(Entry& entry, std::string* failed) {
@@ -136,7 +138,11 @@ bool Call::run(const Entry& entry) {
       rejected_.push_back(&entry);
       return false;
     }
-    PyObject* results = bridge::call_program(*s.program, inputs.data(), inputs.size());
+    const bool last = ran_ + 1 == entry.segments.size();
+    if (!last) undo_.save(s.effects, inputs.data());
+    PyObject* results =
+        bridge::call_program(*s.program, inputs.data(), inputs.size(), &failed_clean_);
+    failed_clean_ |= !last && !bridge::saves_through_hooks();
     if (!results) return false;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(results); ++i)
       outputs_.push_back(Py_NewRef(PyTuple_GET_ITEM(results, i)));
@@ -151,6 +157,12 @@ bool Call::run(const Entry& entry) {
     rejected_.push_back(&entry);
     return false;
   }
+  return true;
+}
+
+bool Call::undo() {
+  if (!failed_clean_) return false;
+  undo_.restore();
   return true;
 }
 

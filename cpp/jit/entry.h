@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bridge/bridge.h"
+#include "bridge/undo.h"
 #include "exec/program.h"
 #include "jit/guards.h"
 #include "jit/recipe.h"
@@ -36,9 +37,11 @@ struct Write {
 struct Segment {
   std::shared_ptr<const exec::Program> program;
   std::unique_ptr<bridge::InputCheck> check;
+  bridge::Effects effects;
   // Slots of the guard program (≥ 0), or outputs of earlier segments (~index).
   std::vector<int> inputs;
   size_t num_outputs = 0;
+  bridge::Modes modes;  // in which it starts, when it was traced
   // What the last output was converted to when this was traced; null in the last segment.
   PyObject* observed = nullptr;
   const char* observe = nullptr;  // the method that converts it
@@ -75,8 +78,8 @@ class Entry {
 };
 
 // A call that finds a plain entry: no state outlives its one program. Null without an error set if
-// the guards do not hold.
-PyObject* call_plain(Entry& entry, PyObject* const* args, size_t n, int output);
+// the guards do not hold. `failed_clean`: see Call::undo.
+PyObject* call_plain(Entry& entry, PyObject* const* args, size_t n, int output, bool* failed_clean);
 
 // What a call has done so far: the values its guards found, and the outputs of its segments.
 class Call {
@@ -96,6 +99,11 @@ class Call {
   // The result, after the epilogue. New reference.
   PyObject* finish(const Entry& entry);
 
+  // After a failure, or before PyTorch runs the call instead: takes back what programs wrote.
+  // False, with nothing done, if something happened that can't be taken back. A call that fails is
+  // run by PyTorch, so that it fails as in eager, with what eager would have done up to there.
+  bool undo();
+
   size_t segments_run() const { return ran_; }
   const std::vector<PyObject*>& outputs() const { return outputs_; }
   PyObject* observed(size_t segment) const { return observed_[segment]; }
@@ -110,6 +118,8 @@ class Call {
   std::vector<PyObject*> observed_;  // owned
   std::vector<const exec::Program*> programs_;
   std::vector<const Entry*> rejected_;  // entries that this call has left midway
+  bridge::Undo undo_;
+  bool failed_clean_ = true;
   size_t ran_ = 0;
 };
 

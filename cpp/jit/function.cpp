@@ -2,6 +2,10 @@
 
 #include <structmember.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
 // The hot call path, on plain CPython.
 namespace fulmen::jit {
 namespace {
@@ -10,11 +14,14 @@ struct FunctionObject {
   PyObject_HEAD vectorcallfunc vectorcall;
   std::vector<std::shared_ptr<Entry>>* entries;
   PyObject* on_miss;
+  PyObject* fn;
   PyObject* dict;
   PyObject* weakrefs;
   uint64_t calls;
   uint64_t hits;
 };
+
+PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyObject* names);
 
 PyObject* pack_kwargs(PyObject* const* values, PyObject* names) {
   PyObject* dict = PyDict_New();
@@ -33,8 +40,8 @@ PyObject* replay(const Call& call) {
   return outputs;
 }
 
-PyObject* miss(FunctionObject* self, const Call* call, PyObject* const* args, Py_ssize_t n,
-               PyObject* names) {
+PyObject* ask_on_miss(FunctionObject* self, const Call* call, PyObject* const* args, Py_ssize_t n,
+                      PyObject* names) {
   PyObject* positional = PyTuple_New(n);
   for (Py_ssize_t i = 0; positional && i < n; ++i)
     PyTuple_SET_ITEM(positional, i, Py_NewRef(args[i]));
@@ -49,6 +56,90 @@ PyObject* miss(FunctionObject* self, const Call* call, PyObject* const* args, Py
   return result;
 }
 
+// The user's own function, with no frame of ours in a traceback.
+PyObject* run_eagerly(FunctionObject* self, PyObject* const* args, Py_ssize_t n, PyObject* names) {
+  return PyObject_Vectorcall(self->fn, args, static_cast<size_t>(n), names);
+}
+
+// The same after a program failed, whose error, which is set, has a note of where.
+PyObject* run_again_eagerly(FunctionObject* self, PyObject* const* args, Py_ssize_t n,
+                            PyObject* names) {
+  PyObject *type, *first, *traceback;
+  PyErr_Fetch(&type, &first, &traceback);
+  PyErr_NormalizeException(&type, &first, &traceback);
+  PyObject* result = run_eagerly(self, args, n, names);
+  if (!result) {
+    PyObject *new_type, *error, *new_traceback;
+    PyErr_Fetch(&new_type, &error, &new_traceback);
+    PyErr_NormalizeException(&new_type, &error, &new_traceback);
+    PyObject* notes =
+        Py_TYPE(error) == Py_TYPE(first) ? PyObject_GetAttrString(first, "__notes__") : nullptr;
+    for (Py_ssize_t i = 0; notes && PyList_Check(notes) && i < PyList_GET_SIZE(notes); ++i) {
+      PyObject* r = PyObject_CallMethod(error, "add_note", "O", PyList_GET_ITEM(notes, i));
+      Py_XDECREF(r);
+    }
+    Py_XDECREF(notes);
+    PyErr_Clear();
+    PyErr_Restore(new_type, error, new_traceback);
+  }
+  Py_XDECREF(type);
+  Py_XDECREF(first);
+  Py_XDECREF(traceback);
+  return result;
+}
+
+// `refusal`, an exception of ours that says better what is wrong than the one that eager raised,
+// takes its place.
+void replace_error(PyObject* refusal) {
+  PyObject *type, *error, *traceback;
+  PyErr_Fetch(&type, &error, &traceback);
+  PyErr_NormalizeException(&type, &error, &traceback);
+  if (!PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
+    PyErr_Restore(type, error, traceback);
+    return;
+  }
+  if (traceback) PyException_SetTraceback(error, traceback);
+  PyException_SetTraceback(refusal, traceback ? traceback : Py_None);
+  PyException_SetCause(refusal, error);  // takes the reference
+  Py_DECREF(type);
+  PyErr_Restore(Py_NewRef(reinterpret_cast<PyObject*>(Py_TYPE(refusal))), Py_NewRef(refusal),
+                traceback);
+}
+
+// What on_miss says is a pair: ("done", result), ("again", None), or ("eager", the exception that
+// explains why eager will raise, or None).
+PyObject* miss(FunctionObject* self, Call* state, PyObject* const* args, Py_ssize_t n,
+               PyObject* names) {
+  PyObject* answer = ask_on_miss(self, state, args, n, names);
+  const char* kind = nullptr;
+  PyObject* value = nullptr;
+  if (!answer || !PyArg_ParseTuple(answer, "sO", &kind, &value)) {
+    Py_XDECREF(answer);
+    if (state) state->undo();
+    return nullptr;
+  }
+  PyObject* result = nullptr;
+  if (std::strcmp(kind, "done") == 0) {
+    result = Py_NewRef(value);
+  } else {
+    if (state) state->undo();
+    if (std::strcmp(kind, "again") == 0) {
+      result = call(reinterpret_cast<PyObject*>(self), args, static_cast<size_t>(n), names);
+    } else {
+      result = run_eagerly(self, args, n, names);
+      if (value != Py_None && !result) replace_error(value);
+      if (value != Py_None && result) {
+        PyObject* note =
+            PyObject_CallMethod(PyMethod_GET_SELF(self->on_miss), "_survived", "O", value);
+        if (!note) Py_CLEAR(result);
+        Py_XDECREF(note);
+      }
+    }
+  }
+  Py_DECREF(answer);
+  return result;
+}
+
 PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyObject* names) {
   auto* self = reinterpret_cast<FunctionObject*>(self_object);
   const auto n = static_cast<size_t>(PyVectorcall_NARGS(nargsf));
@@ -59,14 +150,22 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
   if (!entries.empty() && entries.front()->plain >= 0) {
     const std::shared_ptr<Entry> entry = entries.front();  // another thread may add entries
     if (entry->takes(n, names) && entry->fits(ambient)) {
-      if (PyObject* result = call_plain(*entry, args, total, entry->plain)) {
+      bool failed_clean = false;
+      if (PyObject* result = call_plain(*entry, args, total, entry->plain, &failed_clean)) {
         ++self->hits;
         return result;
+      }
+      if (failed_clean) {
+        return run_again_eagerly(self, args, static_cast<Py_ssize_t>(n), names);
       }
       if (PyErr_Occurred()) return nullptr;
     }
   }
-  const bool grad_enabled = bridge::grad_enabled();
+  const bool grad = bridge::grad_enabled(), inference = bridge::inference_mode();
+  const auto restore = [&] {  // a segment that ran may have left other modes
+    if (bridge::inference_mode() != inference) bridge::set_inference_mode(inference);
+    bridge::set_grad_enabled(grad);
+  };
   Call state(args, total);
   for (size_t i = 0; i < entries.size(); ++i) {
     const std::shared_ptr<Entry> entry = entries[i];  // calls of other threads may reorder them
@@ -80,22 +179,28 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
       ++self->hits;
       return state.finish(*entry);
     }
-    if (PyErr_Occurred()) return nullptr;
+    if (PyErr_Occurred()) {
+      const bool taken_back = PyErr_ExceptionMatches(PyExc_Exception) && state.undo();
+      restore();
+      if (!taken_back) return nullptr;
+      return run_again_eagerly(self, args, static_cast<Py_ssize_t>(n), names);
+    }
     i = static_cast<size_t>(-1);  // another answer: look for the entry that goes on from here
   }
-  bridge::set_grad_enabled(grad_enabled);  // a segment that ran may have left another
+  restore();
   return miss(self, state.segments_run() > 0 ? &state : nullptr, args, static_cast<Py_ssize_t>(n),
               names);
 }
 
 PyObject* make(PyTypeObject* type, PyObject* args, PyObject*) {
-  PyObject* on_miss = nullptr;
-  if (!PyArg_ParseTuple(args, "O", &on_miss)) return nullptr;
+  PyObject *on_miss = nullptr, *fn = nullptr;
+  if (!PyArg_ParseTuple(args, "O!O", &PyMethod_Type, &on_miss, &fn)) return nullptr;
   auto* self = reinterpret_cast<FunctionObject*>(type->tp_alloc(type, 0));
   if (!self) return nullptr;
   self->vectorcall = call;
   self->entries = new std::vector<std::shared_ptr<Entry>>;
   self->on_miss = Py_NewRef(on_miss);
+  self->fn = Py_NewRef(fn);
   return reinterpret_cast<PyObject*>(self);
 }
 
@@ -103,6 +208,7 @@ int traverse(PyObject* o, visitproc visit, void* arg) {
   auto* self = reinterpret_cast<FunctionObject*>(o);
   Py_VISIT(Py_TYPE(o));
   Py_VISIT(self->on_miss);
+  Py_VISIT(self->fn);
   Py_VISIT(self->dict);
   return 0;
 }
@@ -110,6 +216,7 @@ int traverse(PyObject* o, visitproc visit, void* arg) {
 int clear(PyObject* o) {
   auto* self = reinterpret_cast<FunctionObject*>(o);
   Py_CLEAR(self->on_miss);
+  Py_CLEAR(self->fn);
   Py_CLEAR(self->dict);
   if (self->entries) self->entries->clear();
   return 0;
@@ -159,6 +266,39 @@ PyObject* explain(PyObject* o, PyObject* args, PyObject* kwargs) {
   return list;
 }
 
+// time_guards(rounds, *args): the least seconds that one check of the newest specialization took,
+// with the number of its instructions and of the words that it looks at.
+PyObject* time_guards(PyObject* o, PyObject* const* args, Py_ssize_t n) {
+  auto* self = reinterpret_cast<FunctionObject*>(o);
+  const Py_ssize_t rounds = n > 0 ? PyLong_AsSsize_t(args[0]) : -1;
+  if (rounds < 0 || self->entries->empty()) {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "time_guards(): nothing to time");
+    return nullptr;
+  }
+  const std::shared_ptr<Entry> entry = self->entries->front();
+  constexpr int kInner = 100;
+  double least = 1e9;
+  for (Py_ssize_t r = 0; r < rounds; ++r) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < kInner; ++i) {
+      GuardProgram::Values values;
+      const Segment& s = entry->segments.front();
+      SmallVec<PyObject*, 16> inputs;
+      inputs.resize_for_overwrite(s.inputs.size());
+      if (!entry->guards.check_inputs(args + 1, static_cast<size_t>(n - 1), values,
+                                      inputs.data()) ||
+          !s.check->accepts(inputs.data(), inputs.size(), nullptr)) {
+        PyErr_SetString(PyExc_ValueError, "time_guards(): a guard does not hold");
+        return nullptr;
+      }
+    }
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    least = std::min(least, took.count() / kInner);
+  }
+  return Py_BuildValue("(dnn)", least, static_cast<Py_ssize_t>(entry->guards.num_instructions()),
+                       static_cast<Py_ssize_t>(entry->guards.num_epochs()));
+}
+
 PyObject* counts(PyObject* o, void*) {
   auto* self = reinterpret_cast<FunctionObject*>(o);
   return Py_BuildValue("(KKn)", self->calls, self->hits,
@@ -169,6 +309,9 @@ PyMethodDef methods[] = {
     {"explain", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(explain)),
      METH_VARARGS | METH_KEYWORDS,
      "explain(*args, **kwargs): the guard that fails, for each specialization that refuses them."},
+    {"time_guards", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(time_guards)),
+     METH_FASTCALL,
+     "time_guards(rounds, *args): (seconds, instructions, words) of a check of the guards alone."},
     {nullptr, nullptr, 0, nullptr}};
 PyGetSetDef getset[] = {
     {"counts", counts, nullptr, "(calls, hits, specializations)", nullptr},
@@ -218,6 +361,8 @@ void add_entry(PyObject* function, std::shared_ptr<Entry> entry) {
     }
   }
   entry->guards.set_wanted(std::move(wanted));
+  const std::vector<int>& first = entry->segments.front().inputs;
+  entry->guards.set_inputs({first.begin(), first.end()});
   if (entry->trusted) entry->guards.trust();
   entries.insert(entries.begin(), std::move(entry));
 }

@@ -20,10 +20,12 @@ enum class Fetch : uint8_t {
   kArg,           // an argument, by its position in the call's array (keyword arguments last)
   kInstanceDict,  // the __dict__ of an object
   kDictItem,      // dict[key]
-  kSequenceItem,  // list or tuple item
+  kSequenceItem,  // item of a list, a tuple or another sequence
   kCell,          // the contents of a cell
   kAttr,          // getattr: what lives in slots and getters of C
   kType,          // the type of an object
+  kMappingItem,   // mapping[key], of a mapping that is no dict
+  kReferent,      // what a weak reference refers to, None if that is gone
   kCompute,       // what the function `key` gives for numbers: the parent, and slot `aux` if not -1
 };
 
@@ -36,9 +38,10 @@ enum class Check : uint8_t {
   kNotSame,   // it is not the object of slot `aux`
   kInt,       // an int of value `aux`
   kValue,     // of the type of `expect`, and equal to it
-  kLength,    // a list, tuple, dict or set of `aux` items
+  kLength,    // a container of `aux` items
   kNotEmpty,  // a list, tuple, dict or set of at least one item
   kKeys,      // a dict whose keys, in order, are the tuple `expect`
+  kBuffer,    // an object with the buffer that the tuple `expect` describes
   kAbsent,    // a dict without `key` (or no __dict__ at all)
   kVersion,   // the lookups that were made on the type find what they found (table `aux`)
   kCode,      // a function whose code and defaults are the ones of table `aux`
@@ -57,6 +60,11 @@ struct GuardInstruction {
 
 // The number of items of a list, tuple, dict or set; -1 for another object.
 Py_ssize_t container_length(PyObject* object);
+// Of one type and equal, to the last bit of a float and for all that a tuple or a set contains.
+bool same_value(PyObject* a, PyObject* b);
+// The format, the shape and the bytes of an object's buffer, as a tuple. New reference; null
+// without an error set if it has none.
+PyObject* buffer_contents(PyObject* object);
 
 // `(n * 2)`, `math.sqrt(n)`: what Fetch::kCompute computes, as Python.
 std::string computation_text(PyObject* function, const std::string& first,
@@ -96,6 +104,7 @@ class GuardProgram {
   void trust();
   size_t num_slots() const { return num_slots_; }
   size_t num_instructions() const { return code_.size(); }
+  size_t num_epochs() const { return epochs_.size(); }
   // The conditions, without what only fetches.
   size_t num_guards() const {
     size_t n = 0;
@@ -117,6 +126,9 @@ class GuardProgram {
   };
   // False if a guard fails: `failed` is its text, when given. Never leaves a Python error set.
   bool check(PyObject* const* args, size_t n, Values& values, std::string* failed);
+  // The same for who wants nothing but the slots of set_inputs(), borrowed as in `values`.
+  bool check_inputs(PyObject* const* args, size_t n, Values& values, PyObject** inputs);
+  void set_inputs(std::vector<int32_t> slots) { inputs_ = std::move(slots); }
 
   // How a program finds what the slot holds: `fn.layers[0].weight`.
   std::string path(int slot, const std::vector<std::string>& argument_names) const;
@@ -125,40 +137,29 @@ class GuardProgram {
   friend class PrologueWriter;
   struct Lookups {
     PyTypeObject* type;
+    PyObject* mro;
     unsigned version;
     std::vector<std::pair<PyObject*, PyObject*>> names;  // name, what it finds (null: nothing)
   };
   struct Function {
     PyObject *function, *code, *defaults, *kwdefaults;
   };
-  struct DictEpoch {
-    PyObject* dict;
-    uint64_t version;
-  };
-  struct InstanceEpoch {
-    PyObject **place, *dict;
-  };
-  struct CellEpoch {
-    PyObject *cell, *contents;
-  };
-  struct TypeEpoch {
-    PyObject* object;
-    PyTypeObject* type;
-  };
-  struct VersionEpoch {
-    PyTypeObject* type;
-    unsigned version;
-  };
-  struct ListEpoch {
-    PyObject* list;
-    std::vector<PyObject*> items;
+  // A word of memory whose change may change what a guard sees: the version of a dictionary or a
+  // type, what a cell, a list or a function refers to, the type of an object.
+  struct Epoch {
+    const uint64_t* place;
+    uint64_t contents;
   };
 
   int add(GuardInstruction instruction);
   bool run(size_t at, PyObject* const* args, size_t n, Values& values);
   bool holds(const GuardInstruction& g, PyObject* o, const Values& values);
   bool lookups_hold(Lookups& table);
-  bool unchanged();
+  bool unchanged() const;
+  bool run_all(PyObject* const* args, size_t n, Values& values, std::string* failed);
+  // Runs what no epoch covers. Python code that a guard runs may let another thread in, which may
+  // take another snapshot: -1 then.
+  int run_always(PyObject* const* args, size_t n, Values& values, std::string* failed);
   void take_snapshot(PyObject* const* values);
   std::string text(const GuardInstruction& g, const std::vector<std::string>& names) const;
 
@@ -192,17 +193,18 @@ class GuardProgram {
 
   bool has_snapshot_ = false;
   std::vector<PyObject*> snapshot_;  // the static slots' objects
-  std::vector<DictEpoch> dicts_;
-  std::vector<InstanceEpoch> instances_;
-  std::vector<CellEpoch> cells_;
-  std::vector<ListEpoch> lists_;
-  std::vector<TypeEpoch> types_;
-  std::vector<VersionEpoch> versions_;
+  std::vector<Epoch> epochs_;
   std::vector<int32_t> wanted_;
+  std::vector<int32_t> copied_;  // static slots that a check by epochs fills in
+  std::vector<int32_t> needed_;  // those of them that guards look at
+  std::vector<int32_t> inputs_;
+  std::vector<PyObject*> static_inputs_;                      // null where the input is dynamic
+  std::vector<std::pair<uint32_t, int32_t>> dynamic_inputs_;  // place among the inputs, slot
   bool trusted_ = false;
   std::vector<uint32_t> fetches_;  // instructions that lead to what is wanted
-  std::vector<int32_t> copied_;    // static slots that a check by epochs fills in
-  std::vector<uint32_t> always_;   // instructions that no epoch covers
+  uint64_t snapshots_ = 0;
+  bool runs_python_ = false;      // a guard may
+  std::vector<uint32_t> always_;  // instructions that no epoch covers
 };
 
 // Writes a guard program as Python statements that run.
@@ -235,8 +237,9 @@ class PrologueWriter {
   PyObject* constants_;
   std::string lines_;
   std::set<std::string> imports_, roots_{"torch"};
-  std::set<std::string> taken_{"prologue", "torch", "lookup", "absent", "ambient", "fits",
-                               "repr",     "type",  "len",    "tuple",  "str"};
+  std::set<std::string> taken_{"prologue", "torch",  "lookup",     "absent", "ambient",
+                               "fits",     "buffer", "same_value", "repr",   "type",
+                               "len",      "tuple",  "str"};
   std::unordered_map<PyObject*, std::string> names_;
 };
 

@@ -132,6 +132,8 @@ std::string PrologueWriter::path(int slot) {
       return cat(from, "[", constant(g.key, "key"), "]");
     }
     case Fetch::kSequenceItem: return cat(parent(), "[", g.aux, "]");
+    case Fetch::kMappingItem: return cat(parent(), "[", constant(g.key, "key"), "]");
+    case Fetch::kReferent: return cat(parent(), "()");
     case Fetch::kCell: return cat(parent(), ".cell_contents");
     case Fetch::kAttr: return attribute(parent(), g.key);
     case Fetch::kType: return cat("type(", parent(), ")");
@@ -159,6 +161,11 @@ std::string PrologueWriter::equal(const std::string& x, PyObject* o) {
   if (PyFloat_CheckExact(o) && (!std::isfinite(PyFloat_AS_DOUBLE(o)) || PyFloat_AS_DOUBLE(o) == 0))
     return cat("repr(", x, ") == '", repr(o), "' and type(", x, ") is float");
   const std::string type = Py_TYPE(o)->tp_name;
+  const bool is_float = PyFloat_Check(o) && !PyFloat_CheckExact(o);
+  if (is_float || PyComplex_CheckExact(o) || PyTuple_Check(o) || PySlice_Check(o) ||
+      PyAnySet_Check(o)) {
+    return cat("same_value(", x, ", ", constant(o, type), ")");
+  }
   const bool builtin = PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyUnicode_CheckExact(o) ||
                        PyBytes_CheckExact(o);
   return cat(x, " == ", constant(o, type), " and type(", x, ") is ",
@@ -202,7 +209,14 @@ void PrologueWriter::condition(const GuardInstruction& g) {
     case Check::kValue: return require(equal(x, g.expect));
     case Check::kNotEmpty: return require(cat("len(", x, ") > 0"));
     case Check::kLength: return require(cat("len(", x, ") == ", g.aux));
-    case Check::kKeys: return require(cat("tuple(", x, ") == ", constant(g.expect, "keys")));
+    case Check::kKeys: {
+      bool names = true;  // others may be equal and of another type
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(g.expect); ++i)
+        names = names && PyUnicode_CheckExact(PyTuple_GET_ITEM(g.expect, i));
+      if (names) return require(cat("tuple(", x, ") == ", constant(g.expect, "keys")));
+      return require(cat("same_value(tuple(", x, "), ", constant(g.expect, "keys"), ")"));
+    }
+    case Check::kBuffer: return require(cat("buffer(", x, ") == ", constant(g.expect, "contents")));
     case Check::kAbsent: return require(cat(constant(g.key, "key"), " not in ", x));
     case Check::kCode: {
       const GuardProgram::Function& f = program_.functions_[static_cast<size_t>(g.aux)];
@@ -213,7 +227,9 @@ void PrologueWriter::condition(const GuardInstruction& g) {
       return;
     }
     case Check::kVersion: {
-      for (const auto& [name, found] : program_.lookups_[static_cast<size_t>(g.aux)].names) {
+      const GuardProgram::Lookups& table = program_.lookups_[static_cast<size_t>(g.aux)];
+      if (table.mro) require(cat(x, ".__mro__ is ", same(table.mro, cat(x, "_mro"))));
+      for (const auto& [name, found] : table.names) {
         const std::string text = text_of(name, PyObject_Str);
         require(cat("lookup(", x, ", '", text, "') is ",
                     found ? same(found, cat(x, "_", text)) : "absent"));

@@ -7,6 +7,7 @@
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "jit/acquisition.h"
+#include "jit/kinds.h"
 #include "support/cat.h"
 
 extern "C" {
@@ -22,26 +23,6 @@ using interp::Val;
 
 namespace {
 
-// How deep opaque code is taken to look into containers that it is given.
-constexpr int kOpaqueDepth = 4;
-
-bool is_plain_value(PyObject* o) {
-  PyTypeObject* t = Py_TYPE(o);
-  return t == &PyLong_Type || t == &PyFloat_Type || t == &PyUnicode_Type || t == &PyBytes_Type ||
-         t == &PyComplex_Type || t == &PyRange_Type || t == &PySlice_Type;
-}
-
-bool is_singleton(PyObject* o) {
-  return o == Py_None || PyBool_Check(o) || o == Py_Ellipsis || o == Py_NotImplemented;
-}
-
-// Objects whose identity says all: what they hold is looked at where it is read.
-bool is_identity(PyObject* o) {
-  return PyType_Check(o) || PyModule_Check(o) || PyCFunction_Check(o) || PyCode_Check(o) ||
-         Py_IS_TYPE(o, &PyMethodDescr_Type) || Py_IS_TYPE(o, &PyWrapperDescr_Type) ||
-         Py_IS_TYPE(o, &PyGetSetDescr_Type) || is_enum_member(o);
-}
-
 bool is_thread_local(const PyTypeObject* type) {
   for (; type; type = type->tp_base) {
     if (std::string_view(type->tp_name) == "_thread._local") return true;
@@ -49,25 +30,13 @@ bool is_thread_local(const PyTypeObject* type) {
   return false;
 }
 
-// Functions of C that change the list or dictionary that they are given first.
-bool changes_first_argument(PyObject* callee) {
-  PyObject* module = reinterpret_cast<PyCFunctionObject*>(callee)->m_module;
-  const char* from = module && PyUnicode_Check(module) ? PyUnicode_AsUTF8(module) : nullptr;
-  if (!from) return false;
-  const std::string_view name = reinterpret_cast<PyCFunctionObject*>(callee)->m_ml->ml_name;
-  if (std::string_view(from) == "_operator") {
-    for (const std::string_view changing :
-         {"setitem", "delitem", "iadd", "iconcat", "imul", "ior", "iand", "ixor", "isub"}) {
-      if (name == changing) return true;
-    }
-    return false;
-  }
-  return std::string_view(from) == "_heapq" ||
-         (std::string_view(from) == "_bisect" && name.starts_with("insort"));
-}
-
-bool is_container(PyObject* o) {
-  return PyTuple_Check(o) || PyList_Check(o) || PyDict_Check(o) || PyAnySet_Check(o);
+std::string name_of(PyObject* o) {
+  PyObject* name = PyObject_GetAttrString(o, "__name__");
+  const char* text = name && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : nullptr;
+  std::string label = text ? text : "?";
+  Py_XDECREF(name);
+  PyErr_Clear();
+  return label;
 }
 
 }  // namespace
@@ -123,6 +92,9 @@ void Acquisition::guard(int slot, PyObject* value) {
     g.require(slot, Check::kValue, value);
   } else if (is_identity(value)) {
     g.require(slot, Check::kIdentity, value);
+  } else if (is_derived_value(value)) {
+    g.require(slot, Check::kType, reinterpret_cast<PyObject*>(Py_TYPE(value)));
+    g.require(slot, Check::kValue, value);
   } else if (Arg ignored; bridge::torch_constant(value, &ignored)) {
     g.require(slot, Check::kValue, value);
   } else {
@@ -191,6 +163,7 @@ bool Acquisition::is_written(PyObject* target, PyObject* key) const {
 }
 
 int Acquisition::dict_slot(PyObject* dict) {
+  if (Prov* p = known(dict)) return static_cast<int>(p->id);
   PyObject* name = PyDict_GetItemString(dict, "__name__");
   const char* text = name && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : nullptr;
   return static_cast<int>(constant(dict, cat(text ? text : "?", ".__dict__"))->id);
@@ -207,6 +180,10 @@ bool Acquisition::attribute_place(Prov* p, PyObject* object, PyObject* name, PyO
     if (found != value) return false;
     *slot = g.constant(value, cat(type->tp_name, ".", PyUnicode_AsUTF8(name)));
     return true;
+  }
+  if (Py_TYPE(object)->tp_flags & Py_TPFLAGS_HEAPTYPE) {
+    static PyObject* const getattribute = PyUnicode_InternFromString("__getattribute__");
+    g.require_lookup(Py_TYPE(object), getattribute, _PyType_Lookup(Py_TYPE(object), getattribute));
   }
   PyObject** place = _PyObject_GetDictPtr(object);
   if (place && *place) {
@@ -230,8 +207,12 @@ bool Acquisition::attribute_place(Prov* p, PyObject* object, PyObject* name, PyO
     *slot = g.fetch(Fetch::kAttr, from, name);
     return true;
   }
-  if (found != value) return false;  // what a descriptor computed
-  if (place) g.require_absent(g.fetch(Fetch::kInstanceDict, from, nullptr), name);
+  if (place && !Py_TYPE(found)->tp_descr_set && !(*place && PyDict_GetItemWithError(*place, name)))
+    g.require_absent(g.fetch(Fetch::kInstanceDict, from, nullptr), name);
+  if (found != value) {  // what a descriptor computed
+    guard_found(Py_TYPE(object), name, found);
+    return false;
+  }
   *slot = g.constant(value, cat(Py_TYPE(object)->tp_name, ".", PyUnicode_AsUTF8(name)));
   return true;
 }
@@ -239,10 +220,8 @@ bool Acquisition::attribute_place(Prov* p, PyObject* object, PyObject* name, PyO
 bool Acquisition::place(Read kind, Val from, PyObject* key, PyObject* value, int* slot) {
   GuardProgram& g = entry_->guards;
   switch (kind) {
-    case Read::kGlobal: *slot = g.fetch(Fetch::kDictItem, dict_slot(from.o), key); return true;
-    case Read::kBuiltin:
-      // Builtins are taken to stay what they are; that no global of the name hides them is not.
-      return false;
+    case Read::kGlobal:
+    case Read::kBuiltin: *slot = g.fetch(Fetch::kDictItem, dict_slot(from.o), key); return true;
     case Read::kCell: {
       Prov* p = known(from.o);  // a cell that the call made has the provenance of what is in it
       if (!p) return false;
@@ -251,6 +230,9 @@ bool Acquisition::place(Read kind, Val from, PyObject* key, PyObject* value, int
     }
     case Read::kAttr: {
       Prov* p = source(from);
+      // A class or a module that is reached without a source is the same at every call.
+      if (!p && (PyType_Check(from.o) || PyModule_Check(from.o)))
+        p = constant(from.o, name_of(from.o));
       return p && attribute_place(p, from.o, key, value, slot);
     }
     case Read::kItem: {
@@ -282,6 +264,12 @@ bool Acquisition::place(Read kind, Val from, PyObject* key, PyObject* value, int
       Prov* p = source(from);
       if (!p || !PyFunction_Check(from.o)) return false;
       if (!g.is_dynamic(static_cast<int>(p->id))) {
+        PyObject* named = reinterpret_cast<PyFunctionObject*>(from.o)->func_kwdefaults;
+        if (kind == Read::kDefault && named && PyDict_GetItemWithError(named, key) == value) {
+          const int at = g.constant(named, "(function).__kwdefaults__");
+          *slot = g.fetch(Fetch::kDictItem, at, key);
+          return true;
+        }
         // require_function keeps code, defaults and closure what they are.
         *slot = g.constant(value, cat("(closure or default ", PyUnicode_AsUTF8(key), ")"));
         return true;
@@ -317,15 +305,32 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
     PyTypeObject* type = Py_TYPE(from.o);
     if (key && type->tp_flags & Py_TPFLAGS_HEAPTYPE && !bridge::is_tensor(from.o)) {
       entry_->guards.require_lookup(type, key, value->o);
-      if (value->o && !value->p && !is_plain_value(value->o) && !is_singleton(value->o))
-        value->p = constant(value->o, cat(type->tp_name, ".", PyUnicode_AsUTF8(key)));
+      // No attribute of the object hides the method.
+      PyObject** place =
+          value->o && PyFunction_Check(value->o) ? _PyObject_GetDictPtr(from.o) : nullptr;
+      Prov* p = place && !is_written(from.o, key) ? source(from) : nullptr;
+      if (p && !(*place && PyDict_GetItemWithError(*place, key))) {
+        GuardProgram& g = entry_->guards;
+        g.require_absent(g.fetch(Fetch::kInstanceDict, static_cast<int>(p->id), nullptr), key);
+      }
+      if (value->o && !value->p && !is_plain_value(value->o) && !is_singleton(value->o)) {
+        value->p = known(value->o);
+        if (!value->p)
+          value->p = constant(value->o, cat(type->tp_name, ".", PyUnicode_AsUTF8(key)));
+      }
     }
     return true;
   }
   if (kind == Read::kItem && is_foreign(from.o)) return refuse_foreign(from.o);
-  if (kind == Read::kBuiltin && from.o) {
-    value->p = nullptr;
+  if (kind == Read::kBuiltin && (is_identity(value->o) || is_singleton(value->o))) {
+    GuardProgram& g = entry_->guards;
+    g.require(g.fetch(Fetch::kDictItem, dict_slot(from.o), key), Check::kIdentity, value->o);
+    value->p = nullptr;  // what is in it stays what it is
     return true;
+  }
+  if (kind == Read::kItem) {
+    look_at_key(key);
+    if (!is_container(from.o)) look_at(from, kOpaqueDepth);
   }
   if (!value->p && from.o && !bindings::tensor_proxy_state(from.o)) {
     int slot = -1;
@@ -356,170 +361,57 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
 bool Acquisition::absent(interp::Frame&, Read kind, Val from, PyObject* key) {
   if (key) key = bindings::known_number(key);
   GuardProgram& g = entry_->guards;
-  if (!from.o || is_written(from.o, key) || bindings::tensor_proxy_state(from.o)) return true;
+  if (!from.o || is_written(from.o, key)) return true;
+  if (bindings::tensor_proxy_state(from.o)) {  // attributes that Python code put on the tensor
+    PyObject* tensor = kind == Read::kAttr ? recorder_->tensor_of(from.o) : nullptr;
+    Prov* p = tensor ? known(tensor) : nullptr;
+    PyObject** place = p ? _PyObject_GetDictPtr(tensor) : nullptr;
+    if (place && !(*place && PyDict_GetItemWithError(*place, key)))
+      g.require_absent(g.fetch(Fetch::kInstanceDict, static_cast<int>(p->id), nullptr), key);
+    return true;
+  }
   if (kind == Read::kGlobal) {
     g.require_absent(dict_slot(from.o), key);
     return true;
   }
+  if (kind == Read::kItem) look_at_key(key);
   Prov* p = source(from);
   if (!p) return true;
   const int slot = static_cast<int>(p->id);
   if (kind == Read::kItem && PyDict_Check(from.o)) {
-    g.require_absent(slot, key);
+    if (PyDict_Contains(from.o, key) == 0) g.require_absent(slot, key);
+    PyErr_Clear();
   } else if (kind == Read::kAttr) {
     if (PyType_Check(from.o)) {
-      g.require_lookup(reinterpret_cast<PyTypeObject*>(from.o), key, nullptr);
+      auto* type = reinterpret_cast<PyTypeObject*>(from.o);
+      g.require_lookup(type, key, _PyType_Lookup(type, key));
     } else {
-      if (_PyObject_GetDictPtr(from.o))
+      PyObject** place = _PyObject_GetDictPtr(from.o);
+      // A property that raises AttributeError may hide an entry of the dictionary.
+      if (place && !(*place && PyDict_GetItemWithError(*place, key)))
         g.require_absent(g.fetch(Fetch::kInstanceDict, slot, nullptr), key);
       g.require_lookup(Py_TYPE(from.o), key, _PyType_Lookup(Py_TYPE(from.o), key));
     }
-  } else if (is_container(from.o)) {
-    look_inside(from.o, p, 1);
-  }
-  return true;
-}
-
-// Guards all items of a container, to a depth.
-void Acquisition::look_inside(PyObject* o, Prov* p, int depth) {
-  if (depth == 0 || !is_container(o) || rewritten_.contains(o)) return;
-  if (!looked_inside_.insert(o).second) return;
-  GuardProgram& g = entry_->guards;
-  const int slot = static_cast<int>(p->id);
-  if (PyList_Check(o) || PyTuple_Check(o)) {
-    const auto appended = appended_.find(o);
-    const Py_ssize_t n = appended == appended_.end() ? Py_SIZE(o) : appended->second;
-    if (appended != appended_.end()) {  // from here on its contents count
-      appended_.erase(appended);
-      rewritten_.insert(o);
-    }
-    g.require(slot, Check::kLength, nullptr, n);
-    for (Py_ssize_t i = 0; i < n; ++i) {
-      PyObject* item = PyList_Check(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i);
-      look_inside(item, track(g.fetch(Fetch::kSequenceItem, slot, nullptr, i), item), depth - 1);
-    }
-  } else if (PyDict_Check(o)) {
-    PyObject* original = original_dict(o);
-    PyObject* keys = original ? PyDict_Keys(original) : nullptr;
-    PyObject* names = keys ? PyList_AsTuple(keys) : nullptr;
-    Py_XDECREF(original);
-    Py_XDECREF(keys);
-    if (!names) {
-      PyErr_Clear();
-      return;
-    }
-    g.require(slot, Check::kKeys, names);
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); ++i) {
-      PyObject* key = PyTuple_GET_ITEM(names, i);
-      PyObject* item = PyDict_GetItemWithError(o, key);
-      if (!item || is_written(o, key)) continue;
-      look_inside(item, track(g.fetch(Fetch::kDictItem, slot, key), item), depth - 1);
-    }
-    Py_DECREF(names);
   } else {
-    PyObject* copy = PyFrozenSet_Check(o) ? PyFrozenSet_New(o) : PySet_New(o);
-    if (copy) g.require(slot, Check::kValue, copy);
-    Py_XDECREF(copy);
-    PyErr_Clear();
-  }
-}
-
-// What a callable made of others holds: it is called without being read.
-void Acquisition::look_inside_parts(PyObject* callable, int slot) {
-  static PyObject* const self = PyUnicode_InternFromString("__self__");
-  static PyObject* const func = PyUnicode_InternFromString("__func__");
-  GuardProgram& g = entry_->guards;
-  track(g.fetch(Fetch::kAttr, slot, func), PyMethod_GET_FUNCTION(callable));
-  track(g.fetch(Fetch::kAttr, slot, self), PyMethod_GET_SELF(callable));
-}
-
-bool Acquisition::contents(interp::Frame&, Val container) {
-  // An iterator that is older than the call: a step of it can't be undone, nor told by a guard.
-  if (PyIter_Check(container.o) && known(container.o))
-    return refuse("running through an iterator made outside of the call");
-  if (is_foreign(container.o)) return refuse_foreign(container.o);
-  if (Prov* p = source(container)) look_inside(container.o, p, 1);
-  return true;
-}
-
-bool Acquisition::member(interp::Frame& frame, Val dict, PyObject* key) {
-  key = bindings::known_number(key);
-  if (!source(dict)) return true;
-  PyObject* value = PyDict_GetItemWithError(dict.o, key);
-  if (!value) {
-    PyErr_Clear();  // an unhashable key: the lookup itself says so
-    return absent(frame, Read::kItem, dict, key);
-  }
-  // That the key is there, not what it leads to.
-  Prov* p = source(dict);
-  if (!is_written(dict.o, key))
-    entry_->guards.fetch(Fetch::kDictItem, static_cast<int>(p->id), key);
-  return true;
-}
-
-// Methods of dictionaries that look at one key. True if nothing else of the arguments is looked at.
-bool Acquisition::read_natively(interp::Frame& frame, PyObject* callee, const interp::Args& args) {
-  static const PyMethodDef* const methods[] = {
-      reinterpret_cast<PyMethodDescrObject*>(
-          _PyType_Lookup(&PyDict_Type, PyUnicode_InternFromString("get")))
-          ->d_method,
-      reinterpret_cast<PyMethodDescrObject*>(
-          _PyType_Lookup(&PyDict_Type, PyUnicode_InternFromString("__contains__")))
-          ->d_method,
-      reinterpret_cast<PyMethodDescrObject*>(
-          _PyType_Lookup(&PyDict_Type, PyUnicode_InternFromString("__getitem__")))
-          ->d_method};
-  const PyMethodDef* method = nullptr;
-  PyObject *dict = nullptr, *key = nullptr;
-  if (Py_IS_TYPE(callee, &PyMethodDescr_Type) && args.count > 1) {
-    method = reinterpret_cast<PyMethodDescrObject*>(callee)->d_method;
-    dict = args.objects[0];
-    key = args.objects[1];
-  } else if (PyCFunction_Check(callee) && PyCFunction_GET_SELF(callee) && args.count > 0) {
-    method = reinterpret_cast<PyCFunctionObject*>(callee)->m_ml;
-    dict = PyCFunction_GET_SELF(callee);
-    key = args.objects[0];
-  }
-  if (!method || std::find(std::begin(methods), std::end(methods), method) == std::end(methods) ||
-      !PyDict_Check(dict)) {
-    return false;
-  }
-  Prov* p = source({dict, nullptr});
-  if (!p) return true;
-  PyObject* value = PyDict_GetItemWithError(dict, key);
-  PyErr_Clear();
-  if (method == methods[1] || !value) return member(frame, {dict, p}, key);
-  Val found{Py_NewRef(value), nullptr};
-  const bool good = read(frame, Read::kItem, {dict, p}, key, &found);
-  Py_XDECREF(found.o);
-  return good;
-}
-
-bool Acquisition::before_opaque(interp::Frame& frame, Val callee, const interp::Args& args) {
-  if (store_natively(frame, callee.o, args) || read_natively(frame, callee.o, args)) return true;
-  if (PyCFunction_Check(callee.o)) {
-    PyObject* self = PyCFunction_GET_SELF(callee.o);
-    if (self && is_foreign(self)) return refuse_foreign(self);
-    if (Prov* p = self ? known(self) : nullptr) look_inside(self, p, kOpaqueDepth);
-    if (args.count > 0 && changes_first_argument(callee.o)) {
-      if (!mutate(frame, args.at(0), callee.o)) return false;
-    }
-  }
-  for (Py_ssize_t i = 0; i < args.total(); ++i) {
-    if (is_foreign(args.objects[i])) return refuse_foreign(args.objects[i]);
-    if (Prov* p = source(args.at(i))) look_inside(args.objects[i], p, kOpaqueDepth);
+    look_at(from, kOpaqueDepth);
   }
   return true;
 }
 
-bool Acquisition::after_opaque(interp::Frame&, Val callee, const interp::Args&, Val* result) {
-  if (PyWeakref_CheckRef(callee.o) && source(callee)) {
-    static PyObject* const call = bridge::resolve_torch_name("operator.call");
-    const int slot = entry_->guards.compute(call, static_cast<int>(source(callee)->id), -1);
-    result->p = track(slot, result->o);
+// A proxy does not have what Python code put on its tensor.
+interp::Answer Acquisition::missing(interp::Frame&, Val object, PyObject* name, Val* result) {
+  PyObject* tensor =
+      bindings::tensor_proxy_state(object.o) ? recorder_->tensor_of(object.o) : nullptr;
+  PyObject** place = tensor ? _PyObject_GetDictPtr(tensor) : nullptr;
+  PyObject* value = place && *place ? PyDict_GetItemWithError(*place, name) : nullptr;
+  if (!value) return interp::Answer::kNotHandled;
+  *result = {Py_NewRef(value), known(value)};
+  if (Prov* p = known(tensor)) {
+    GuardProgram& g = entry_->guards;
+    const int attributes = g.fetch(Fetch::kInstanceDict, static_cast<int>(p->id), nullptr);
+    result->p = track(g.fetch(Fetch::kDictItem, attributes, name), value);
   }
-  if (!result->p) result->p = known(result->o);
-  return to_proxy(result);
+  return to_proxy(result) ? interp::Answer::kDone : interp::Answer::kError;
 }
 
 bool Acquisition::to_proxy(Val* value) {

@@ -2,7 +2,6 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
-#include <set>
 
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
@@ -25,38 +24,20 @@ bindings::Recorder* recorder_of(PyObject* tracer) {
   return nb::inst_ptr<bindings::Recorder>(recorder);
 }
 
-// For each input of a segment, whether running it may change the tensor.
-std::vector<bool> changed_inputs(const Trace& trace) {
-  std::set<const Proxy*> changed;
-  for (const BoundSymbol* b : trace.body) {
-    const bool opaque = b->symbol->has(kOpaque);
-    if (!opaque && !b->symbol->has(kInplace)) continue;
-    const auto& params = b->symbol->info->schema.params;
-    for (size_t i = 0; i < b->args.size(); ++i) {
-      if (!opaque && i < params.size() && !params[i].mutated) continue;
-      for_each_proxy(b->args[i], [&](const Proxy* p) {
-        for (const TensorProxy* t = as_tensor(p); t; t = t->alias_of) changed.insert(t);
-      });
-    }
-  }
-  std::vector<bool> result;
-  for (const Proxy* p : trace.inputs) result.push_back(changed.contains(p));
-  return result;
-}
-
-// History that a write gives to an input can't be undone where views of it have seen it.
-bool gives_history(const Trace& trace) {
+// Whether a part of the call gives an input another layout or a history: the guards are made from
+// what is there afterwards, and autograd has no way back.
+bool changes_metadata(const Trace& trace) {
   for (const BoundSymbol* b : trace.body) {
     if (!b->symbol->has(kInplace)) continue;
-    bool gives = false;
+    const Symbol* row = b->symbol->info->functional;
+    bool changes = false;
     for_each_proxy(b->output, [&](const Proxy* p) {
       const TensorProxy* t = as_tensor(p);
-      if (!t || !t->type.requires_grad) return;
+      if (!t || !(t->type.requires_grad || (row && row->has(kView)))) return;
       while (t->alias_of) t = t->alias_of;
-      const auto at = std::find(trace.inputs.begin(), trace.inputs.end(), t);
-      gives = gives || (at != trace.inputs.end());
+      changes |= std::find(trace.inputs.begin(), trace.inputs.end(), t) != trace.inputs.end();
     });
-    if (gives) return true;
+    if (changes) return true;
   }
   return false;
 }
@@ -79,7 +60,9 @@ Acquisition* Acquisition::current() { return current_acquisition; }
 
 Acquisition::~Acquisition() {
   current_acquisition = outer_;
+  modes_.restore();
   undo();
+  undo_.restore();
   for (const auto& [slot, number] : numbers_) bindings::symbolic_number(number)->owner = nullptr;
   for (PyObject* o : kept_) Py_DECREF(o);
   for (const auto& [callable, args] : effects_) {
@@ -138,6 +121,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     for (const nb::object& p : outputs) list.append(p);
     Segment& s = entry_->segments.emplace_back();
     s.num_outputs = outputs.size();
+    s.modes = segment_modes_;
     s.observe = how;
     add_segment_inputs(s);
     const bridge::NoTorchFunction plain;  // what follows is on real tensors
@@ -146,7 +130,9 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     s.program = bindings::program_of(program.ptr());
     if (!s.program) internal_error("compile() returned no Program");
     s.check = bridge::make_input_check(s.program->trace(), {});
+    s.effects = bridge::effects_of(s.program->trace());
 
+    const bridge::Modes modes = bridge::Modes::current();
     const size_t first = segment_outputs_.size();
     const size_t ran = ran_ == Py_None ? 0 : static_cast<size_t>(PyTuple_GET_SIZE(ran_));
     if (first + outputs.size() <= ran) {
@@ -159,19 +145,15 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
         const bindings::SymbolicNumber* number = bindings::symbolic_number(t.ptr());
         inputs.push_back(number ? number->value : t.ptr());
       }
-      if (gives_history(trace)) {
-        throw Unsupported("a value is asked for after gradients depend on a write to an input");
+      if (changes_metadata(trace)) {
+        throw Unsupported("a value is asked for after the metadata of an input has changed");
       }
-      nb::list kept;
-      const std::vector<bool> changed = changed_inputs(trace);
-      for (size_t i = 0; i < inputs.size(); ++i) {
-        if (changed[i]) kept.append(nb::handle(inputs[i]));
-      }
-      nb::handle(tracer_).attr("before_segment")(kept);
+      undo_.save(s.effects, inputs.data());
+      segment_modes_.restore_autograd();
       const nb::object results =
           nb::steal(bridge::call_program(*s.program, inputs.data(), inputs.size()));
+      modes.restore_autograd();
       if (!results.is_valid()) throw nb::python_error();
-      nb::handle(tracer_).attr("after_segment")();
       for (nb::handle r : results) segment_outputs_.push_back(Py_NewRef(r.ptr()));
     }
     const nb::object seen = nb::steal(observe(how, segment_outputs_.back()));
@@ -179,8 +161,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     s.observed = Py_NewRef(seen.ptr());
 
     // A new trace goes on from here.
-    const bool grad_enabled = recorder_->grad_enabled();
-    bridge::set_grad_enabled(grad_enabled);
+    segment_modes_ = modes;
     std::vector<std::pair<nb::object, nb::object>> adopted;
     for (size_t i = 0; i < outputs.size(); ++i) {
       PyObject* tensor = segment_outputs_[first + i];
@@ -195,7 +176,6 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     }
     nb::handle(tracer_).attr("restart")();
     recorder_ = recorder_of(tracer_);
-    recorder_->set_grad_enabled(grad_enabled);
     for (const auto& [p, tensor] : adopted) recorder_->adopt(p, tensor);
     *answer = Py_NewRef(seen.ptr());
     return true;

@@ -1,10 +1,12 @@
 // Side effects: done, logged, undone, and left as the entry's epilogue. See Note [Do and undo].
+#include "bindings/bind.h"
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "jit/acquisition.h"
 
 extern "C" {
 PyAPI_FUNC(PyObject**) _PyObject_GetDictPtr(PyObject*);
+PyAPI_FUNC(PyObject*) _PyType_Lookup(PyTypeObject*, PyObject*);
 }
 
 namespace fulmen::jit {
@@ -22,7 +24,10 @@ PyObject* attribute_of(PyObject* object, PyObject* name) {
   if (place && *place) {
     if (PyObject* value = PyDict_GetItemWithError(*place, name)) return value;
   }
-  PyObject* value = PyObject_GenericGetAttr(object, name);  // a slot
+  // A slot; what the class has under the name is not the object's.
+  PyObject* found = _PyType_Lookup(Py_TYPE(object), name);
+  if (!found || !Py_TYPE(found)->tp_descr_set) return nullptr;
+  PyObject* value = PyObject_GenericGetAttr(object, name);
   if (!value) {
     PyErr_Clear();
     return nullptr;
@@ -332,12 +337,18 @@ bool Acquisition::finish(PyObject* result, Trace* trace) {
   }
   undo();
   if (!good) return false;
+  if (!modes_.same_autocast(bridge::Modes::current())) {
+    bindings::set_python_error(
+        std::make_exception_ptr(Unsupported("the call leaves torch.autocast in another state")));
+    return false;
+  }
   nanobind::object outputs = nanobind::steal(PyTuple_New(static_cast<Py_ssize_t>(outputs_.size())));
   for (size_t i = 0; i < outputs_.size(); ++i)
     PyTuple_SET_ITEM(outputs.ptr(), static_cast<Py_ssize_t>(i), Py_NewRef(outputs_[i]));
   *trace = recorder_->finish(outputs, "computation");
   Segment& s = entry_->segments.emplace_back();
   s.num_outputs = outputs_.size();
+  s.modes = segment_modes_;
   add_segment_inputs(s);
   return true;
 }

@@ -24,6 +24,14 @@ Arg like_operand(Call& in) {
   return in.make(std::move(out));
 }
 
+// For decompositions, in which another operand than the kernel's first comes first and would choose
+// the layout of the result.
+void require_one_layout(const Call& in) {
+  const TensorType &grad = in[0].tensor()->type, &self = in.type("self");
+  if (!(grad.strides == self.strides))
+    in.unsupported("the decomposition of operands of two layouts");
+}
+
 Arg contiguous_like_self(Call& in, const Arg& self) {
   return meta::fresh(in, self.tensor()->type, self.tensor()->type.shape, self.tensor()->type.dtype);
 }
@@ -86,6 +94,7 @@ constinit const Symbol hardtanh_backward{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
+      require_one_layout(in);
       const Arg x = in["self"];
       const Arg outside = logical_or(le(x, in["min_val"]), ge(x, in["max_val"]));
       return where(outside, 0.0, in["grad_output"]);
@@ -148,6 +157,7 @@ constinit const Symbol hardswish_backward{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
+      require_one_layout(in);
       const Opmath math(in);
       const Arg x = math.up(in["self"]), g = math.up(in["grad_output"]);
       const Arg middle = where(lt(x, 3.0), g * (x / 3.0 + 0.5), g);
@@ -160,6 +170,7 @@ constinit const Symbol hardsigmoid_backward{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
+      require_one_layout(in);
       const Opmath math(in);
       const Arg x = math.up(in["self"]), g = math.up(in["grad_output"]);
       const Arg inside = logical_and(gt(x, -3.0), lt(x, 3.0));
@@ -181,6 +192,7 @@ constinit const Symbol softplus_backward{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
+      require_one_layout(in);
       const Opmath math(in);
       const Arg g = math.up(in["grad_output"]);
       const Arg x = math.up(in["self"]) * in["beta"], z = exp(x);
@@ -193,6 +205,7 @@ constinit const Symbol hardshrink_backward{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
+      require_one_layout(in);
       return where(le(abs(in["self"]), in["lambd"]), 0.0, in["grad_out"]);
     },
 };
@@ -202,6 +215,7 @@ constinit const Symbol softshrink_backward{
     .tags = kElementwise,
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
+      require_one_layout(in);
       return where(le(abs(in["self"]), in["lambd"]), 0.0, in["grad_output"]);
     },
 };
@@ -233,6 +247,7 @@ constinit const Symbol log_sigmoid_backward{
     .tags = kElementwise,
     .meta = like_operand<0>,
     .decompose = [](Call& in) -> Arg {
+      require_one_layout(in);
       const Opmath math(in);
       const Arg x = math.up(in["self"]), z = math.up(in["buffer"]);
       const Arg negative = lt(x, 0), sign = where(negative, 1.0, -1.0);

@@ -1,8 +1,10 @@
 #include "ops/einsum.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "ops/arith.h"
 #include "ops/check.h"
@@ -76,19 +78,52 @@ std::string summed_labels(const Equation& eq) {
   return summed;
 }
 
-// The operand with its dimensions in the order of `labels`, three groups of them flattened.
+// How ATen contracts two operands: output labels of both operands, of one, and of the other, which
+// also gets those whose size is 1 in both.
+struct Contraction {
+  std::string batch, left, right, summed;
+  size_t first = 0, second = 1;  // the operands that `left` and `right` are of
+};
+
+Contraction contraction_of(const Equation& eq, const TensorType& a, const TensorType& b) {
+  Contraction k;
+  for (const char c : eq.output) {
+    const int64_t x = size_of(a, eq.operands[0], c), y = size_of(b, eq.operands[1], c);
+    (x != 1 && y != 1 ? k.batch : x != 1 ? k.left : k.right).push_back(c);
+  }
+  k.summed = summed_labels(eq);
+  // The product is (batch, left, right), or (batch, right, left) where that needs no transposition.
+  if (!k.left.empty() && !k.right.empty() &&
+      eq.output.find(k.right.back()) < eq.output.find(k.left.front())) {
+    std::swap(k.left, k.right);
+    std::swap(k.first, k.second);
+  }
+  return k;
+}
+
+// The operand with its dimensions in the order of the groups, each flattened. Labels that it lacks,
+// and dimensions that no group names, have size 1.
 Arg grouped(Call& in, const TensorProxy& t, std::string_view own,
             std::initializer_list<std::string_view> groups) {
   Args order;
   Dims sizes;
+  std::vector<bool> taken(own.size());
+  const auto take = [&](size_t i) {
+    taken[i] = true;
+    order.push_back(Arg(static_cast<int64_t>(i)));
+  };
   for (const std::string_view group : groups) {
     Dim size = 1;
     for (const char c : group) {
       const size_t i = own.find(c);
-      order.push_back(Arg(static_cast<int64_t>(i)));
+      if (i == std::string_view::npos) continue;
+      take(i);
       size = size * t.type.shape[i];
     }
     sizes.push_back(size);
+  }
+  for (size_t i = 0; i < own.size(); ++i) {
+    if (!taken[i]) take(i);
   }
   const Arg ordered = record(permute, {&t, in.list(order)});
   return record(reshape, {ordered, in.dims_arg(sizes)});
@@ -102,31 +137,27 @@ Arg einsum_steps(Call& in) {
   std::string storage;
   const Equation eq = parse(in, in.text("equation"), storage);
   if (tensors.size() != 2 || eq.operands.size() != 2) in.unsupported("other than two operands");
-  std::string batch, left, right;
-  for (const char c : eq.output) {
-    const bool x = eq.operands[0].find(c) != std::string_view::npos;
-    const bool y = eq.operands[1].find(c) != std::string_view::npos;
-    (x && y ? batch : x ? left : right).push_back(c);
-  }
-  const std::string summed = summed_labels(eq);
-  size_t first = 0, second = 1;
-  if (!left.empty() && !right.empty() &&
-      eq.output.find(right.back()) < eq.output.find(left.front())) {
-    std::swap(left, right);
-    std::swap(first, second);
-  }
-  const Arg product = bmm(grouped(in, *tensors[first], eq.operands[first], {batch, left, summed}),
-                          grouped(in, *tensors[second], eq.operands[second], {batch, summed, right}));
-  const std::string made = batch + left + right;
-  Dims sizes;
-  Args order;
+  const Contraction k = contraction_of(eq, tensors[0]->type, tensors[1]->type);
+  const Arg product =
+      bmm(grouped(in, *tensors[k.first], eq.operands[k.first], {k.batch, k.left, k.summed}),
+          grouped(in, *tensors[k.second], eq.operands[k.second], {k.batch, k.summed, k.right}));
+  // The summed dimensions stay as ones until the end.
+  const std::string made = k.batch + k.left + k.summed + k.right;
+  const std::string wanted = eq.output + k.summed;
+  Dims sizes, shape;
+  const auto size = [&](char c) {
+    return std::max(size_of(tensors[0]->type, eq.operands[0], c),
+                    size_of(tensors[1]->type, eq.operands[1], c));
+  };
   for (const char c : made) {
-    const size_t from = eq.operands[first].find(c) != std::string_view::npos ? first : second;
-    sizes.push_back(tensors[from]->type.shape[eq.operands[from].find(c)]);
+    const bool gone = k.summed.find(c) != std::string::npos;
+    sizes.push_back(gone ? Dim(1) : Dim(size(c)));
   }
-  for (const char c : eq.output) order.push_back(Arg(static_cast<int64_t>(made.find(c))));
-  const Arg out = record(view, {product, in.dims_arg(sizes)});
-  return record(permute, {out, in.list(order)});
+  for (const char c : eq.output) shape.push_back(Dim(size(c)));
+  Args order;
+  for (const char c : wanted) order.push_back(Arg(static_cast<int64_t>(made.find(c))));
+  const Arg full = record(permute, {record(view, {product, in.dims_arg(sizes)}), in.list(order)});
+  return record(view, {full, in.dims_arg(shape)});
 }
 
 Arg einsum_meta(Call& in) {
@@ -141,47 +172,43 @@ Arg einsum_meta(Call& in) {
   const TensorType& a = tensors[0]->type;
   const TensorType& b = tensors[1]->type;
   check::same_dtype(in, {tensors[0], tensors[1]});
-  const std::string summed = summed_labels(eq);
+  const Contraction k = contraction_of(eq, a, b);
   Dims shape;
-  SmallVec<size_t, 8> batch, left, right;
-  for (size_t i = 0; i < eq.output.size(); ++i) {
-    const char c = eq.output[i];
+  for (const char c : eq.output) {
     const int64_t x = size_of(a, eq.operands[0], c), y = size_of(b, eq.operands[1], c);
-    // How ATen groups dimensions of size 1 is not known here.
-    if (x == 1 && y == 1) in.unsupported("a size of 1");
-    if (x != y && x != 1 && y != 1) in.unsupported("sizes that do not fit");
-    shape.push_back(Dim(x == 1 ? y : x));
-    (x != 1 && y != 1 ? batch : x != 1 ? left : right).push_back(i);
+    const bool both = eq.operands[0].find(c) != std::string_view::npos &&
+                      eq.operands[1].find(c) != std::string_view::npos;
+    if (both && x != y) in.unsupported("sizes that broadcast, or do not fit");
+    if (x == 0 || y == 0) in.unsupported("a size of 0");
+    shape.push_back(Dim(std::max(x, y)));
   }
-  for (const char c : summed) {
+  for (const char c : k.summed) {
     const int64_t x = size_of(a, eq.operands[0], c), y = size_of(b, eq.operands[1], c);
     if (x != y) in.unsupported("a label summed in one operand");
-    if (x <= 1) in.unsupported("a size of 0 or 1");
+    if (x <= 1) in.unsupported("a summed size of 0 or 1");
   }
   // Without a label to contract ATen multiplies and leaves the order to TensorIterator.
-  if (summed.empty()) in.unsupported("nothing to contract");
-  // bmm gives (batch, left, right), or (batch, right, left) where that needs no transposition.
-  if (!left.empty() && !right.empty() && right.back() < left[0]) std::swap(left, right);
-  SmallVec<size_t, 8> order;
-  for (const auto* group : {&batch, &left, &right}) {
-    for (const size_t i : *group) order.push_back(i);
-  }
-  TensorType out;
-  out.dtype = a.dtype;
-  if (out.dtype == DType::kBool) in.unsupported("a product of bool tensors");
-  out.device = check::device(in, {tensors[0], tensors[1]});
-  out.shape = shape;
-  out.strides = Dims(shape.size(), Dim(1));
+  if (k.summed.empty()) in.unsupported("nothing to contract");
+  TensorType full;
+  full.dtype = a.dtype;
+  if (full.dtype == DType::kBool) in.unsupported("a product of bool tensors");
+  full.device = check::device(in, {tensors[0], tensors[1]});
+  full.shape = shape;
+  full.shape.resize(shape.size() + k.summed.size(), Dim(1));
+  full.strides = full.shape;
+  const std::string made = k.batch + k.left + k.summed + k.right;
+  const std::string wanted = eq.output + k.summed;
   Dim step = 1;
-  for (size_t k = order.size(); k-- > 0;) {
-    out.strides[order[k]] = step;
-    step = step * (is_zero(shape[order[k]]) ? Dim(1) : shape[order[k]]);
+  for (size_t i = made.size(); i-- > 0;) {
+    const size_t at = wanted.find(made[i]);
+    full.strides[at] = step;
+    step = step * full.shape[at];
   }
-  for (const TensorProxy* t : tensors) {
-    for (const Dim d : t->type.shape) {
-      if (is_one(d) || is_zero(d)) in.unsupported("a size of 0 or 1");
-    }
-  }
+  const std::optional<Dims> strides = meta::view_strides(full, shape);
+  if (!strides) in.unsupported("a result that is no view of the product");
+  TensorType out = full;
+  out.shape = shape;
+  out.strides = *strides;
   return in.make(std::move(out));
 }
 

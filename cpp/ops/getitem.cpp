@@ -45,6 +45,31 @@ Arg slice_bound(const Arg& a) {
   throw Unsupported("a slice bound that is not an integer");
 }
 
+// A list of integers as eager's index tensor.
+Arg index_tensor(Builder& b, const Arg& list, Device device) {
+  const auto items = list.items();
+  for (const Arg& a : items) {
+    if (a.kind() != Arg::Kind::kInt) throw Unsupported("a list of other than integers as index");
+  }
+  if (items.empty()) throw Unsupported("an empty list as index");
+  const auto progression = [&](int64_t start, int64_t count, int64_t step) {
+    const Arg args[] = {
+        Arg(start), Arg(start + count * step), Arg(step), Arg(), Arg(), Arg(device), Arg(false),
+        Arg(false)};
+    return b.call(arange_start_step, args);
+  };
+  const int64_t count = static_cast<int64_t>(items.size()), start = items[0].integer();
+  const int64_t step = count > 1 ? items[1].integer() - start : 1;
+  bool regular = step != 0;
+  for (int64_t i = 1; i < count; ++i) {
+    regular = regular && items[i].integer() == start + i * step;
+  }
+  if (regular) return progression(start, count, step);
+  Args single;
+  for (const Arg& a : items) single.push_back(progression(a.integer(), 1, 1));
+  return cat(b.ctx().make_collection(Arg::Kind::kList, single), 0);
+}
+
 // The views that the parts without tensors make, and the tensors that index the result.
 struct Indexed {
   Arg view;
@@ -119,7 +144,7 @@ Indexed apply_views(Builder& b, const Arg& tensor, const Arg& index) {
         break;
       }
       case Arg::Kind::kString: throw Unsupported("a string as index");
-      case Arg::Kind::kList: throw Unsupported("a list as index");
+      case Arg::Kind::kList: put(index_tensor(b, a, tensor_of(tensor).type.device)); break;
       default:
         fail(b, ErrorKind::kIndex, "index-type",
              "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are "

@@ -16,7 +16,7 @@ namespace fulmen::ops {
           X(upsample_nearest_exact3d_backward) X(upsample_linear1d_backward)                \
               X(upsample_bilinear2d_backward) X(upsample_bicubic2d_backward)                \
                   X(upsample_trilinear3d_backward) X(grid_sampler_2d_backward)              \
-                      X(grid_sampler_3d_backward)
+                      X(grid_sampler_3d_backward) X(grid_sampler_2d) X(grid_sampler_3d)
 
 #define X(name) extern const Symbol name;
 FULMEN_INTERPOLATE_OPS(X)

@@ -54,6 +54,34 @@ Args scales_of(const Call& in, size_t spatial) {
   return scales;
 }
 
+// Everything that eager refuses is left to it.
+template <size_t kRank>
+Arg sampler_meta(Call& in) {
+  const TensorType &x = in.type("input"), &grid = in.type("grid");
+  meta::require(in, x.dtype, meta::kFloats);
+  const bool fits = x.ndim() == kRank && grid.ndim() == kRank && x.dtype == grid.dtype &&
+                    x.device.type == DeviceType::kCPU && x.device == grid.device &&
+                    x.shape[0] == grid.shape[0] && grid.shape.back() == Dim(kRank - 2);
+  if (!fits || numel(x).value() == 0) in.unsupported("a call that eager may refuse");
+  Dims shape{x.shape[0], x.shape[1]};
+  for (size_t i = 1; i + 1 < kRank; ++i) shape.push_back(grid.shape[i]);
+  return meta::fresh(in, x, shape, x.dtype);
+}
+
+Args sampler_vjp(Call& in, const Arg&, const Arg& grad) {
+  const Arg args[] = {grad,
+                      in["input"],
+                      in["grid"],
+                      in["interpolation_mode"],
+                      in["padding_mode"],
+                      in["align_corners"],
+                      output_mask(in, {"input", "grid"})};
+  const bool flat = in.type("input").ndim() == 4;
+  const Arg both =
+      in.builder().call(flat ? grid_sampler_2d_backward : grid_sampler_3d_backward, args);
+  return grads_of(in, {{"input", item(both, 0)}, {"grid", item(both, 1)}});
+}
+
 Arg sampler_backward_meta(Call& in) {
   const TensorType &x = in.type("input"), &grid = in.type("grid");
   meta::require(in, x.dtype, meta::kFloats);
@@ -196,6 +224,24 @@ constinit const Symbol upsample_trilinear3d_backward{
     .torch = "torch.ops.aten.upsample_trilinear3d_backward",
     .tags = kPure,
     .meta = upsample_backward_meta<Format::kAsGiven>,
+};
+constinit const Symbol grid_sampler_2d{
+    .schema =
+        "grid_sampler_2d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, "
+        "bool align_corners) -> Tensor",
+    .torch = "torch.grid_sampler_2d",
+    .tags = kPure,
+    .meta = sampler_meta<4>,
+    .vjp = sampler_vjp,
+};
+constinit const Symbol grid_sampler_3d{
+    .schema =
+        "grid_sampler_3d(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, "
+        "bool align_corners) -> Tensor",
+    .torch = "torch.grid_sampler_3d",
+    .tags = kPure,
+    .meta = sampler_meta<5>,
+    .vjp = sampler_vjp,
 };
 constinit const Symbol grid_sampler_2d_backward{
     .schema =

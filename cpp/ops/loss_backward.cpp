@@ -76,6 +76,7 @@ Arg huber_gradient(Call& in) {
 }
 
 Arg bce_gradient(Call& in) {
+  if (!is_contiguous(in.type("self"))) in.unsupported("the decomposition in another layout");
   const Opmath math(in.type("self").dtype);
   const Arg x = math.up(contiguous(in["self"])), y = math.up(contiguous(in["target"]));
   Arg slope = (x - y) / clamp_min((1.0 - x) * x, 1e-12);

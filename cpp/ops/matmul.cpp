@@ -393,6 +393,7 @@ constinit const Symbol linear{
     .meta = linear_meta,
     .decompose = linear_decompose,
     .vjp = linear_vjp,
+    .augmented = linear_steps,
 };
 constinit const Symbol bilinear{
     .schema = "bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor",

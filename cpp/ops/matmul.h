@@ -9,7 +9,7 @@ namespace fulmen::ops {
 #define FULMEN_MATMUL_OPS(X)                                                                       \
   X(matmul)                                                                                        \
   X(matmul_reversed) X(mm) X(bmm) X(mv) X(dot) X(vdot) X(inner) X(outer) X(addmm) X(addmv) X(addr) \
-      X(baddbmm) X(addbmm) X(linear) X(bilinear) X(einsum)
+      X(baddbmm) X(addbmm) X(linear) X(bilinear) X(einsum) X(trilinear)
 
 #define X(name) extern const Symbol name;
 FULMEN_MATMUL_OPS(X)
@@ -28,5 +28,6 @@ Args baddbmm_vjp(Call& in, const Arg& out, const Arg& grad);
 Args bilinear_vjp(Call& in, const Arg& out, const Arg& grad);
 Args linear_vjp(Call& in, const Arg& out, const Arg& grad);
 Arg matmul_steps(Call& in);
+Arg linear_steps(Call& in);
 
 }  // namespace fulmen::ops

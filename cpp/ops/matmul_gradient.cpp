@@ -1,4 +1,7 @@
+#include <algorithm>
+
 #include "ops/arith.h"
+#include "ops/elementwise.h"
 #include "ops/gradient.h"
 #include "ops/matmul.h"
 #include "ops/meta.h"
@@ -54,12 +57,12 @@ Arg as_matrix(Call& in, const Arg& a) {
 }
 
 // Whether eager multiplies matrices here instead of batches: see should_fold in ATen.
-bool folds(const TensorType& a, const TensorType& b) {
+bool folds(const TensorType& a, const TensorType& b, bool with_grad = true) {
   const bool left_larger = a.ndim() >= b.ndim();
   const TensorType& large = left_larger ? a : b;
   const TensorType& small = left_larger ? b : a;
   if (large.ndim() < 3 || small.ndim() > 2) return false;
-  if (small.requires_grad) return true;
+  if (with_grad && small.requires_grad) return true;
   if (a.ndim() == 2) return false;
   if (is_zero(numel(large))) return true;
   TensorType seen = large;
@@ -107,9 +110,34 @@ Arg unflattened(Call& in, const Arg& grad, const Dims& batch, const TensorType& 
   return reduced_to(full.size() == 3 ? grad : reshaped(in, grad, full), own);
 }
 
+// The operands get dimensions of size 1 at `expand…`, are multiplied, and summed over `sumdim`.
+Arg trilinear_meta(Call& in) {
+  Dims shape;
+  for (const auto& [param, expanded] :
+       {std::pair("i1", "expand1"), std::pair("i2", "expand2"), std::pair("i3", "expand3")}) {
+    const TensorType& t = in.type(param);
+    meta::require(in, t.dtype, meta::kFloats);
+    if (t.dtype != in.type("i1").dtype) in.unsupported("several dtypes");
+    Dims own = t.shape;
+    for (const int64_t d : in.integers(expanded)) own.insert(static_cast<size_t>(d), Dim(1));
+    shape = shape.empty() ? own : meta::broadcast(in, shape, own);
+  }
+  Dims kept;
+  const auto summed = in.integers("sumdim");
+  for (size_t d = 0; d < shape.size(); ++d) {
+    const bool gone = std::find(summed.begin(), summed.end(), d) != summed.end();
+    if (!gone) kept.push_back(shape[d]);
+  }
+  return meta::fresh(in, in.type("i1"), kept, in.type("i1").dtype);
+}
+
 bool squeezes(const TensorType& a, const TensorType& b) {
   return a.ndim() == 3 && b.ndim() == 3 && !(a.shape[0] == b.shape[0]) &&
          ((is_one(a.shape[0]) && a.requires_grad) || (is_one(b.shape[0]) && b.requires_grad));
+}
+
+bool linear_folds_for_gradient(const TensorType& x, const TensorType& w) {
+  return x.ndim() > 2 && w.ndim() == 2 && w.requires_grad && !folds(x, w, false);
 }
 
 }  // namespace
@@ -169,6 +197,8 @@ Args matmul_vjp(Call& in, const Arg&, const Arg& grad) {
     return out;
   }
   if (folds(x, y)) {
+    // The program runs below autograd, where the kernel would not fold, and round otherwise.
+    if (!folds(x, y, false)) in.unsupported("a product that only folds for its gradient");
     if (y.ndim() != 2) in.unsupported("a matrix times a batch");
     const Arg rows = as_matrix(in, a), g = as_matrix(in, grad);
     if (left) out[0] = reshaped(in, left_gradient(g, type_of(rows), b), x.shape);
@@ -274,41 +304,48 @@ Args baddbmm_vjp(Call& in, const Arg&, const Arg& grad) {
   return out;
 }
 
-// With rows of input1 and input2, out[n, o] = sum over i and j of x[n, i] w[o, i, j] y[n, j].
+// ATen's sum over i and j of x[n, i] w[o, i, j] y[n, j], and its like for each operand.
 Args bilinear_vjp(Call& in, const Arg&, const Arg& grad) {
   real_grad(in, grad);
-  const TensorType& w = in.type("weight");
   const auto rows = [&](const Arg& a) {
     if (type_of(a).ndim() == 1) return record(unsqueeze, {a, Arg(0)});
     return as_matrix(in, a);
   };
-  const auto outer_product = [&](const Arg& a, const Arg& b) {
-    const Dim flat[] = {type_of(a).shape[0], type_of(a).shape[1] * type_of(b).shape[1]};
-    const Arg both = record(unsqueeze, {a, Arg(2)}) * record(unsqueeze, {b, Arg(1)});
-    return reshaped(in, both, flat);
+  const auto dims = [&](std::initializer_list<int64_t> values) {
+    return in.ints({values.begin(), values.size()});
   };
-  const Arg g = rows(grad), x = rows(in["input1"]), y = rows(in["input2"]);
+  const Arg first = dims({1, 3}), second = dims({0}), third = dims({1, 2}), summed = dims({2, 3});
+  const Arg g = rows(grad), x = rows(in["input1"]), y = rows(in["input2"]), w = in["weight"];
   Args out(4, Arg());
   if (wants_grad(in, "input1")) {
-    const Arg first = record(transpose, {in["weight"], Arg(0), Arg(1)});
-    const Dim flat[] = {w.shape[1], w.shape[0] * w.shape[2]};
-    const Arg own = mm(outer_product(g, y), t(reshaped(in, first, flat)));
+    const Arg own = trilinear(g, w, y, summed, second, third, first);
     out[0] = reshaped(in, own, in.type("input1").shape);
   }
-  const Dim flat[] = {w.shape[0] * w.shape[1], w.shape[2]};
   if (wants_grad(in, "input2")) {
-    const Arg own = mm(outer_product(g, x), reshaped(in, in["weight"], flat));
+    const Arg own = trilinear(x, w, g, first, second, summed, third);
     out[1] = reshaped(in, own, in.type("input2").shape);
   }
-  if (w.requires_grad) out[2] = reshaped(in, mm(t(outer_product(g, x)), y), w.shape);
+  if (wants_grad(in, "weight")) out[2] = trilinear(x, g, y, first, summed, third, second);
   if (wants_grad(in, "bias")) out[3] = reduced_to(grad, in.type("bias"));
   return out;
+}
+
+// What at::linear does where the fold depends on the gradient; see matmul_vjp.
+Arg linear_steps(Call& in) {
+  const TensorType& x = in.type("input");
+  if (!linear_folds_for_gradient(x, in.type("weight")))
+    in.unsupported("what linear's own gradient covers");
+  Dims shape = x.shape;
+  shape.back() = in.type("weight").shape[0];
+  const Arg out = reshaped(in, mm(as_matrix(in, in["input"]), t(in["weight"])), shape);
+  return in.has("bias") ? out + in["bias"] : out;
 }
 
 Args linear_vjp(Call& in, const Arg&, const Arg& grad) {
   real_grad(in, grad);
   const TensorType &x = in.type("input"), &w = in.type("weight");
   if (w.ndim() != 2) in.unsupported("a vector as weight");
+  if (linear_folds_for_gradient(x, w)) in.unsupported("a product that only folds for its gradient");
   Args out(3, Arg());
   const bool matrix = x.ndim() == 2;
   const Arg g = matrix          ? grad
@@ -333,5 +370,14 @@ Args linear_vjp(Call& in, const Arg&, const Arg& grad) {
   }
   return out;
 }
+
+constinit const Symbol trilinear{
+    .schema =
+        "_trilinear(Tensor i1, Tensor i2, Tensor i3, int[] expand1, int[] expand2, "
+        "int[] expand3, int[] sumdim, int unroll_dim=1) -> Tensor",
+    .torch = "torch._trilinear",
+    .tags = kPure | kMatmul,
+    .meta = trilinear_meta,
+};
 
 }  // namespace fulmen::ops

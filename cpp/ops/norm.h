@@ -5,7 +5,7 @@
 
 namespace fulmen::ops {
 
-// One name per row of norm.cpp.
+// One name per row of norm.cpp and distance.cpp.
 #define FULMEN_NORM_OPS(X)                                                                     \
   X(layer_norm)                                                                                \
   X(rms_norm)                                                                                  \
@@ -16,7 +16,7 @@ namespace fulmen::ops {
 #define FULMEN_NORM_BACKWARD_OPS(X)                                                            \
   X(native_layer_norm)                                                                         \
   X(native_layer_norm_backward) X(native_group_norm) X(native_group_norm_backward)             \
-      X(native_batch_norm) X(native_batch_norm_backward)
+      X(native_batch_norm) X(native_batch_norm_backward) X(cdist_backward)
 
 #define X(name) extern const Symbol name;
 FULMEN_NORM_OPS(X)

@@ -128,6 +128,30 @@ Arg native_group_norm_meta(Call& in) {
       {in.make(std::move(out)), meta::fresh(in, x, stat, dtype), meta::fresh(in, x, stat, dtype)});
 }
 
+Arg native_group_norm_decompose(Call& in) {
+  const TensorType& type = in.type("input");
+  if (!is_contiguous(type)) in.unsupported("the decomposition in another layout");
+  const Opmath math(type.dtype);
+  const Dim parts[] = {Dim(in.integer("N")), Dim(in.integer("group")), Dim(-1)};
+  const Dim stats[] = {parts[0], parts[1]};
+  const Arg x = record(reshape, {math.up(in["input"]), in.dims_arg(parts)});
+  const Arg last = dims_from(in, 2, 3);
+  const Arg average = mean_dim(x, last, true), centered = x - average;
+  const Arg scale = rsqrt(mean_dim(centered * centered, last, true) + in["eps"]);
+  Arg y = record(reshape, {centered * scale, in.dims_arg(type.shape)});
+  Args channels(type.ndim(), Arg(1));
+  channels[1] = Arg(-1);
+  const auto per_channel = [&](std::string_view param) {
+    return record(view, {math.up(in[param]), in.list(channels)});
+  };
+  if (in.has("weight")) y = y * per_channel("weight");
+  if (in.has("bias")) y = y + per_channel("bias");
+  const auto stat = [&](const Arg& a) {
+    return record(view, {converted(a, stat_dtype(in, {"weight", "bias"})), in.dims_arg(stats)});
+  };
+  return in.tuple({math.down(y), stat(average), stat(scale)});
+}
+
 Arg group_norm_backward_meta(Call& in) {
   const TensorType& x = in.type("input");
   require_cpu(in);
@@ -251,11 +275,13 @@ constinit const Symbol native_group_norm{
     .torch = "torch.native_group_norm",
     .tags = kPure | kReduction,
     .meta = native_group_norm_meta,
+    .decompose = native_group_norm_decompose,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
+      // Eager too has no gradient then.
+      if (item(grad, 0).is_none()) return Args(in.size(), Arg());
       if (!item(grad, 1).is_none() || !item(grad, 2).is_none()) {
         in.unsupported("gradients of the statistics");
       }
-      if (item(grad, 0).is_none()) return Args(in.size(), Arg());
       const Arg g = in_format_of(item(grad, 0), in.type("input"));
       const Arg all =
           record(native_group_norm_backward,

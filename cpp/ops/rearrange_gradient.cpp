@@ -14,11 +14,12 @@ Args constant_pad_grad(Call& in, const Arg& grad) {
   return grads(in, {constant_pad_nd(grad, int_list(pad))});
 }
 
-// Each padded part is a copy of the part at the other end.
+// Each padded part is a copy of the part at the other end. Eager pads the last dimension first, and
+// its beginning first: the sums go the other way.
 Arg circular_pad_grad(Call& in, Arg grad) {
   const TensorType& t = in.type("input");
   const auto pad = in.integers("pad");
-  for (size_t i = 0; i < pad.size() / 2; ++i) {
+  for (size_t i = pad.size() / 2; i-- > 0;) {
     const size_t d = t.ndim() - 1 - i;
     const int64_t before = pad[2 * i], after = pad[2 * i + 1], size = t.shape[d].value();
     const int64_t dim = static_cast<int64_t>(d);
@@ -29,8 +30,8 @@ Arg circular_pad_grad(Call& in, Arg grad) {
       return constant_pad_nd(narrow(grad, dim, start, length), int_list(room));
     };
     Arg total = narrow(grad, dim, before, size);
-    if (before) total = total + placed(0, before, size - before);
     if (after) total = total + placed(before + size, after, 0);
+    if (before) total = total + placed(0, before, size - before);
     grad = total;
   }
   return grad;

@@ -17,8 +17,21 @@ constinit const Symbol set_grad_enabled{
     .aten = "-",
 };
 
+// The same for inference mode. As in PyTorch, it sets the grad mode as well.
+constinit const Symbol set_inference_mode{
+    .schema = "set_inference_mode(bool enabled) -> ()",
+    .torch = "fulmen.modes.set_inference_mode",
+    .tags = kEffect,
+    .meta = [](Call& in) -> Arg {
+      in.builder().inference_mode = in.flag("enabled");
+      in.builder().grad_enabled = !in.flag("enabled");
+      return {};
+    },
+    .aten = "-",
+};
+
 std::span<const Symbol* const> state_family() {
-  static constexpr const Symbol* kRows[] = {&set_grad_enabled};
+  static constexpr const Symbol* kRows[] = {&set_grad_enabled, &set_inference_mode};
   return kRows;
 }
 

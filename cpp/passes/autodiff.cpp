@@ -89,7 +89,8 @@ class ReverseWalk {
     if (b.symbol != &del_last_used && grad_enabled && has_grad(b.output)) {
       builder_.source = b.source;
       std::string why;
-      if (by_vjp(b, why) || by_expansion(b, why)) return;
+      // A recomputed step has its values in the backward as it stands, not those of another form.
+      if (by_vjp(b, why) || (!recomputing_ && by_expansion(b, why))) return;
       missing_.push_back({top_, b.symbol == top_->symbol ? why : cat(b.symbol->name(), ": ", why)});
       // Go on with gradients of some value, to find what else has no rule.
       for (const Arg& a : b.args) {

@@ -74,7 +74,10 @@ bool has_internal_overlap(const TensorType& t) {
 
 // Whether an opaque call may write to its arguments, by PyTorch's habits of naming.
 bool may_write(const BoundSymbol& b) {
-  const std::string_view name = b.symbol->name();
+  std::string_view name = b.symbol->name();
+  const auto positional = b.args[0].items();
+  // call_with_autocast(state, cache, name, ...)
+  if (name.ends_with(".call_with_autocast") && positional.size() > 2) name = positional[2].text();
   const size_t dot = name.rfind('.');
   const std::string_view last = dot == std::string_view::npos ? name : name.substr(dot + 1);
   if (last.ends_with("_") && !last.ends_with("__")) return true;
@@ -376,7 +379,7 @@ class Functionalizer {
     if (root.opaque) give_up(&b, "an opaque symbol may share the storage that is written");
     if (root.input && shared_.get(root.input))
       give_up(&b, "inputs share the storage that is written");
-    if (mixed_grad_modes_ && !outside_autograd) {
+    if (mixed_grad_modes_) {
       bool grad = false;
       for (const Arg& a : b.args) {
         for_each_proxy(a, [&](const Proxy* p) {

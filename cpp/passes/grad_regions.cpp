@@ -67,12 +67,14 @@ class Regions {
     std::vector<bool> modes;
     bool enabled = true;
     for (const BoundSymbol* b : trace_.body) {
-      if (b->symbol != &ops::set_grad_enabled) continue;
-      enabled = !b->args[0].boolean();  // the first change tells what was before it
+      const bool grad = b->symbol == &ops::set_grad_enabled;
+      if (!grad && b->symbol != &ops::set_inference_mode) continue;
+      enabled = b->args[0].boolean() != grad;  // the first change tells what was before it
       break;
     }
     for (const BoundSymbol* b : trace_.body) {
       if (b->symbol == &ops::set_grad_enabled) enabled = b->args[0].boolean();
+      if (b->symbol == &ops::set_inference_mode) enabled = !b->args[0].boolean();
       modes.push_back(enabled);
     }
     return modes;
@@ -97,7 +99,7 @@ class Regions {
     for (const Arg& a : b.args) {
       for_each_proxy(a, [&](const Proxy* p) { depends = depends || made_.contains(p); });
     }
-    if (depends) close(i);
+    if (depends || b.symbol == &ops::set_inference_mode) close(i);
     if (pending_.empty()) {
       out_.body.push_back(&b);
     } else {

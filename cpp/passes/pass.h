@@ -9,6 +9,8 @@
 
 namespace fulmen::passes {
 
+struct FusionRules;
+
 struct PassOptions {
   bool verify = true;
   bool paranoid = false;  // a pass that claims to have changed nothing must return an equal trace
@@ -33,6 +35,7 @@ struct PassContext {
   PassOptions options;
   int64_t fuel = -1;                     // rewrites that may still be made; negative: any number
   std::vector<Trace>* stages = nullptr;  // every changed trace is kept here
+  const FusionRules* fusion = nullptr;   // of the fusion executor, if there is one
   std::vector<PassTiming> timings;
   std::vector<PassNote> notes;
 

@@ -6,6 +6,7 @@
 #include "passes/fold.h"
 #include "passes/functionalize.h"
 #include "passes/grad_regions.h"
+#include "passes/partition.h"
 
 namespace fulmen::passes {
 namespace {
@@ -34,12 +35,17 @@ constexpr Pass kPipeline[] = {
      "the program is as small as it gets, and gradients are to be optimized like everything else"},
 };
 
+constexpr Pass kPartition = {"partition", "Partition into regions", partition, kFunctional,
+                             "what runs as one kernel is claimed as one; the passes are done"};
+
 constexpr Pass kLast = {"del_last_use", "Delete last used", del_last_use, kAny,
                         "memory is given back early; nothing may move across a free"};
 
 }  // namespace
 
 std::span<const Pass> pipeline() { return kPipeline; }
+
+const Pass& partition_pass() { return kPartition; }
 
 const Pass& last_pass() { return kLast; }
 

@@ -13,6 +13,7 @@ const BoundSymbol* apply_rebased(Substitution& map, TraceContext& ctx, const Bou
     TensorProxy* renamed = ctx.make_tensor(t->type);
     renamed->alias_of = base.tensor();
     renamed->is_leaf = t->is_leaf;
+    renamed->is_inference = t->is_inference;
     return Arg(renamed);
   });
   if (output == b->output) return b;

@@ -25,18 +25,6 @@ class Known:
 
 KNOWN = [
     Known(
-        "a write, then another answer, then an error",
-        "error",
-        "the program's first part has run when it meets an answer that it has not seen, and what "
-        "follows is left to eager PyTorch, which starts the call anew",
-        Program(
-            inputs=("a0 = torch.full((2,), 1.0 if seed == 11 else -1.0)",),
-            args=("a0",),
-            body=("a0.mul_(-1)", "if a0.sum() < 0:\n    v1 = a0 * 2", "v2 = v1 + 1"),
-            returns=("v2",),
-        ),
-    ),
-    Known(
         "a write to .data after the tensor was used",
         "backward error",
         "the program writes to the tensor itself, which counts the write; through .data PyTorch "

@@ -230,6 +230,16 @@ BACKWARD_SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
         (f(2, 6, 9, 9), f(2, 4, 9, 9), f(4, 6, 3, 3)),
     ),
     (
+        "_trilinear",
+        lambda x, w, y: torch._trilinear(x, w, y, [1, 3], [0], [1, 2], [2, 3]),
+        (f(2, 3), f(5, 3, 4), f(2, 4)),
+    ),
+    (
+        "_cdist_backward",
+        lambda g, x, y: _aten._cdist_backward(g, x, y, 2.0, torch.cdist(x, y)),
+        (f(2, 3, 4), f(2, 3, 5), f(2, 4, 5)),
+    ),
+    (
         "embedding_dense_backward",
         lambda g, i: _aten.embedding_dense_backward(g, i, 5, 1, False),
         (f(2, 3, 4), torch.tensor([[0, 1, 2], [4, 1, 0]])),

@@ -73,10 +73,31 @@ GRADIENT_SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("matmul, bfloat16", torch.matmul, (b(2, 3, 4), b(2, 4, 5))),
     ("einsum", lambda x, y: torch.einsum("bij,bjk->bik", x, y), (g(2, 3, 4), g(2, 4, 5))),
     (
+        "einsum of one batch",
+        lambda x, y: torch.einsum("bhid,bhjd->bhij", x, y),
+        (g(1, 3, 4, 5), g(1, 3, 6, 5)),
+    ),
+    (
+        "einsum of one row",
+        lambda x, y: torch.einsum("bhid,bhjd->bhij", x, y),
+        (g(2, 3, 1, 5), g(2, 3, 6, 5)),
+    ),
+    (
+        "einsum, one row to the end",
+        lambda x, y: torch.einsum("bhid,bhjd->bjhi", x, y),
+        (g(2, 3, 1, 5), g(2, 3, 6, 5)),
+    ),
+    (
+        "einsum of ones",
+        lambda x, y: torch.einsum("id,jd->ij", x, y),
+        (g(1, 5), g(1, 5)),
+    ),
+    (
         "einsum, swapped",
         lambda x, y: torch.einsum("bhid,bhjd->bhji", x, y),
         (g(2, 3, 4, 5), g(2, 3, 6, 5)),
     ),
+    ("bilinear", F.bilinear, (g(2, 3), g(2, 4), g(5, 3, 4), g(5))),
     ("silu, bfloat16", F.silu, (b(3, 4),)),
     ("gelu, bfloat16", F.gelu, (b(3, 4),)),
     ("softmax, bfloat16", lambda x: F.softmax(x, -1), (b(3, 4),)),

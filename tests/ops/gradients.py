@@ -33,7 +33,6 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree as pytree
 
 from fulmen import _core
-from fulmen.compile import compile_trace
 from fulmen.errors import Unsupported
 from fulmen.trace import trace_call
 
@@ -120,7 +119,7 @@ def compare(
     try:
         trace, tracer, inputs = trace_call(fn, our_args, our_kwargs)
         result.opaque = sorted(tracer.fallbacks)
-        trace = _core.Pipeline([]).run(trace)
+        trace = _prepared(trace)
         try:
             forward, backward = _core.differentiate(trace, used)
         except Unsupported as e:
@@ -128,14 +127,13 @@ def compare(
             result.reason = f"no rule: {e}"[:300]
             return len(used)
         result.ways = _ways(trace, forward)
-        programs = [compile_trace(t) for t in (forward, backward)]
         result.symbols = sorted(
-            {b.symbol.name for p in programs for t in p.stages for b in t.bound_symbols}
+            {b.symbol.name for t in (forward, backward) for b in t.bound_symbols}
         )
         with torch.no_grad():
             torch.manual_seed(0)
-            _, saved = _run(programs[0].program, inputs)
-            got_all = _run(programs[1].program, [*saved, *cotangents])
+            _, saved = _run(forward, inputs)
+            got_all = _run(backward, [*saved, *cotangents])
     except Exception as e:
         result.reason = f"{type(e).__name__}: {e}".split("\n")[0][:300]
         return len(used)
@@ -178,8 +176,17 @@ def _text(t: torch.Tensor | None) -> str:
     return "None" if t is None else f"{t.dtype} {tuple(t.shape)}"
 
 
-def _run(program: Any, inputs: list[Any]) -> Any:
-    """The program's results. Saved values are given the requires_grad that their types name."""
+def _prepared(trace: Any) -> Any:
+    """The trace after the passes that come before autodiff."""
+    names = itertools.takewhile(lambda name: name != "autodiff", _core.pass_names())
+    return _core.run_passes(trace, [name for name in names if name != "transforms"])[0]
+
+
+def _run(trace: Any, inputs: list[Any]) -> Any:
+    """The results of a trace. Saved values are given the requires_grad that their types name."""
+    pipeline = _core.Pipeline([])
+    claimed = _core.transform_for_execution(_prepared(trace), _core.ClaimReport())
+    program = _core.build_program(pipeline.run_last(pipeline.post_optimization(claimed)))
 
     def on_miss(dispatch: Any, *args: Any) -> Any:
         raise AssertionError("; ".join(dispatch.explain(*args)))
@@ -204,7 +211,7 @@ def _ways(trace: Any, forward: Any) -> list[str]:
         if not any(isinstance(o, _core.TensorProxy) and o.requires_grad for o in outs):
             continue
         if symbol.name in kept:
-            found.add(f"vjp:{symbol.name}")
+            found.add(f"{'vjp' if symbol.has_vjp else 'decomposition'}:{symbol.name}")
         elif symbol.has_augmented:
             found.add(f"augmented:{symbol.name}")
         else:

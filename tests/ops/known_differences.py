@@ -117,6 +117,7 @@ ARGUMENT = "returns its argument, as eager does, so that nothing is recorded"
 REFLECTED = "front ends turn it round: for traces that are written as text"
 UNSAMPLED: dict[str, str] = {
     "check_tensor": "a statement of prologues",
+    "set_inference_mode": "a mode, no operation: tests/python/test_inference_mode.py",
     "cuda": "needs a device",
     **dict.fromkeys(("conj", "cpu", "positive", "resolve_conj", "resolve_neg"), ARGUMENT),
     **{f"{name}.Scalar_Tensor": REFLECTED for name in ("eq", "ge", "gt", "le", "lt", "ne")},

@@ -13,6 +13,7 @@ KNOWN: list[Known] = [
         "Unsupported: a tensor that is not strided",
         SPARSE,
     ),
+    Known("to_sparse", "gradient", "Unsupported: a result that is not a strided tensor", SPARSE),
     Known("tensor_split", "gradient one_result", "DataDependentError", DATA),
 ]
 

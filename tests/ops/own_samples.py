@@ -141,6 +141,8 @@ SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("instance_norm", F.instance_norm, (f(2, 3, 4),)),
     ("cdist", torch.cdist, (f(2, 4, 3), f(2, 5, 3))),
     ("index", lambda x, y: x[y, 1:], (f(5, 3), i(4))),
+    ("index a list", lambda x: (x[[0, 2]], x[:, [-1]], x[[3, 0, 1], 1:]), (f(5, 3),)),
+    ("assign to a list", lambda x: _assigned(x, (slice(None), [2, 0]), 1.0), (f(5, 3),)),
     ("index_add", lambda x, y, z: torch.index_add(x, 0, y, z), (f(5, 3), i(4), f(4, 3))),
     ("index_add_", lambda x, y, z: x.clone().index_add_(0, y, z), (f(5, 3), i(4), f(4, 3))),
     (
@@ -243,6 +245,12 @@ SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ),
     *BACKWARD_SAMPLES,
 ]
+
+
+def _assigned(x: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
+    y = x.clone()
+    y[index] = value
+    return y
 
 
 def _without_grad(x: torch.Tensor) -> torch.Tensor:

@@ -41,9 +41,10 @@ def test_own_sample(name: str, fn: Callable[..., Any], args: tuple[Any, ...]) ->
     assert not result.opaque, "a row takes the call"
 
 
-@pytest.mark.parametrize(
-    ("name", "fn", "args"), BACKWARD_SAMPLES, ids=[name for name, *_ in BACKWARD_SAMPLES]
-)
+DECOMPOSED = [*BACKWARD_SAMPLES, *(sample for sample in SAMPLES if "_backward" in sample[0])]
+
+
+@pytest.mark.parametrize(("name", "fn", "args"), DECOMPOSED, ids=[name for name, *_ in DECOMPOSED])
 def test_own_decomposition(name: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
     result = opdb.Result("decomposed", name, 0)
     opdb.compare_decomposed(result, fn, args, {})

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 import fulmen
 
 X = torch.arange(6.0).reshape(2, 3) - 2
+ONE = 1
 SYMBOLIC = fulmen.CACHE.SYMBOLIC_VALUES
 
 
@@ -121,6 +122,16 @@ def test_what_needs_the_value_says_so(f: Callable[..., Any]) -> None:
     stats = check(f, [(X, 1), (X, 2), (X, 1)], programs=2)
     assert len(stats.specialized) >= 2
     assert any("== 1  [test_jit_options.py" in s or "all numbers" in s for s in stats.specialized)
+
+
+@pytest.mark.parametrize(
+    "f", [lambda x, n: (x * n, n is ONE), lambda x, n: (x * n, id(n) == id(ONE))]
+)
+def test_identity_needs_known_numbers(f: Callable[..., Any]) -> None:
+    stats = check(f, [(X, 1), (X, 2), (X, 1)], programs=2)
+    assert all("telling numbers apart by identity" in s for s in stats.specialized)
+    stats = check(lambda x, n: (x * n, n is None), [(X, 1), (X, 2)], programs=1)
+    assert stats.specialized == []
 
 
 def test_a_type_is_not_a_value() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import ctypes
 import math
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -183,6 +186,53 @@ def test_functions_closures_and_numbers() -> None:
     shift = 2
     with pytest.raises(AssertionError):
         prologue(X, 3, 5, "r")
+
+
+def test_contents_that_look_equal_and_are_not() -> None:
+    class One:
+        k = 1
+
+    class Two:
+        k = 2
+
+    class Both(One):
+        pass
+
+    table: dict[str, Any] = {"z": 0j, "s": {1, 2}, "cut": slice(0, 1)}
+    keys: dict[Any, int] = {1: 0}
+    proxy, items = types.MappingProxyType(table), (ctypes.c_ubyte * 2)(1, 2)
+    queue, box = collections.deque([1]), Both()
+    seen = weakref.ref(box)
+
+    def f(x: torch.Tensor) -> Any:
+        both = seen()
+        assert both is not None
+        texts = f"{queue}", str(table["s"]), list(keys), bytes(items)
+        return x[:, proxy["cut"]] * both.k + table["z"], texts
+
+    def renew(key: str, value: Any) -> Callable[[], Any]:
+        return lambda: table.update({key: value})
+
+    changes: list[Callable[[], Any]] = [
+        renew("z", complex(-0.0, 0.0)),
+        renew("s", {True, 2}),
+        renew("cut", slice(False, 1)),
+        lambda: (keys.clear(), keys.update({True: 0})),
+        lambda: queue.append(2),
+        lambda: items.__setitem__(0, 7),
+        lambda: setattr(Both, "__bases__", (Two,)),
+    ]
+    for change in changes:
+        jitted = fulmen.jit(f, sharp_edges="error")
+        jitted(X)
+        prologue = prologue_of(jitted)
+        assert prologue(X)[0] is X and jitted._fulmen.explain(X) == []
+        change()
+        with pytest.raises(AssertionError):
+            prologue(X)
+        assert jitted._fulmen.explain(X)
+        expected, got = f(X), jitted(X)
+        assert torch.equal(expected[0], got[0]) and expected[1] == got[1]
 
 
 def test_storage_that_is_shared() -> None:

@@ -53,31 +53,6 @@ def check(fn: Any, *args: Any) -> Any:
     return fulmen.stats(jitted)
 
 
-def test_autocast_region() -> None:
-    w = torch.randn(3, 3)
-
-    def fn(x: torch.Tensor) -> torch.Tensor:
-        y = x.relu()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            z = y @ w
-        return z.float() + 1
-
-    stats = check(fn, x())
-    assert any("autocast" in reason for reason in stats.splits.values())
-
-
-def test_call_inside_autocast() -> None:
-    w = torch.randn(3, 3)
-    jitted = fulmen.jit(lambda x: x @ w)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = jitted(x())
-    assert got.dtype == torch.bfloat16
-    assert "autocast" in fulmen.stats(jitted).splits["the whole function"]
-    assert jitted(x()).dtype == torch.float32
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert jitted(x()).dtype == torch.bfloat16
-
-
 def test_cond() -> None:
     def fn(x: torch.Tensor) -> torch.Tensor:
         return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x.relu(),)) * 2

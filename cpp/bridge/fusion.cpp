@@ -1,0 +1,187 @@
+#include "bridge/fusion.h"
+
+#include <ATen/EmptyTensor.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty_strided.h>
+
+#include <cstring>
+#include <memory>
+
+#include "bridge/bridge.h"
+#include "bridge/ivalue.h"
+#include "bridge/scalar_type.h"
+#include "codegen/cpu/compiled_region.h"
+#include "codegen/cpu/llvm_api.h"
+#include "ir/region.h"
+#include "support/error.h"
+#include "support/flags.h"
+
+namespace fulmen::bridge {
+namespace {
+
+using codegen::cpu::CompiledRegion;
+
+// Memory of this thread that kernels keep rows in; it stays for the next call.
+char* scratch_memory(size_t bytes) {
+  struct Free {
+    void operator()(char* p) const { std::free(p); }
+  };
+  thread_local std::unique_ptr<char, Free> memory;
+  thread_local size_t size = 0;
+  if (bytes > size) {
+    size = (bytes + 4095) / 4096 * 4096;
+    memory.reset(static_cast<char*>(std::aligned_alloc(64, size)));
+    if (!memory) {
+      size = 0;
+      throw std::bad_alloc();
+    }
+  }
+  return memory.get();
+}
+
+struct TensorSpec {
+  c10::ScalarType dtype;
+  std::vector<int64_t> sizes, strides;
+
+  explicit TensorSpec(const TensorType& t) : dtype(to_scalar_type(t.dtype)) {
+    for (const Dim d : t.shape) sizes.push_back(d.value());
+    for (const Dim d : t.strides) strides.push_back(d.value());
+  }
+  bool describes(const at::Tensor& t) const {
+    const c10::TensorImpl* impl = t.unsafeGetTensorImpl();
+    return t.defined() && impl->dtype() == c10::scalarTypeToTypeMeta(dtype) &&
+           impl->sizes() == c10::IntArrayRef(sizes) && impl->strides() == c10::IntArrayRef(strides);
+  }
+  at::Tensor allocate() const { return at::detail::empty_strided_cpu(sizes, strides, dtype); }
+};
+
+class FusionKernel final : public exec::Kernel {
+ public:
+  FusionKernel(CompiledRegion region, const Subprogram& source, const BoundSymbol& bsym,
+               const exec::SlotOf& slot_of)
+      : region_(std::move(region)) {
+    for (size_t i = 0; i < bsym.args.size(); ++i) {
+      const uint32_t slot = slot_of(bsym.args[i].proxy());
+      if (const TensorProxy* t = as_tensor(source.inputs[i])) {
+        inputs_.push_back({slot, TensorSpec(t->type)});
+      } else {
+        numbers_.push_back({slot, as_number(source.inputs[i])->type});
+      }
+    }
+    for_each_proxy(bsym.output, [&](const Proxy* p) {
+      outputs_.push_back({slot_of(p), TensorSpec(as_tensor(p)->type)});
+    });
+  }
+
+  void run(exec::Slot* slots) const override {
+    SmallVec<char*, 12> tensors;
+    std::vector<at::Tensor> copies;  // keeps them alive
+    for (const Operand& in : inputs_) {
+      const c10::IValue& value = value_of(slots[in.slot]);
+      if (!value.isTensor()) internal_error("a kernel's input is no tensor");
+      const at::Tensor& t = value.toTensor();
+      if (in.spec.describes(t)) {
+        // Only read; a plain data_ptr() would copy a tensor that is shared until it is written.
+        tensors.push_back(static_cast<char*>(const_cast<void*>(t.const_data_ptr())));
+      } else {
+        copies.push_back(in_layout(t, in.spec));
+        tensors.push_back(static_cast<char*>(copies.back().data_ptr()));
+      }
+    }
+    std::vector<at::Tensor> results;
+    results.reserve(outputs_.size());
+    for (const Operand& out : outputs_) {
+      results.push_back(out.spec.allocate());
+      tensors.push_back(static_cast<char*>(results.back().data_ptr()));
+    }
+    if (region_.units()) launch(slots, tensors);
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+      value_of(slots[outputs_[i].slot]) = std::move(results[i]);
+    }
+  }
+
+ private:
+  struct Operand {
+    uint32_t slot;
+    TensorSpec spec;
+  };
+  struct Number {
+    uint32_t slot;
+    NumberType type;
+  };
+
+  // What metadata promised may differ in the strides when the value comes from an operator without
+  // a row; its values are what counts.
+  static at::Tensor in_layout(const at::Tensor& t, const TensorSpec& spec) {
+    if (!t.defined() || t.scalar_type() != spec.dtype ||
+        t.sizes() != c10::IntArrayRef(spec.sizes)) {
+      internal_error("a kernel's input is not of the type that it was compiled for");
+    }
+    at::Tensor copy = at::empty_strided(spec.sizes, spec.strides, t.options());
+    copy.copy_(t);
+    return copy;
+  }
+
+  void launch(exec::Slot* slots, const SmallVec<char*, 12>& tensors) const {
+    SmallVec<char*, 16> accesses;
+    for (const codegen::Access& a : region_.program().accesses) {
+      accesses.push_back(tensors[a.tensor] + a.offset * itemsize(a.dtype));
+    }
+    SmallVec<int64_t, 8> numbers;
+    for (const Number& n : numbers_) {
+      const c10::IValue& v = value_of(slots[n.slot]);
+      int64_t bits = 0;
+      if (n.type == NumberType::kFloat) {
+        const double real = v.toDouble();
+        std::memcpy(&bits, &real, sizeof bits);
+      } else {
+        bits = v.isBool() ? v.toBool() : v.toInt();
+      }
+      numbers.push_back(bits);
+    }
+    const char* packed = reinterpret_cast<const char*>(numbers.data());
+    at::parallel_for(0, region_.units(), region_.grain(), [&](int64_t begin, int64_t end) {
+      const size_t bytes = region_.scratch_bytes();
+      char* scratch = bytes ? scratch_memory(bytes) : nullptr;
+      region_.run(accesses.data(), packed, scratch, begin, end);
+    });
+  }
+
+  CompiledRegion region_;
+  std::vector<Operand> inputs_, outputs_;
+  std::vector<Number> numbers_;
+};
+
+class FusionExecutor final : public exec::Executor {
+ public:
+  std::string_view name() const override { return "fusion"; }
+
+  bool concerns(const Symbol& symbol) const override { return region_of(symbol) != nullptr; }
+  std::string refusal(const BoundSymbol&) const override { return {}; }
+
+  std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,
+                                        const exec::SlotOf& slot_of) const override {
+    const Subprogram& region = *region_of(*bsym.symbol);
+    std::string why;
+    auto compiled = CompiledRegion::compile(to_trace(region), &why);
+    if (!compiled) internal_error(bsym.symbol->name(), ": claimed, but ", why);
+    return std::make_unique<FusionKernel>(std::move(*compiled), region, bsym, slot_of);
+  }
+};
+
+}  // namespace
+
+Trace with_regions(const Trace& trace) {
+  if (!flag_has(Flag::kExecutors, "fusion") || !codegen::cpu::llvm()) return trace;
+  const passes::FusionRules rules = codegen::cpu::fusion_rules(trace.ctx);
+  passes::PassContext ctx;
+  ctx.fusion = &rules;
+  return passes::partition(trace, ctx);
+}
+
+const exec::Executor& fusion_executor() {
+  static const FusionExecutor executor;
+  return executor;
+}
+
+}  // namespace fulmen::bridge

@@ -1,0 +1,253 @@
+#include "codegen/form.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "codegen/lower.h"
+#include "ir/builder.h"
+#include "ops/conversion.h"
+#include "ops/indexing.h"
+#include "ops/meta.h"
+#include "ops/ordering.h"
+#include "ops/power.h"
+#include "ops/reduction.h"
+#include "ops/shape.h"
+#include "ops/unary.h"
+#include "support/cat.h"
+#include "support/error.h"
+
+namespace fulmen::codegen {
+namespace {
+
+const std::unordered_map<const Symbol*, Form>& forms() {
+  using namespace ops;
+  static const std::unordered_map<const Symbol*, Form> table = {
+      {&masked_fill, Form::kMaskedFill},
+      {&masked_fill_tensor, Form::kMaskedFill},
+      {&to_dtype, Form::kConvert},
+      {&to_other, Form::kConvert},
+      {&type_as, Form::kConvert},
+      {&convert, Form::kConvert},
+      {&sum, Form::kSum},
+      {&sum_dim, Form::kSum},
+      {&mean, Form::kMean},
+      {&mean_dim, Form::kMean},
+      {&prod, Form::kProd},
+      {&prod_dim, Form::kProd},
+      {&amax, Form::kMax},
+      {&amin, Form::kMin},
+      {&ops::max, Form::kMax},
+      {&ops::min, Form::kMin},
+      {&any, Form::kAny},
+      {&any_dim, Form::kAny},
+      {&all, Form::kAll},
+      {&all_dim, Form::kAll},
+      {&contiguous, Form::kIdentity},
+      {&clone, Form::kIdentity},
+      {&detach, Form::kIdentity},
+      {&permute, Form::kPermute},
+      {&transpose, Form::kPermute},
+      {&t, Form::kPermute},
+      {&mT, Form::kPermute},
+      {&numpy_T, Form::kPermute},
+      {&expand, Form::kExpand},
+      {&select, Form::kSelect},
+      {&narrow, Form::kNarrow},
+      {&slice, Form::kSlice},
+      {&view, Form::kReshape},
+      {&unsqueeze, Form::kReshape},
+      {&squeeze, Form::kReshape},
+      {&squeeze_dim, Form::kReshape},
+      {&squeeze_dims, Form::kReshape},
+      {&reshape, Form::kReshape},
+      {&flatten, Form::kReshape},
+      {&unflatten, Form::kReshape},
+  };
+  return table;
+}
+
+Call call_of(const BoundSymbol& bsym, Builder& builder) {
+  return Call(*bsym.symbol, bsym.args, builder);
+}
+
+std::string refusal_of(const BoundSymbol& bsym, const std::shared_ptr<TraceContext>& ctx,
+                       bool outermost) {
+  const Symbol& s = *bsym.symbol;
+  if (s.has(kInplace | kEffect | kRandom | kOpaque)) return cat(s.name(), " is not pure");
+  if (outermost && s.has(kView)) return "a view costs nothing";
+  std::string problem;
+  bool tensors = false;
+  const auto check = [&](const Proxy* p) {
+    const TensorProxy* t = as_tensor(p);
+    if (!t) return;
+    tensors = true;
+    if (t->type.device.type != DeviceType::kCPU) problem = "a tensor on another device";
+    if (!is_fused_dtype(t->type.dtype)) problem = cat("dtype ", name(t->type.dtype));
+    for (const Dim d : t->type.shape) {
+      if (!d.is_concrete()) problem = "symbolic sizes";
+    }
+    for (const Dim d : t->type.strides) {
+      if (!d.is_concrete()) problem = "symbolic sizes";
+    }
+  };
+  for_each_proxy(bsym.output, [&](const Proxy* p) {
+    check(p);
+    const TensorProxy* t = as_tensor(p);
+    if (!t || (outermost && t->alias_of)) problem = "a result that is no fresh tensor";
+    if (outermost && t && t->type.requires_grad) problem = "autograd records it";
+  });
+  for (const Arg& a : bsym.args) for_each_proxy(a, check);
+  if (!problem.empty()) return problem;
+  if (!tensors) return "no tensors";
+  const Form form = form_of(bsym);
+  if (form == Form::kLane) {
+    return lane_problem(s.lane, compute_dtype(bsym), lane_operands(bsym));
+  }
+  if (form != Form::kNone) return {};
+  const auto inner = subsymbols(ctx, bsym);
+  if (inner.empty() && !returns_argument(bsym)) return cat(s.name(), " has no form that is fused");
+  if (outermost && returns_argument(bsym)) return "nothing to compute";
+  for (const BoundSymbol* b : inner) {
+    const std::string reason = refusal_of(*b, ctx, false);
+    if (!reason.empty()) return reason;
+  }
+  return {};
+}
+
+}  // namespace
+
+Form form_of(const BoundSymbol& bsym) {
+  if (!bsym.output.is_tensor() || returns_argument(bsym)) return Form::kNone;
+  if (bsym.symbol->lane != Lane::kNone) return Form::kLane;
+  const auto it = forms().find(bsym.symbol);
+  return it == forms().end() ? Form::kNone : it->second;
+}
+
+ReduceOp reduce_op(Form f) {
+  switch (f) {
+    case Form::kProd: return ReduceOp::kProd;
+    case Form::kMax: return ReduceOp::kMax;
+    case Form::kMin: return ReduceOp::kMin;
+    case Form::kAny: return ReduceOp::kAny;
+    case Form::kAll: return ReduceOp::kAll;
+    default: return ReduceOp::kSum;
+  }
+}
+
+bool returns_argument(const BoundSymbol& bsym) {
+  bool all = true, some = false;
+  for_each_proxy(bsym.output, [&](const Proxy* p) {
+    bool found = false;
+    for (const Arg& a : bsym.args) {
+      for_each_proxy(a, [&](const Proxy* q) { found = found || p == q; });
+    }
+    all = all && found;
+    some = true;
+  });
+  return some && all;
+}
+
+SmallVec<int64_t, 6> axes_of(const BoundSymbol& reduction) {
+  const auto n = static_cast<int64_t>(reduction.args[0].tensor()->type.ndim());
+  SmallVec<int64_t, 6> axes;
+  const int at = reduction.symbol->info->schema.index("dim");
+  if (at >= 0 && !reduction.args[at].is_none()) {
+    const Arg& dim = reduction.args[at];
+    const auto add = [&](const Arg& a) {
+      const int64_t axis = a.dim().value();
+      if (n) axes.push_back(axis < 0 ? axis + n : axis);
+    };
+    if (dim.is_sequence()) {
+      for (const Arg& a : dim.items()) add(a);
+    } else {
+      add(dim);
+    }
+    if (!axes.empty() || !n) return axes;
+  }
+  for (int64_t i = 0; i < n; ++i) axes.push_back(i);
+  return axes;
+}
+
+size_t permutation(const BoundSymbol& view, size_t i) {
+  const auto n = static_cast<int64_t>(view.args[0].tensor()->type.ndim());
+  const auto wrapped = [&](const Arg& a) {
+    const int64_t d = a.dim().value();
+    return static_cast<size_t>(d < 0 ? d + n : d);
+  };
+  if (view.symbol == &ops::permute) return wrapped(view.args[1].items()[i]);
+  if (view.symbol == &ops::numpy_T) return static_cast<size_t>(n) - 1 - i;
+  size_t a = 0, b = n < 2 ? 0 : 1;
+  if (view.symbol == &ops::transpose) a = wrapped(view.args[1]), b = wrapped(view.args[2]);
+  if (view.symbol == &ops::mT) a = static_cast<size_t>(n) - 2, b = static_cast<size_t>(n) - 1;
+  return i == a ? b : i == b ? a : i;
+}
+
+Args lane_operands(const BoundSymbol& bsym) {
+  Args operands;
+  const auto& params = bsym.symbol->info->schema.params;
+  for (size_t i = 0; i < params.size(); ++i) {
+    const ParamKind kind = params[i].kind;
+    if ((kind == ParamKind::kTensor || kind == ParamKind::kTensorOrScalar ||
+         kind == ParamKind::kScalar) &&
+        !bsym.args[i].is_none()) {
+      operands.push_back(bsym.args[i]);
+    }
+  }
+  return operands;
+}
+
+DType compute_dtype(const BoundSymbol& bsym) {
+  const DType result = bsym.output.tensor()->type.dtype;
+  if (result != DType::kBool) return result;
+  const Args operands = lane_operands(bsym);
+  if (bsym.symbol->lane == Lane::kWhere) return result;
+  Builder* current = Builder::current_or_null();
+  if (!current) internal_error("compute_dtype: no builder");
+  return meta::result_type(call_of(bsym, *current), operands);
+}
+
+bool takes_wide_numbers(Lane lane) {
+  return lane == Lane::kAdd || lane == Lane::kSub || lane == Lane::kRsub || lane == Lane::kMul ||
+         lane == Lane::kDiv || lane == Lane::kPow;
+}
+
+std::string lane_problem(Lane lane, DType compute, const Args& operands) {
+  if (!is_fused_dtype(compute)) return cat("dtype ", name(compute));
+  for (const Arg& a : operands) {
+    if (a.kind() == Arg::Kind::kComplex) return "a complex number";
+  }
+  const bool divides = lane == Lane::kFloorDiv || lane == Lane::kRemainder || lane == Lane::kFmod;
+  if (divides && is_integral(compute)) {
+    const Arg& divisor = operands[1];
+    if (divisor.kind() != Arg::Kind::kInt || divisor.integer() == 0 || divisor.integer() == -1) {
+      return "an integer division that may raise";
+    }
+  }
+  if (lane == Lane::kNextafter && compute != DType::kFloat32 && compute != DType::kFloat64) {
+    return "nextafter of a half type";
+  }
+  return {};
+}
+
+bool is_fused_dtype(DType t) {
+  switch (t) {
+    case DType::kBool:
+    case DType::kUInt8:
+    case DType::kInt8:
+    case DType::kInt16:
+    case DType::kInt32:
+    case DType::kInt64:
+    case DType::kFloat16:
+    case DType::kBFloat16:
+    case DType::kFloat32:
+    case DType::kFloat64: return true;
+    default: return false;
+  }
+}
+
+std::string fusion_refusal(const BoundSymbol& bsym, const std::shared_ptr<TraceContext>& ctx) {
+  Builder builder(ctx);
+  return refusal_of(bsym, ctx, true);
+}
+
+}  // namespace fulmen::codegen

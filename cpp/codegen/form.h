@@ -1,0 +1,57 @@
+#pragma once
+
+#include <string>
+
+#include "codegen/loop_program.h"
+#include "ir/trace.h"
+
+namespace fulmen::codegen {
+
+// What a bound symbol is to the fusion compilers, which know operations by their lanes; reductions
+// and views by name.
+enum class Form : uint8_t {
+  kNone,  // neither: taken apart, or not fused
+  kLane,
+  kConvert,
+  kMaskedFill,
+  kSum,
+  kMean,
+  kProd,
+  kMax,
+  kMin,
+  kAny,
+  kAll,
+  kIdentity,  // the same values: contiguous(), clone(), detach()
+  kPermute,
+  kExpand,
+  kSelect,
+  kNarrow,
+  kSlice,
+  kReshape,
+};
+
+Form form_of(const BoundSymbol& bsym);
+inline bool is_reduction(Form f) { return f >= Form::kSum && f <= Form::kAll; }
+ReduceOp reduce_op(Form f);
+
+// True if all results are among the arguments: relu6's positive(), to() of the same type.
+bool returns_argument(const BoundSymbol& bsym);
+
+// The reduced dimensions of a reduction; throws Unsupported for what is not known when compiled.
+SmallVec<int64_t, 6> axes_of(const BoundSymbol& reduction);
+// Of a permutation: the base's dimension that is the view's dimension `i`.
+size_t permutation(const BoundSymbol& view, size_t i);
+
+// The tensors and numbers that a lane takes, in order.
+Args lane_operands(const BoundSymbol& bsym);
+// The type in which a lane computes: the operands' promoted one where the result's says less.
+DType compute_dtype(const BoundSymbol& bsym);
+// Whether numbers stay float32 where the lane computes on float16 or bfloat16, as in ATen.
+bool takes_wide_numbers(Lane lane);
+// Why no kernel can do this, or empty: integer division traps where eager raises, say.
+std::string lane_problem(Lane lane, DType compute, const Args& operands);
+
+// True for types that kernels have: no complex ones, no float8, no wide unsigned integers.
+bool is_fused_dtype(DType t);
+
+}  // namespace fulmen::codegen

@@ -1,0 +1,435 @@
+#include "codegen/lower.h"
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_map>
+
+#include "analysis/proxy_map.h"
+#include "codegen/form.h"
+#include "ir/builder.h"
+#include "ir/region.h"
+#include "ops/meta.h"
+#include "support/error.h"
+
+namespace fulmen::codegen {
+namespace {
+
+// Why a region has no loops; caught by `lower`.
+struct Refusal {
+  std::string reason;
+};
+template <class... Parts>
+[[noreturn]] void refuse(const Parts&... parts) {
+  throw Refusal{cat(parts...)};
+}
+
+// An index of a dimension: start + Σ factor * loop.
+struct Affine {
+  int64_t start = 0;
+  Strides factors;  // one per loop; empty: all zero
+
+  friend bool operator==(const Affine&, const Affine&) = default;
+};
+using IndexMap = std::vector<Affine>;  // one per dimension
+
+using Sizes = SmallVec<int64_t, 6>;
+
+Sizes sizes_of(const TensorType& t) {
+  Sizes sizes;
+  for (const Dim d : t.shape) sizes.push_back(d.value());
+  return sizes;
+}
+
+class Lowering {
+ public:
+  explicit Lowering(const Trace& region)
+      : region_(region), outputs_(region_outputs(region.output)), builder_(region.ctx) {}
+
+  LoopProgram run() {
+    uint32_t tensors = 0;
+    for (const Proxy* p : region_.inputs) {
+      if (as_tensor(p)) {
+        inputs_.set(p, static_cast<int>(++tensors));
+      } else if (as_number(p)) {
+        numbers_.set(p, static_cast<int>(++program_.num_numbers));
+      } else {
+        refuse("an input that is neither a tensor nor a number");
+      }
+    }
+    for (const BoundSymbol* bsym : region_.body) define(*bsym);
+    choose_loops();
+    for (const Arg& output : outputs_) add_output(*output.tensor(), tensors++);
+    simplify(program_);
+    return std::move(program_);
+  }
+
+ private:
+  // What computes each value, composites taken apart.
+  void define(const BoundSymbol& bsym) {
+    const Form form = form_of(bsym);
+    if (form != Form::kNone) {
+      if (is_reduction(form)) reductions_.push_back(&bsym);
+      definitions_.set(bsym.output.proxy(), &bsym);
+      return;
+    }
+    const auto inner = subsymbols(region_.ctx, bsym);
+    if (inner.empty() && !returns_argument(bsym)) {
+      refuse(bsym.symbol->name(), " has no form that is fused");
+    }
+    for (const BoundSymbol* b : inner) define(*b);
+  }
+
+  // The dimensions of what is reduced; without reductions those of the results.
+  void choose_loops() {
+    if (outputs_.empty()) refuse("a region without results");
+    if (reductions_.empty()) {
+      sizes_ = sizes_of(outputs_[0].tensor()->type);
+      reduced_.resize(sizes_.size(), false);
+    } else {
+      const BoundSymbol& first = *reductions_[0];
+      const TensorType& type = first.args[0].tensor()->type;
+      sizes_ = sizes_of(type);
+      reduced_.resize(sizes_.size(), false);
+      for (const int64_t axis : axes_of(first)) reduced_[axis] = true;
+    }
+    for (size_t i = 0; i < sizes_.size(); ++i) {
+      if (reduced_[i] && sizes_[i] == 0) refuse("a reduction of no elements");
+      program_.loops.push_back({sizes_[i], reduced_[i]});
+    }
+  }
+
+  // --- index maps ---
+
+  Affine loop_index(size_t loop) const {
+    Affine a;
+    a.factors.resize(sizes_.size(), 0);
+    a.factors[loop] = 1;
+    return a;
+  }
+  IndexMap identity() const {
+    IndexMap map;
+    for (size_t i = 0; i < sizes_.size(); ++i) map.push_back(loop_index(i));
+    return map;
+  }
+
+  // Where an output is stored: every loop, or those that are not reduced.
+  IndexMap output_map(const TensorType& t) const {
+    const Sizes sizes = sizes_of(t);
+    if (sizes == sizes_) return identity();
+    IndexMap with_ones, kept;
+    bool fits = sizes.size() == sizes_.size();
+    for (size_t i = 0; i < sizes_.size(); ++i) {
+      with_ones.push_back(reduced_[i] ? Affine() : loop_index(i));
+      fits = fits && sizes[i] == (reduced_[i] ? 1 : sizes_[i]);
+      if (!reduced_[i]) kept.push_back(loop_index(i));
+    }
+    if (fits && !reductions_.empty()) return with_ones;
+    fits = sizes.size() == kept.size() && !reductions_.empty();
+    for (size_t i = 0, k = 0; fits && i < sizes_.size(); ++i) {
+      if (!reduced_[i]) fits = sizes[k++] == sizes_[i];
+    }
+    if (!fits) refuse("results of several shapes");
+    return kept;
+  }
+
+  // The map of an operand of `own` sizes, which broadcasts to what `map` indexes.
+  static IndexMap broadcast_map(const IndexMap& map, const TensorType& result,
+                                const TensorType& own) {
+    const size_t n = own.ndim(), extra = map.size() - n;
+    IndexMap out;
+    for (size_t i = 0; i < n; ++i) {
+      const bool stays = own.shape[i].value() != 1 || result.shape[extra + i].value() == 1;
+      out.push_back(stays ? map[extra + i] : Affine());
+    }
+    return out;
+  }
+
+  // --- nodes ---
+
+  uint32_t add(Node n) {
+    for (size_t i = 0; i < program_.nodes.size(); ++i) {
+      const Node& known = program_.nodes[i];
+      const bool same_sign = std::signbit(known.real) == std::signbit(n.real);
+      if (known == n && same_sign) return static_cast<uint32_t>(i);
+    }
+    program_.nodes.push_back(std::move(n));
+    return static_cast<uint32_t>(program_.nodes.size() - 1);
+  }
+
+  uint32_t add_access(const TensorType& t, uint32_t tensor, const IndexMap& map) {
+    Access a;
+    a.tensor = tensor;
+    a.dtype = t.dtype;
+    a.strides.resize(sizes_.size(), 0);
+    for (size_t d = 0; d < map.size(); ++d) {
+      const int64_t stride = t.strides[d].value();
+      a.offset += stride * map[d].start;
+      for (size_t i = 0; i < map[d].factors.size(); ++i) {
+        a.strides[i] += stride * map[d].factors[i];
+      }
+    }
+    for (size_t i = 0; i < program_.accesses.size(); ++i) {
+      if (program_.accesses[i] == a) return static_cast<uint32_t>(i);
+    }
+    program_.accesses.push_back(std::move(a));
+    return static_cast<uint32_t>(program_.accesses.size() - 1);
+  }
+
+  uint32_t converted(uint32_t node, DType to) {
+    if (program_.nodes[node].dtype == to) return node;
+    Node n;
+    n.kind = NodeKind::kOp;
+    n.lane = Lane::kConvert;
+    n.compute = program_.nodes[node].dtype;
+    n.dtype = to;
+    n.operands.push_back(node);
+    return add(std::move(n));
+  }
+
+  uint32_t operation(Lane lane, DType compute, DType dtype,
+                     std::initializer_list<uint32_t> operands) {
+    Node n;
+    n.kind = NodeKind::kOp;
+    n.lane = lane;
+    n.compute = compute;
+    n.dtype = dtype;
+    for (const uint32_t o : operands) n.operands.push_back(o);
+    return add(std::move(n));
+  }
+
+  // A number as an operand of type `dtype`.
+  uint32_t number(const Arg& a, DType dtype, bool in_float) {
+    Node n;
+    n.dtype = dtype;
+    n.in_float = in_float;
+    if (a.is_proxy()) {
+      n.kind = NodeKind::kNumber;
+      n.index = static_cast<uint32_t>(numbers_.get(a.proxy()) - 1);
+      if (numbers_.get(a.proxy()) == 0) refuse("a number that the region computes");
+      if (as_number(a.proxy())->type == NumberType::kFloat && !is_floating(dtype)) {
+        refuse("a float as an integer");
+      }
+      return add(std::move(n));
+    }
+    n.real = a.kind() == Arg::Kind::kFloat ? a.real() : static_cast<double>(a.integer());
+    n.integer = a.kind() == Arg::Kind::kFloat ? static_cast<int64_t>(a.real()) : a.integer();
+    if (is_floating(dtype)) {
+      n.integer = 0;
+    } else {
+      n.real = 0;
+    }
+    if (dtype == DType::kBool) n.integer = n.integer != 0;
+    return add(std::move(n));
+  }
+
+  // --- values ---
+
+  uint32_t value(const Proxy* p, const IndexMap& map) {
+    for (const auto& [known, node] : values_[p]) {
+      if (known == map) return node;
+    }
+    const uint32_t node = compute(p, map);
+    values_[p].emplace_back(map, node);
+    return node;
+  }
+
+  uint32_t compute(const Proxy* p, const IndexMap& map) {
+    if (const int tensor = inputs_.get(p)) {
+      Node n;
+      n.kind = NodeKind::kLoad;
+      n.dtype = as_tensor(p)->type.dtype;
+      n.index = add_access(as_tensor(p)->type, static_cast<uint32_t>(tensor - 1), map);
+      return add(std::move(n));
+    }
+    const BoundSymbol* bsym = definitions_.get(p);
+    if (!bsym) refuse(p->name, " is computed by nothing in the region");
+    const Form form = form_of(*bsym);
+    const TensorType& type = as_tensor(p)->type;
+    if (form == Form::kMaskedFill) return masked_fill(*bsym, type, map);
+    if (form == Form::kLane || form == Form::kConvert) return pointwise(*bsym, type, map);
+    if (is_reduction(form)) return reduction(*bsym, form, type, map);
+    const TensorProxy* base = bsym->args[0].tensor();
+    return value(base, view_map(*bsym, form, base->type, type, map));
+  }
+
+  uint32_t operand(const Arg& a, const TensorType& result, const IndexMap& map, DType as,
+                   bool in_float) {
+    if (!a.is_tensor()) return number(a, as, in_float);
+    const TensorProxy* t = a.tensor();
+    return converted(value(t, broadcast_map(map, result, t->type)), as);
+  }
+
+  uint32_t pointwise(const BoundSymbol& bsym, const TensorType& type, const IndexMap& map) {
+    if (form_of(bsym) == Form::kConvert) {
+      return converted(value(bsym.args[0].proxy(), map), type.dtype);
+    }
+    const Lane lane = bsym.symbol->lane;
+    const Args operands = lane_operands(bsym);
+    const DType compute = compute_dtype(bsym);
+    const std::string problem = lane_problem(lane, compute, operands);
+    if (!problem.empty()) refuse(problem);
+    Node n;
+    n.kind = NodeKind::kOp;
+    n.lane = lane;
+    n.compute = compute;
+    n.dtype = type.dtype;
+    for (size_t i = 0; i < operands.size(); ++i) {
+      const bool condition = lane == Lane::kWhere && i == 0;
+      n.operands.push_back(operand(operands[i], type, map, condition ? DType::kBool : compute,
+                                   takes_wide_numbers(lane)));
+    }
+    return add(std::move(n));
+  }
+
+  // where(mask, value, input)
+  uint32_t masked_fill(const BoundSymbol& bsym, const TensorType& type, const IndexMap& map) {
+    const Arg &input = bsym.args[0], &mask = bsym.args[1], &filler = bsym.args[2];
+    if (filler.kind() == Arg::Kind::kComplex) refuse("a complex number");
+    Node n;
+    n.kind = NodeKind::kOp;
+    n.lane = Lane::kWhere;
+    n.compute = n.dtype = type.dtype;
+    n.operands.push_back(operand(mask, type, map, DType::kBool, false));
+    n.operands.push_back(operand(filler, type, map, type.dtype, false));
+    n.operands.push_back(operand(input, type, map, type.dtype, false));
+    return add(std::move(n));
+  }
+
+  uint32_t reduction(const BoundSymbol& bsym, Form form, const TensorType& type,
+                     const IndexMap& map) {
+    const TensorProxy* x = bsym.args[0].tensor();
+    if (!(sizes_of(x->type) == sizes_)) refuse("reductions of several shapes");
+    std::vector<bool> reduced(sizes_.size());
+    for (const int64_t axis : axes_of(bsym)) reduced[axis] = true;
+    if (!std::equal(reduced.begin(), reduced.end(), reduced_.begin())) {
+      refuse("reductions over several dimensions");
+    }
+    const bool keeps = type.ndim() == sizes_.size();
+    for (size_t i = 0, k = 0; i < sizes_.size(); ++i) {
+      if (reduced_[i]) {
+        k += keeps;
+      } else if (!(map[k++] == loop_index(i)) && sizes_[i] != 1) {
+        refuse("a reduction that is read in another order");
+      }
+    }
+    const ReduceOp op = reduce_op(form);
+    const DType own = type.dtype;
+    const bool half = own == DType::kFloat16 || own == DType::kBFloat16;
+    const bool sums = op == ReduceOp::kSum || op == ReduceOp::kProd;
+    // Sums of half types are made in float32 and rounded once.
+    const DType dtype = half && sums                                   ? DType::kFloat32
+                        : op == ReduceOp::kAny || op == ReduceOp::kAll ? DType::kBool
+                                                                       : own;
+    Node n;
+    n.kind = NodeKind::kReduce;
+    n.reduce = op;
+    n.dtype = dtype;
+    uint32_t operand = value(x, identity());
+    if (sums && own != x->type.dtype) operand = converted(operand, own);
+    n.operands.push_back(converted(operand, dtype));
+    // A tensor without dimensions is its own sum.
+    uint32_t result = sizes_.empty() ? n.operands[0] : add(std::move(n));
+    if (form == Form::kMean) {
+      int64_t count = 1;
+      for (size_t i = 0; i < sizes_.size(); ++i) count *= reduced_[i] ? sizes_[i] : 1;
+      result = operation(Lane::kDiv, dtype, dtype,
+                         {result, number(Arg(static_cast<double>(count)), dtype, false)});
+    }
+    return converted(result, own);
+  }
+
+  IndexMap view_map(const BoundSymbol& bsym, Form form, const TensorType& base,
+                    const TensorType& view, const IndexMap& map) {
+    IndexMap out;
+    Call call(*bsym.symbol, bsym.args, builder_);
+    switch (form) {
+      case Form::kIdentity: return map;
+      case Form::kExpand: return broadcast_map(map, view, base);
+      case Form::kPermute:
+        out.resize(map.size());
+        for (size_t i = 0; i < map.size(); ++i) out[permutation(bsym, i)] = map[i];
+        return out;
+      case Form::kSelect:
+      case Form::kNarrow:
+      case Form::kSlice: {
+        const auto d = static_cast<size_t>(meta::wrap_dim(call, call.integer("dim"), base.ndim()));
+        out = map;
+        const int64_t size = base.shape[d].value();
+        int64_t start = 0, step = 1;
+        if (form == Form::kSelect) {
+          out.insert(out.begin() + static_cast<ptrdiff_t>(d), Affine());
+          start = call.integer("index");
+        } else {
+          if (call.has("start")) start = call.integer("start");
+          if (form == Form::kSlice) step = call.integer("step");
+        }
+        if (start < 0) start += size;
+        out[d].start = out[d].start * step + std::clamp<int64_t>(start, 0, size);
+        for (int64_t& f : out[d].factors) f *= step;
+        return out;
+      }
+      case Form::kReshape: return reshape_map(sizes_of(base), sizes_of(view), map);
+      default: refuse(bsym.symbol->name(), " is no view that is fused");
+    }
+  }
+
+  // Each dimension of the base is one of the view, or several that were split from it; dimensions
+  // of size 1 come and go.
+  static IndexMap reshape_map(const Sizes& base, const Sizes& view, const IndexMap& map) {
+    IndexMap out(base.size());
+    size_t v = 0;
+    for (size_t b = 0; b < base.size(); ++b) {
+      if (base[b] == 1) continue;
+      int64_t seen = 1;
+      Affine& index = out[b];
+      while (seen < base[b]) {
+        if (v == view.size()) refuse("a reshape that joins dimensions");
+        const int64_t size = view[v];
+        if (size != 1) {
+          seen *= size;
+          index.start = index.start * size + map[v].start;
+          index.factors.resize(std::max(index.factors.size(), map[v].factors.size()), 0);
+          for (size_t i = 0; i < index.factors.size(); ++i) {
+            const int64_t own = i < map[v].factors.size() ? map[v].factors[i] : 0;
+            index.factors[i] = index.factors[i] * size + own;
+          }
+        }
+        ++v;
+      }
+      if (seen != base[b]) refuse("a reshape that joins dimensions");
+    }
+    return out;
+  }
+
+  void add_output(const TensorProxy& t, uint32_t tensor) {
+    const IndexMap map = output_map(t.type);
+    const uint32_t node = value(&t, map);
+    program_.stores.push_back({add_access(t.type, tensor, map), node});
+  }
+
+  const Trace& region_;
+  const Args outputs_;
+  Builder builder_;  // for dimensions and for calls that views are read through
+  LoopProgram program_;
+  ProxyMap<int> inputs_, numbers_;  // from 1
+  ProxyMap<const BoundSymbol*> definitions_;
+  std::vector<const BoundSymbol*> reductions_;
+  Sizes sizes_;
+  SmallVec<bool, 8> reduced_;
+  std::unordered_map<const Proxy*, std::vector<std::pair<IndexMap, uint32_t>>> values_;
+};
+
+}  // namespace
+
+std::optional<LoopProgram> lower(const Trace& region, std::string* why) {
+  try {
+    return Lowering(region).run();
+  } catch (const Refusal& r) {
+    *why = r.reason;
+  } catch (const Unsupported& e) {
+    *why = e.what();
+  }
+  return std::nullopt;
+}
+
+}  // namespace fulmen::codegen

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "codegen/loop_program.h"
+#include "ir/trace.h"
+
+namespace fulmen::codegen {
+
+// The loops that compute a region: a trace whose inputs are tensors and numbers and whose output is
+// a tensor, or a tuple of tensors. Composite operations are decomposed. Nothing, with the reason in
+// `why`, for a region that is not one nest of loops.
+std::optional<LoopProgram> lower(const Trace& region, std::string* why);
+
+// Whether `bsym` may be part of a region: what it computes can be said by lanes, reductions and
+// views. Empty, or the reason why not.
+std::string fusion_refusal(const BoundSymbol& bsym, const std::shared_ptr<TraceContext>& ctx);
+
+}  // namespace fulmen::codegen

@@ -1,0 +1,108 @@
+#include "ir/region.h"
+
+#include "ir/builder.h"
+#include "ir/rewrite.h"
+
+namespace fulmen {
+namespace {
+
+const Proxy* fresh_copy(TraceContext& ctx, const Proxy* p) {
+  if (const TensorProxy* t = as_tensor(p)) return ctx.make_tensor(t->type, t->name);
+  if (const NumberProxy* n = as_number(p)) return ctx.make_number(n->type, n->value, n->name);
+  internal_error("a region takes tensors and numbers, not ", p->name);
+}
+
+struct RegionRules final : SymbolRules {
+  const Subprogram* program;
+
+  Arg meta(Call& in) override {
+    const auto copy = [&](const Arg& a) { return in.make(a.tensor()->type); };
+    if (program->output.is_tensor()) return copy(program->output);
+    Args outputs;
+    for (const Arg& a : program->output.items()) outputs.push_back(copy(a));
+    return in.tuple(outputs);
+  }
+
+  bool has_decomposition() const override { return true; }
+
+  Arg decompose(Call& in) override {
+    TraceContext& ctx = in.builder().ctx();
+    Substitution map;
+    for (size_t i = 0; i < program->inputs.size(); ++i) map.add(program->inputs[i], in[i]);
+    for (const BoundSymbol* b : program->body) {
+      for_each_proxy(b->output, [&](const Proxy* p) {
+        const Arg known = map.apply(ctx, Arg(p));
+        if (!(known == Arg(p))) return;
+        const Proxy* copy = fresh_copy(ctx, p);
+        if (const TensorProxy* t = as_tensor(p); t && t->alias_of) {
+          const_cast<TensorProxy*>(as_tensor(copy))->alias_of =
+              map.apply(ctx, Arg(t->alias_of)).tensor();
+        }
+        map.add(p, Arg(copy));
+      });
+      in.builder().append(map.apply(ctx, *b));
+    }
+    return map.apply(ctx, program->output);
+  }
+};
+
+}  // namespace
+
+const Symbol& make_region_symbol(const Subprogram& program) {
+  Arena& arena = program.ctx->arena();
+  auto* symbol = arena.make<Symbol>();
+  auto* info = arena.make<SymbolInfo>();
+  auto rules = std::make_shared<RegionRules>();
+  rules->program = &program;
+  info->schema.name = std::string(program.name);
+  for (const Proxy* p : program.inputs) {
+    Param param;
+    param.name = std::string(p->name);
+    param.kind = as_tensor(p) ? ParamKind::kTensor : ParamKind::kScalar;
+    info->schema.params.push_back(std::move(param));
+  }
+  info->torch_names = {std::string(program.name)};
+  info->rules = std::move(rules);
+  symbol->tags = kPure;
+  symbol->aten = "-";
+  symbol->info = info;
+  return *symbol;
+}
+
+const Subprogram* region_of(const Symbol& symbol) {
+  const auto* rules = dynamic_cast<const RegionRules*>(symbol.info->rules.get());
+  return rules ? rules->program : nullptr;
+}
+
+const BoundSymbol* make_region_call(TraceContext& ctx, std::string_view name,
+                                    std::span<const BoundSymbol* const> body,
+                                    std::span<const Proxy* const> inputs,
+                                    std::span<const Proxy* const> outputs) {
+  Substitution map;
+  Trace region;
+  region.name = std::string(name);
+  Args args, results, own_results;
+  for (const Proxy* p : inputs) {
+    region.inputs.push_back(fresh_copy(ctx, p));
+    map.add(p, Arg(region.inputs.back()));
+    args.push_back(Arg(p));
+  }
+  for (const Proxy* p : outputs) {
+    own_results.push_back(Arg(fresh_copy(ctx, p)));
+    map.add(p, own_results.back());
+    results.push_back(Arg(p));
+  }
+  for (const BoundSymbol* b : body) region.body.push_back(map.apply(ctx, *b));
+  const auto output = [&](const Args& items) {
+    return items.size() == 1 ? items[0] : ctx.make_collection(Arg::Kind::kTuple, items);
+  };
+  region.output = output(own_results);
+  const Symbol& symbol = make_region_symbol(*ctx.make_program(region));
+  return ctx.make_bound_symbol(symbol, args, output(results), nullptr);
+}
+
+Args region_outputs(const Arg& output) {
+  return output.is_tensor() ? Args{output} : Args(output.items());
+}
+
+}  // namespace fulmen

@@ -1,0 +1,280 @@
+#include "passes/partition.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <queue>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "analysis/dependency.h"
+#include "ir/region.h"
+#include "ops/control.h"
+#include "support/cat.h"
+#include "support/error.h"
+
+namespace fulmen::passes {
+namespace {
+
+const TensorProxy* first_tensor(const Arg& a) {
+  const TensorProxy* found = nullptr;
+  for_each_proxy(a, [&](const Proxy* p) {
+    if (!found) found = as_tensor(p);
+  });
+  return found;
+}
+
+class Partitioner {
+ public:
+  Partitioner(const Trace& trace, const FusionRules& rules, PassContext& ctx)
+      : trace_(trace), rules_(rules), ctx_(ctx), dag_(bsym_list_to_dag(trace.body)) {}
+
+  Trace run() {
+    find_domains();
+    find_stages();
+    join_consumers();
+    form_groups();
+    Trace out = trace_;
+    if (!regions_.empty()) out.body = ordered();
+    bool changed = !regions_.empty();
+    for (const BoundSymbol*& b : out.body) {
+      if (b->symbol != &ops::differentiable) continue;
+      // The program that runs under autograd has regions of its own.
+      const Trace inner = partition(to_trace(*b->args[0].program()), ctx_);
+      Args args(b->args);
+      args[0] = Arg(trace_.ctx->make_program(inner));
+      b = trace_.ctx->make_bound_symbol(*b->symbol, args, b->output, b->source);
+      changed = true;
+    }
+    return changed ? out : trace_;
+  }
+
+ private:
+  size_t size() const { return dag_.nodes.size(); }
+  const BoundSymbol& bsym(size_t i) const { return *dag_.nodes[i].bsym; }
+  bool joins(size_t parent, size_t child) const {
+    return domain_[parent] >= 0 && domain_[parent] == domain_[child];
+  }
+
+  // The shape whose elements a bound symbol goes over, as a number; -1 if it is not fused.
+  void find_domains() {
+    std::unordered_map<std::string, int> known;
+    const auto number = [&](const TensorType& t) {
+      std::string key;
+      for (const Dim d : t.shape) append(key, cat(d.value_or(-1), ","));
+      return known.emplace(std::move(key), static_cast<int>(known.size())).first->second;
+    };
+    domain_.assign(size(), -1);
+    for (size_t i = 0; i < size(); ++i) {
+      const BoundSymbol& b = bsym(i);
+      const TensorProxy* result = first_tensor(b.output);
+      if (!result || !rules_.refusal(b).empty()) continue;
+      const TensorProxy* whole = result;
+      if (b.symbol->has(kReduction)) {
+        for (const Arg& a : b.args) {
+          if (!whole || whole == result) whole = first_tensor(a) ? first_tensor(a) : result;
+        }
+      }
+      domain_[i] = number(whole->type);
+      // What is computed from a reduction's results alone goes with the reduction.
+      for (const uint32_t p : dag_.nodes[i].parents) {
+        const TensorProxy* from = domain_[p] < 0 ? nullptr : first_tensor(bsym(p).output);
+        if (from && whole == result && from->type.shape == result->type.shape &&
+            domain_[p] != domain_[i]) {
+          domain_[i] = domain_[p];
+        }
+      }
+    }
+  }
+
+  int step(size_t parent, size_t child) const {
+    return domain_[parent] >= 0 && !joins(parent, child) ? 1 : 0;
+  }
+
+  void find_stages() {
+    stage_.assign(size(), 0);
+    for (size_t i = 0; i < size(); ++i) {
+      for (const uint32_t p : dag_.nodes[i].parents) {
+        stage_[i] = std::max(stage_[i], stage_[p] + step(p, i));
+      }
+    }
+  }
+
+  // A symbol whose only consumers come in later stages waits for them, if it can.
+  void join_consumers() {
+    for (size_t i = size(); i-- > 0;) {
+      if (domain_[i] < 0) continue;
+      int latest = std::numeric_limits<int>::max();
+      bool joined = false, wanted = false;
+      for (const uint32_t c : dag_.nodes[i].children) {
+        latest = std::min(latest, stage_[c] - step(i, c));
+        joined = joined || (joins(i, c) && stage_[c] == stage_[i]);
+      }
+      for (const uint32_t c : dag_.nodes[i].children) {
+        wanted = wanted || (joins(i, c) && stage_[c] == latest);
+      }
+      if (!joined && wanted) stage_[i] = latest;
+    }
+  }
+
+  uint32_t root(uint32_t i) {
+    while (leader_[i] != i) i = leader_[i] = leader_[leader_[i]];
+    return i;
+  }
+
+  void form_groups() {
+    leader_.resize(size());
+    std::iota(leader_.begin(), leader_.end(), 0);
+    for (uint32_t i = 0; i < size(); ++i) {
+      for (const uint32_t p : dag_.nodes[i].parents) {
+        if (joins(p, i) && stage_[p] == stage_[i]) leader_[root(i)] = root(p);
+      }
+    }
+    std::unordered_map<uint32_t, std::vector<uint32_t>> groups;
+    std::vector<uint32_t> order;
+    for (uint32_t i = 0; i < size(); ++i) {
+      if (domain_[i] < 0) continue;
+      auto& members = groups[root(i)];
+      if (members.empty()) order.push_back(root(i));
+      members.push_back(i);
+    }
+    for (const Arg& a : {trace_.output}) {
+      for_each_proxy(a, [&](const Proxy* p) { returned_.insert(p); });
+    }
+    region_at_.assign(size(), -1);
+    for (const uint32_t g : order) split(groups[g]);
+  }
+
+  // The longest part from the front that is one region, then the rest.
+  void split(std::span<const uint32_t> members) {
+    while (!members.empty()) {
+      size_t taken = members.size();
+      std::string why;
+      const BoundSymbol* call = try_region(members, &why);
+      if (!call && members.size() > 1) {
+        size_t low = 1, high = members.size();  // `high` members are too many
+        while (low < high) {
+          const size_t middle = (low + high) / 2;
+          const BoundSymbol* part = try_region(members.first(middle), &why);
+          if (part) {
+            call = part;
+            taken = middle;
+            low = middle + 1;
+          } else {
+            high = middle;
+          }
+        }
+      }
+      if (!call) taken = 1;
+      if (call && ctx_.take_fuel()) {
+        for (const uint32_t i : members.first(taken)) {
+          region_at_[i] = static_cast<int>(regions_.size());
+        }
+        regions_.push_back(call);
+      } else if (!why.empty()) {
+        ctx_.note("partition", cat(bsym(members[0]).symbol->name(), ": ", why));
+      }
+      members = members.subspan(taken);
+    }
+  }
+
+  bool pays(std::span<const uint32_t> members) const {
+    if (members.size() > 1 || rules_.single_operations) return true;
+    // PyTorch runs a single operation as well, but for those that it makes of several.
+    return bsym(members[0]).symbol->decompose != nullptr;
+  }
+
+  const BoundSymbol* try_region(std::span<const uint32_t> members, std::string* why) {
+    if (!pays(members)) return nullptr;
+    std::unordered_set<uint32_t> inside(members.begin(), members.end());
+    std::unordered_set<const Proxy*> defined, seen;
+    std::vector<const Proxy*> inputs, outputs;
+    std::vector<const BoundSymbol*> body;
+    for (const uint32_t i : members) {
+      body.push_back(&bsym(i));
+      for (const Arg& a : bsym(i).args) {
+        for_each_proxy(a, [&](const Proxy* p) {
+          if (!defined.contains(p) && seen.insert(p).second) inputs.push_back(p);
+        });
+      }
+      for_each_proxy(bsym(i).output, [&](const Proxy* p) { defined.insert(p); });
+    }
+    for (const uint32_t i : members) {
+      for_each_proxy(bsym(i).output, [&](const Proxy* p) {
+        bool used = returned_.contains(p);
+        for (const uint32_t c : dag_.nodes[i].children) {
+          if (used || inside.contains(c)) continue;
+          for (const Arg& a : bsym(c).args) {
+            for_each_proxy(a, [&](const Proxy* q) { used = used || p == q; });
+          }
+        }
+        if (used && std::find(outputs.begin(), outputs.end(), p) == outputs.end()) {
+          outputs.push_back(p);
+        }
+      });
+    }
+    if (outputs.empty()) return nullptr;
+    const BoundSymbol* call =
+        make_region_call(*trace_.ctx, cat("fusion", regions_.size()), body, inputs, outputs);
+    *why = rules_.region_refusal(to_trace(*region_of(*call->symbol)));
+    return why->empty() ? call : nullptr;
+  }
+
+  // Regions and what is left, in dependency order, as near to the original as that allows.
+  std::vector<const BoundSymbol*> ordered() const {
+    const size_t units = regions_.size() + size();  // regions first, then single bound symbols
+    const auto unit_of = [&](uint32_t i) {
+      return region_at_[i] >= 0 ? static_cast<uint32_t>(region_at_[i])
+                                : static_cast<uint32_t>(regions_.size()) + i;
+    };
+    std::vector<uint32_t> last(units), waiting(units);
+    std::vector<std::vector<uint32_t>> children(units);
+    std::vector<bool> real(units);
+    for (uint32_t i = 0; i < size(); ++i) {
+      const uint32_t u = unit_of(i);
+      real[u] = true;
+      last[u] = std::max(last[u], i);
+      for (const uint32_t c : dag_.nodes[i].children) {
+        if (unit_of(c) == u) continue;
+        children[u].push_back(unit_of(c));
+        ++waiting[unit_of(c)];
+      }
+    }
+    using Ready = std::pair<uint32_t, uint32_t>;  // position, unit
+    std::priority_queue<Ready, std::vector<Ready>, std::greater<>> ready;
+    for (uint32_t u = 0; u < units; ++u) {
+      if (real[u] && !waiting[u]) ready.emplace(last[u], u);
+    }
+    std::vector<const BoundSymbol*> body;
+    size_t left = static_cast<size_t>(std::count(real.begin(), real.end(), true));
+    while (!ready.empty()) {
+      const uint32_t u = ready.top().second;
+      ready.pop();
+      --left;
+      body.push_back(u < regions_.size() ? regions_[u] : &bsym(u - regions_.size()));
+      for (const uint32_t c : children[u]) {
+        if (!--waiting[c]) ready.emplace(last[c], c);
+      }
+    }
+    if (left) internal_error("partition: regions depend on each other");
+    return body;
+  }
+
+  const Trace& trace_;
+  const FusionRules& rules_;
+  PassContext& ctx_;
+  const Dag dag_;
+  std::vector<int> domain_, stage_;
+  std::vector<uint32_t> leader_;
+  std::vector<int> region_at_;
+  std::vector<const BoundSymbol*> regions_;
+  std::unordered_set<const Proxy*> returned_;
+};
+
+}  // namespace
+
+Trace partition(const Trace& trace, PassContext& ctx) {
+  return ctx.fusion ? Partitioner(trace, *ctx.fusion, ctx).run() : trace;
+}
+
+}  // namespace fulmen::passes
