@@ -8,7 +8,6 @@
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/autograd/variable.h>
 
-#include <algorithm>
 #include <unordered_set>
 
 #include "bridge/alias_check.h"
@@ -21,18 +20,25 @@ struct Undo::Saved {
   torch::autograd::Edge edge;
   bool requires_grad = false;
   at::Generator generator;  // defined: `data` is its state, and there is no tensor
-  std::vector<int64_t> sizes, strides;
-  int64_t offset = 0;
-
-  bool has_layout() const {
-    return tensor.sizes() == sizes && tensor.strides() == strides &&
-           tensor.storage_offset() == offset;
-  }
 };
+
+namespace {
+
+// Itself, or in a program that is a part of it.
+bool draws_random(const BoundSymbol& b) {
+  bool draws = b.symbol->has(kRandom);
+  const BoundSymbol* const body[] = {&b};
+  for_each_program(body, [&](const Subprogram& p) {
+    for (const BoundSymbol* inner : p.body) draws |= inner->symbol->has(kRandom);
+  });
+  return draws;
+}
+
+}  // namespace
 
 Effects effects_of(const Trace& trace) {
   Effects effects{AliasCheck(trace).written(), false};
-  for (const BoundSymbol* b : trace.body) effects.draws |= b->symbol->has(kRandom);
+  for (const BoundSymbol* b : trace.body) effects.draws |= draws_random(*b);
   return effects;
 }
 
@@ -41,7 +47,7 @@ bool has_effect_before(const Trace& trace, const BoundSymbol* failed) {
   for (const BoundSymbol* b : trace.body) {
     if (b == failed && !b->symbol->has(kInplace)) return false;
     // What an opaque call does is not known.
-    if (b->symbol->has(kRandom) || b->symbol->has(kOpaque)) return true;
+    if (draws_random(*b) || b->symbol->has(kOpaque)) return true;
     if (b->symbol->has(kInplace) && !written.empty()) return true;
     if (b == failed) return false;
   }
@@ -62,14 +68,7 @@ void Undo::save(const Effects& effects, PyObject* const* inputs) {
     if (!THPVariable_Check(inputs[i])) continue;
     const at::Tensor& t = THPVariable_Unpack(inputs[i]);
     cuda |= t.is_cuda();
-    Saved s{t,
-            t.detach().clone(),
-            {},
-            t.requires_grad(),
-            {},
-            t.sizes().vec(),
-            t.strides().vec(),
-            t.storage_offset()};
+    Saved s{t, t.detach().clone(), {}, t.requires_grad(), {}};
     if (t.grad_fn()) s.edge = {t.grad_fn(), static_cast<uint32_t>(t.output_nr())};
     saved_.push_back(std::move(s));
   }
@@ -77,14 +76,7 @@ void Undo::save(const Effects& effects, PyObject* const* inputs) {
   std::vector<at::Generator> generators{at::detail::getDefaultCPUGenerator()};
   if (cuda || at::globalContext().hasCUDA())
     generators.push_back(at::globalContext().defaultGenerator(at::Device(at::kCUDA, -1)));
-  for (const at::Generator& g : generators)
-    saved_.push_back({{}, g.get_state(), {}, false, g, {}, {}, 0});
-}
-
-bool Undo::has_other_metadata() const {
-  return std::any_of(saved_.begin(), saved_.end(), [](const Saved& s) {
-    return s.tensor.defined() && (!s.has_layout() || s.tensor.requires_grad() != s.requires_grad);
-  });
+  for (const at::Generator& g : generators) saved_.push_back({{}, g.get_state(), {}, false, g});
 }
 
 void Undo::restore() {
@@ -96,9 +88,6 @@ void Undo::restore() {
       continue;
     }
     const c10::InferenceMode mode(s.tensor.is_inference());
-    if (!s.has_layout()) {
-      s.tensor.unsafeGetTensorImpl()->set_sizes_and_strides(s.sizes, s.strides, s.offset);
-    }
     s.tensor.detach().copy_(s.data);
     if (s.tensor.grad_fn() == s.edge.function) continue;
     torch::autograd::AutogradMeta* meta =

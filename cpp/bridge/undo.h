@@ -25,7 +25,7 @@ bool has_effect_before(const Trace& trace, const BoundSymbol* failed);
 bool saves_through_hooks();
 
 // Takes back what programs did to their inputs, to a call that is to be run by PyTorch instead:
-// data, layout, place in the autograd graph, random state.
+// data, place in the autograd graph, random state.
 class Undo {
  public:
   Undo();
@@ -35,8 +35,6 @@ class Undo {
 
   // To be called before a program with these effects runs on `inputs`. Needs the GIL.
   void save(const Effects& effects, PyObject* const* inputs);
-  // Whether a tensor has another layout, or requires grad otherwise, than when it was saved.
-  bool has_other_metadata() const;
   // Takes back everything that was saved, newest first.
   void restore();
 

@@ -97,7 +97,8 @@ Arg Builder::infer(const Symbol& symbol, std::span<const Arg> args) {
   // Eager returns the argument itself (contiguous() of a contiguous tensor): nothing to do.
   const bool fresh = !(output.is_proxy() && is_argument(args, output));
   const bool tracked = grad_enabled && !inference_mode;
-  if (fresh && tracked && !symbol.has(kNonDifferentiable) && any_requires_grad(args)) {
+  if (fresh && tracked && !symbol.has(kNonDifferentiable) &&
+      any_requires_grad(symbol.has(kOthersAreLike) ? args.first(1) : args)) {
     const bool first = symbol.has(kFirstDifferentiable) && output.is_sequence();
     set_requires_grad(first ? output.items()[0] : output);
   }

@@ -1,6 +1,8 @@
 // Programs in parts: see Note [Asking for a value].
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
+
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
 #include "bindings/tensor_proxy.h"
@@ -20,6 +22,24 @@ thread_local Acquisition* current_acquisition = nullptr;
 bindings::Recorder* recorder_of(PyObject* tracer) {
   const nb::object recorder = nb::handle(tracer).attr("recorder");
   return nb::inst_ptr<bindings::Recorder>(recorder);
+}
+
+// Whether a part of the call gives an input another layout or a history: the guards are made from
+// what is there afterwards, and autograd has no way back.
+bool changes_metadata(const Trace& trace) {
+  for (const BoundSymbol* b : trace.body) {
+    if (!b->symbol->has(kInplace)) continue;
+    const Symbol* row = b->symbol->info->functional;
+    bool changes = false;
+    for_each_proxy(b->output, [&](const Proxy* p) {
+      const TensorProxy* t = as_tensor(p);
+      if (!t || !(t->type.requires_grad || (row && row->has(kView)))) return;
+      while (t->alias_of) t = t->alias_of;
+      changes |= std::find(trace.inputs.begin(), trace.inputs.end(), t) != trace.inputs.end();
+    });
+    if (changes) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -125,14 +145,15 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
         const bindings::SymbolicNumber* number = bindings::symbolic_number(t.ptr());
         inputs.push_back(number ? number->value : t.ptr());
       }
+      if (changes_metadata(trace)) {
+        throw Unsupported("a value is asked for after the metadata of an input has changed");
+      }
       undo_.save(s.effects, inputs.data());
       segment_modes_.restore_autograd();
       const nb::object results =
           nb::steal(bridge::call_program(*s.program, inputs.data(), inputs.size()));
       modes.restore_autograd();
       if (!results.is_valid()) throw nb::python_error();
-      if (undo_.has_other_metadata())
-        throw Unsupported("a value is asked for after the metadata of an input has changed");
       for (nb::handle r : results) segment_outputs_.push_back(Py_NewRef(r.ptr()));
     }
     const nb::object seen = nb::steal(observe(how, segment_outputs_.back()));

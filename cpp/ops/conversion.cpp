@@ -1,5 +1,6 @@
 #include "ops/conversion.h"
 
+#include "ir/result_tags.h"
 #include "ops/families.h"
 #include "ops/gradient.h"
 #include "ops/meta.h"
@@ -101,7 +102,7 @@ constinit const Symbol to_device{
 constinit const Symbol type_as{
     .schema = "type_as(Tensor input, Tensor other) -> Tensor",
     .torch = "torch.Tensor.type_as",
-    .tags = kPure,
+    .tags = kPure | kOthersAreLike,
     .meta =
         [](Call& in) {
           return moved(in, in.type("other").dtype, in.type("other").device, false, Arg());

@@ -1,3 +1,4 @@
+#include "ir/result_tags.h"
 #include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/shape.h"
@@ -243,7 +244,7 @@ constinit const Symbol view_dtype{
 constinit const Symbol view_as{
     .schema = "view_as(Tensor input, Tensor other) -> Tensor",
     .torch = "torch.Tensor.view_as",
-    .tags = kPureView,
+    .tags = kPureView | kOthersAreLike,
     .meta =
         [](Call& in) {
           const Dims shape = in.type("other").shape;
@@ -262,7 +263,7 @@ constinit const Symbol reshape{
 constinit const Symbol reshape_as{
     .schema = "reshape_as(Tensor input, Tensor other) -> Tensor",
     .torch = "torch.Tensor.reshape_as",
-    .tags = kPureView,
+    .tags = kPureView | kOthersAreLike,
     .meta =
         [](Call& in) {
           const Dims shape = in.type("other").shape;
@@ -321,7 +322,7 @@ constinit const Symbol expand{
 constinit const Symbol expand_as{
     .schema = "expand_as(Tensor input, Tensor other) -> Tensor",
     .torch = "torch.Tensor.expand_as",
-    .tags = kPureView,
+    .tags = kPureView | kOthersAreLike,
     .meta = [](Call& in) { return expand_to(in, in.type("other").shape); },
     .decompose = [](Call& in) { return expand(in["input"], in.dims_arg(in.type("other").shape)); },
     .vjp = expand_vjp,

@@ -248,3 +248,32 @@ def test_what_ran_before_a_value_is_undone_before_eager_starts_anew(function: An
         a, b = mine[2][0], wanted[2][0]
         assert torch.equal(a, b) and a.stride() == b.stride()
         assert a.requires_grad == b.requires_grad
+
+
+def test_random_numbers_of_a_region_are_drawn_once() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        y = torch.nn.functional.dropout(x * 2, 0.5) + torch.randn(2)
+        if x.sum() > 0:
+            raise ValueError("positive")
+        return y
+
+    jitted = fulmen.jit(fn)
+    for _ in range(2):
+        states = []
+        for function in (jitted, fn):
+            torch.manual_seed(0)
+            with pytest.raises(ValueError, match="positive"):
+                function(torch.ones(2, requires_grad=True))
+            states.append(torch.get_rng_state())
+        assert torch.equal(*states)
+
+
+@pytest.mark.parametrize("name", ["type_as", "view_as", "reshape_as", "expand_as"])
+def test_an_argument_that_is_only_looked_at_gives_no_history(name: str) -> None:
+    def fn(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        return getattr(x, name)(like * 2)
+
+    plain, grad = torch.ones(2, 3), torch.ones(2, 3, requires_grad=True)
+    jitted = fulmen.jit(fn)
+    assert not jitted(plain, grad).requires_grad
+    assert jitted(grad, plain).requires_grad
