@@ -24,18 +24,21 @@ bindings::Recorder* recorder_of(PyObject* tracer) {
   return nb::inst_ptr<bindings::Recorder>(recorder);
 }
 
-// Whether a part of the call gives an input another layout or a history: the guards are made from
-// what is there afterwards, and autograd has no way back.
-bool changes_metadata(const Trace& trace) {
+// Whether a part of the call gives one of the call's own inputs another layout or a history: the
+// guards are made from what is there afterwards, and autograd has no way back.
+bool changes_metadata(const Trace& trace, const std::vector<bool>& own) {
   for (const BoundSymbol* b : trace.body) {
     if (!b->symbol->has(kInplace)) continue;
     const Symbol* row = b->symbol->info->functional;
     bool changes = false;
     for_each_proxy(b->output, [&](const Proxy* p) {
       const TensorProxy* t = as_tensor(p);
-      if (!t || !(t->type.requires_grad || (row && row->has(kView)))) return;
-      while (t->alias_of) t = t->alias_of;
-      changes |= std::find(trace.inputs.begin(), trace.inputs.end(), t) != trace.inputs.end();
+      const TensorProxy* base = t;
+      while (base && base->alias_of) base = base->alias_of;
+      const auto at = std::find(trace.inputs.begin(), trace.inputs.end(), base);
+      if (at == trace.inputs.end() || !own[static_cast<size_t>(at - trace.inputs.begin())]) return;
+      const bool gets_history = t->type.requires_grad && !base->type.requires_grad;
+      changes |= gets_history || (row && row->has(kView));
     });
     if (changes) return true;
   }
@@ -141,11 +144,13 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
             Py_NewRef(PyTuple_GET_ITEM(ran_, static_cast<Py_ssize_t>(first + i))));
     } else {
       std::vector<PyObject*> inputs;
+      std::vector<bool> own;
       for (const nb::object& t : recorder_->lifted_tensors()) {
         const bindings::SymbolicNumber* number = bindings::symbolic_number(t.ptr());
         inputs.push_back(number ? number->value : t.ptr());
+        own.push_back(!segment_source_.contains(t.ptr()));
       }
-      if (changes_metadata(trace)) {
+      if (changes_metadata(trace, own)) {
         throw Unsupported("a value is asked for after the metadata of an input has changed");
       }
       undo_.save(s.effects, inputs.data());
