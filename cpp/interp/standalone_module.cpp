@@ -56,6 +56,26 @@ class CountingHooks final : public fi::Hooks {
     check(container);
     return true;
   }
+  fi::Answer missing(fi::Frame&, fi::Val object, PyObject*, fi::Val*) override {
+    check(object);
+    return fi::Answer::kNotHandled;
+  }
+  bool sized(fi::Frame&, fi::Val container) override {
+    check(container);
+    return true;
+  }
+  void all_contents(fi::Frame&, fi::Val object) override { check(object); }
+  void search(fi::Frame&, fi::Val container, fi::Val item) override {
+    check(container);
+    check(item);
+  }
+  void identity(fi::Frame&, fi::Val a, fi::Val b) override {
+    check(a);
+    check(b);
+  }
+  void looked_up(fi::Frame&, PyTypeObject* type, PyObject*, PyObject*) override {
+    if (!type) Py_FatalError("a special method was looked up on no class");
+  }
   fi::Answer operate(fi::Frame&, int, fi::Val a, fi::Val b, fi::Val*) override {
     check(a);
     check(b);
