@@ -13,7 +13,6 @@ class _Region(torch.autograd.Function):
     def forward(ctx: Any, forward: Any, backward: Any, *inputs: Any) -> tuple[Any, ...]:
         results, saved = forward(*inputs)
         ctx.backward_program = backward
-        ctx.given = [r.requires_grad for r in results if isinstance(r, torch.Tensor)]
         ctx.numbers = [None if isinstance(s, torch.Tensor) else s for s in saved]
         ctx.save_for_backward(*(s if isinstance(s, torch.Tensor) else None for s in saved))
         return tuple(results)

@@ -9,12 +9,6 @@
 namespace fulmen {
 namespace {
 
-const Proxy* storage_root(const Proxy* p) {
-  const TensorProxy* t = as_tensor(p);
-  while (t && t->alias_of) t = t->alias_of;
-  return t ? t : p;
-}
-
 // A storage's last write and the reads since then.
 struct StorageState {
   int64_t write = -1;
@@ -49,7 +43,7 @@ class DagBuilder {
       for_each_proxy(b.args[k], [&](const Proxy* p) {
         if (const auto it = producer_.find(p); it != producer_.end()) edge(it->second, i);
         // A deletion ends one value, not its storage.
-        access(frees ? uses_[p] : storages_[storage_root(p)], i, writes);
+        access(frees ? uses_[p] : storages_[storage_of(p)], i, writes);
         if (!frees) uses_[p].reads.push_back(i);
       });
     }

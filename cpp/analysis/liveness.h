@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <unordered_map>
+#include <vector>
 
 #include "ir/trace.h"
 
@@ -11,5 +13,11 @@ namespace fulmen {
 // body for what the trace returns, and for inputs that nothing uses no entry. Deletions do not
 // count.
 std::unordered_map<const Proxy*, size_t> last_uses(const Trace& trace);
+
+// What `body` and then `output` read, and neither `body` makes nor `known` has, in order of first
+// use.
+std::vector<const Proxy*> free_values(std::span<const BoundSymbol* const> body,
+                                      std::span<const Proxy* const> known = {},
+                                      const Arg& output = {});
 
 }  // namespace fulmen

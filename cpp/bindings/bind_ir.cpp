@@ -11,7 +11,6 @@
 #include "ir/hash.h"
 #include "ir/parser.h"
 #include "ir/printer.h"
-#include "ir/result_tags.h"
 #include "ops/registry.h"
 
 namespace fulmen::bindings {

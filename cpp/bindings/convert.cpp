@@ -3,6 +3,7 @@
 #include "bindings/symbolic_number.h"
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
+#include "bridge/gil.h"
 #include "support/error.h"
 
 namespace fulmen::bindings {
@@ -99,9 +100,8 @@ const Opaque* make_opaque(nb::handle object, TraceContext& ctx, std::string_view
       object.inc_ref().ptr(),
       [](void* p) {
         if (!Py_IsInitialized()) return;
-        const PyGILState_STATE gil = PyGILState_Ensure();
+        const bridge::HoldGil gil;
         Py_DECREF(static_cast<PyObject*>(p));
-        PyGILState_Release(gil);
       },
       name);
 }

@@ -132,17 +132,16 @@ Arg Recorder::cast(const Arg& arg, DeviceType device, DType to, DType lower) {
 // PyTorch refuses some uses of inference tensors outside of inference mode: its own check decides.
 void Recorder::refuse_inference_tensors(const Symbol& symbol, std::span<const Arg> args) const {
   if (builder().inference_mode) return;
-  bool inference = false, grad = false;
+  bool inference = false;
   for (const Arg& a : args) {
     for_each_proxy(a, [&](const Proxy* p) {
       const TensorProxy* t = as_tensor(p);
       inference = inference || (t && t->is_inference);
-      grad = grad || (t && t->type.requires_grad);
     });
   }
   if (!inference) return;
   if (symbol.has(kInplace)) throw Unsupported("an inference tensor is written");
-  if (grad && builder().grad_enabled && !symbol.has(kNonDifferentiable))
+  if (any_requires_grad(args) && builder().grad_enabled && !symbol.has(kNonDifferentiable))
     throw Unsupported("autograd meets an inference tensor");
 }
 

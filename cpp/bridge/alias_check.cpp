@@ -5,23 +5,13 @@
 #include "ir/proxy.h"
 
 namespace fulmen::bridge {
-namespace {
-
-const Proxy* root(const Proxy* p) {
-  const TensorProxy* t = as_tensor(p);
-  while (t && t->alias_of) t = t->alias_of;
-  return t ? t : p;
-}
-
-}  // namespace
-
 AliasCheck::AliasCheck(const Trace& trace) {
   std::unordered_map<const Proxy*, size_t> index;
   for (size_t i = 0; i < trace.inputs.size(); ++i) index.emplace(trace.inputs[i], i);
   std::vector<bool> is_written(trace.inputs.size());
   const auto write = [&](const Arg& a) {
     for_each_proxy(a, [&](const Proxy* p) {
-      const auto it = index.find(root(p));
+      const auto it = index.find(storage_of(p));
       if (it != index.end()) is_written[it->second] = true;
     });
   };

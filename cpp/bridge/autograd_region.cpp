@@ -12,6 +12,7 @@
 
 #include "bridge/bridge.h"
 #include "bridge/fusion.h"
+#include "bridge/gil.h"
 #include "bridge/ivalue.h"
 #include "bridge/no_autocast.h"
 #include "bridge/scalar_type.h"
@@ -51,31 +52,6 @@ Pointer make_node(A&&... args) {
     return std::make_shared<T>(std::forward<A>(args)...);
   }
 }
-
-class Frame {
- public:
-  explicit Frame(const exec::Program& p) : program_(p), slots_(p.acquire_frame()) {}
-  ~Frame() { program_.release_frame(slots_); }
-  Frame(const Frame&) = delete;
-  Frame& operator=(const Frame&) = delete;
-  exec::Slot& operator[](size_t i) { return slots_[i]; }
-  exec::Slot* slots() { return slots_; }
-
- private:
-  const exec::Program& program_;
-  exec::Slot* slots_;
-};
-
-class HoldGil {
- public:
-  HoldGil() : state_(PyGILState_Ensure()) {}
-  ~HoldGil() { PyGILState_Release(state_); }
-  HoldGil(const HoldGil&) = delete;
-  HoldGil& operator=(const HoldGil&) = delete;
-
- private:
-  PyGILState_STATE state_;
-};
 
 // Runs a program, and tells whose instruction an error of ATen's comes from.
 void run(const exec::Program& program, exec::Slot* slots) {
@@ -128,7 +104,8 @@ class Region {
   struct Saved {
     enum class From : uint8_t { kInput, kResult, kInner } from;
     size_t index;
-    int base = -1;  // the input whose storage a value that is neither shares
+    size_t place = 0;  // of what is no input, among its kind
+    int base = -1;     // the input whose storage a value that is neither shares
   };
 
   const exec::Program& forward() const { return *forward_; }
@@ -136,8 +113,6 @@ class Region {
   const Backward& backward(const Arrival& arrival) const;
 
   const std::vector<Saved>& saved() const { return saved_; }
-  size_t num_inputs() const { return primal_->inputs.size(); }
-  size_t num_seeds() const { return seeded_.size(); }
   // For each result its index among those that require grad, or -1.
   const std::vector<int>& grad_index() const { return grad_index_; }
   const std::vector<size_t>& differentiable_inputs() const { return differentiable_inputs_; }
@@ -190,6 +165,7 @@ Region::Region(const BoundSymbol& bsym)
     const TensorProxy* t = as_tensor(primal_->inputs[i]);
     if (t && t->type.requires_grad) differentiable_inputs_.push_back(i);
   }
+  size_t kept = 0;
   for (const Arg& value : primal_->output.items()[1].items()) {
     const Proxy* p = value.proxy();
     Saved s{Saved::From::kInner, saved_.size()};
@@ -198,9 +174,9 @@ Region::Region(const BoundSymbol& bsym)
     } else if (const int r = index_of(results, p); r >= 0) {
       s = {Saved::From::kResult, static_cast<size_t>(r)};
     } else if (const TensorProxy* t = as_tensor(p)) {
-      while (t->alias_of) t = t->alias_of;
-      s.base = index_of(primal_->inputs, t);
+      s.base = index_of(primal_->inputs, storage_of(t));
     }
+    if (s.from != Saved::From::kInput) s.place = kept++;
     saved_proxies_.push_back(p);
     saved_.push_back(s);
   }
@@ -337,18 +313,12 @@ class RegionNode final : public torch::autograd::Node {
     check_alive();
     const Arrival arrival = normalize(grads);
     const Backward& b = region_->backward(arrival);
-    Frame frame(*b.program);
+    exec::Frame frame(*b.program);
     const NodePtr self = pointer_to<NodePtr>(this);
-    std::vector<c10::IValue> saved;
-    size_t slot = 0, next_saved = 0;
-    std::vector<size_t> place;  // of each saved value in saved_
-    for (const Region::Saved& s : region_->saved()) {
-      place.push_back(s.from == Region::Saved::From::kInput ? 0 : next_saved++);
-    }
+    size_t slot = 0;
     for (const size_t i : b.saved) {
       const Region::Saved& s = region_->saved()[i];
-      const Kept& kept =
-          s.from == Region::Saved::From::kInput ? inputs_[s.index] : saved_[place[i]];
+      const Kept& kept = s.from == Region::Saved::From::kInput ? inputs_[s.index] : saved_[s.place];
       value_of(frame[slot++]) = kept.load(self);
     }
     for (size_t i = 0; i < grads.size(); ++i) {
@@ -434,7 +404,7 @@ class RegionNode final : public torch::autograd::Node {
         "create_graph=True through a compiled program that draws random numbers; call the function "
         "without fulmen.jit, or use fulmen.grad inside of it");
     const exec::Program& primal = region_->primal();
-    Frame frame(primal);
+    exec::Frame frame(primal);
     const NodePtr self = pointer_to<NodePtr>(this);
     variable_list inputs;
     for (size_t i = 0; i < inputs_.size(); ++i) value_of(frame[i]) = inputs_[i].load(self);
@@ -474,7 +444,7 @@ class RegionKernel final : public exec::Kernel {
 
   void run(exec::Slot* slots) const override {
     const exec::Program& forward = region_->forward();
-    Frame frame(forward);
+    exec::Frame frame(forward);
     std::vector<c10::IValue> inputs;
     inputs.reserve(inputs_.size());
     for (size_t i = 0; i < inputs_.size(); ++i) {

@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/python_variable.h>
 
 #include "bridge/bridge.h"
+#include "bridge/gil.h"
 #include "bridge/ivalue.h"
 #include "bridge/no_autocast.h"
 #include "bridge/python_value.h"
@@ -60,30 +61,6 @@ PyObject* build_result(const Arg& a, exec::Slot* slots, const uint32_t*& next) {
   return sequence;
 }
 
-class FrameGuard {
- public:
-  explicit FrameGuard(const exec::Program& p) : program_(p), slots_(p.acquire_frame()) {}
-  ~FrameGuard() { program_.release_frame(slots_); }
-  FrameGuard(const FrameGuard&) = delete;
-  FrameGuard& operator=(const FrameGuard&) = delete;
-  exec::Slot* slots() { return slots_; }
-
- private:
-  const exec::Program& program_;
-  exec::Slot* slots_;
-};
-
-class ReleaseGil {
- public:
-  ReleaseGil() : state_(PyEval_SaveThread()) {}
-  ~ReleaseGil() { PyEval_RestoreThread(state_); }
-  ReleaseGil(const ReleaseGil&) = delete;
-  ReleaseGil& operator=(const ReleaseGil&) = delete;
-
- private:
-  PyThreadState* state_;
-};
-
 }  // namespace
 
 PyObject* call_program(const exec::Program& program, PyObject* const* args, size_t n,
@@ -95,7 +72,7 @@ PyObject* call_program(const exec::Program& program, PyObject* const* args, size
   try {
     if (n != program.num_inputs())
       internal_error("a program was called with a wrong number of inputs");
-    FrameGuard frame(program);
+    exec::Frame frame(program);
     for (size_t i = 0; i < n; ++i) value_of(frame.slots()[i]) = from_python(args[i]);
     {
       const ReleaseGil no_gil;

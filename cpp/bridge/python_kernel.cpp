@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/python_variable.h>
 
 #include "bridge/bridge.h"
+#include "bridge/gil.h"
 #include "bridge/ivalue.h"
 #include "bridge/python_value.h"
 #include "ir/control.h"
@@ -11,17 +12,6 @@
 
 namespace fulmen::bridge {
 namespace {
-
-class Gil {
- public:
-  Gil() : state_(PyGILState_Ensure()) {}
-  ~Gil() { PyGILState_Release(state_); }
-  Gil(const Gil&) = delete;
-  Gil& operator=(const Gil&) = delete;
-
- private:
-  PyGILState_STATE state_;
-};
 
 // An owned reference; the GIL must be held when it changes or dies.
 class Owned {
@@ -57,7 +47,7 @@ struct Node {
 class PythonKernel final : public exec::Kernel {
  public:
   PythonKernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of) {
-    const Gil gil;
+    const HoldGil gil;
     result_ = make(bsym.output, slot_of);
     callable_ = resolve_torch_name(bsym.symbol->info->torch_names.at(0));
     if (!callable_) throw python_error();
@@ -86,13 +76,13 @@ class PythonKernel final : public exec::Kernel {
 
   ~PythonKernel() override {
     if (!Py_IsInitialized()) return;
-    const Gil gil;
+    const HoldGil gil;
     Py_XDECREF(callable_);
     for (PyObject* c : constants_) Py_DECREF(c);
   }
 
   void run(exec::Slot* slots) const override {
-    const Gil gil;
+    const HoldGil gil;
     Owned args(checked(PyTuple_New(static_cast<Py_ssize_t>(args_.size()))));
     for (size_t i = 0; i < args_.size(); ++i) {
       PyTuple_SET_ITEM(args.get(), static_cast<Py_ssize_t>(i), load(args_[i], slots).release());

@@ -3,6 +3,7 @@
 
 #include "bridge/alias_check.h"
 #include "bridge/bridge.h"
+#include "bridge/gil.h"
 #include "bridge/scalar_type.h"
 #include "ir/proxy.h"
 #include "support/error.h"
@@ -126,9 +127,8 @@ class TraceInputCheck final : public InputCheck {
   }
   ~TraceInputCheck() override {
     if (!Py_IsInitialized()) return;
-    const PyGILState_STATE gil = PyGILState_Ensure();
+    const HoldGil gil;
     for (PyObject* v : kinds_) Py_XDECREF(v);
-    PyGILState_Release(gil);
   }
 
   bool accepts(PyObject* const* args, size_t n, std::string* why) const override {

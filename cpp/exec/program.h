@@ -61,4 +61,19 @@ class Program {
   mutable std::vector<std::unique_ptr<Slot[]>> frames_;
 };
 
+// A frame of a program, for one run.
+class Frame {
+ public:
+  explicit Frame(const Program& program) : program_(program), slots_(program.acquire_frame()) {}
+  ~Frame() { program_.release_frame(slots_); }
+  Frame(const Frame&) = delete;
+  Frame& operator=(const Frame&) = delete;
+  Slot& operator[](size_t i) { return slots_[i]; }
+  Slot* slots() { return slots_; }
+
+ private:
+  const Program& program_;
+  Slot* slots_;
+};
+
 }  // namespace fulmen::exec

@@ -1,5 +1,6 @@
 #include "ir/arg.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "ir/proxy.h"
@@ -148,6 +149,19 @@ void append(std::string& s, const Arg& a) {
     case Arg::Kind::kOpaque: return append(s, a.opaque()->name);
     case Arg::Kind::kProgram: return append(s, a.program()->name);
   }
+}
+
+bool any_requires_grad(const Arg& a) {
+  bool found = false;
+  for_each_proxy(a, [&](const Proxy* p) {
+    const TensorProxy* t = as_tensor(p);
+    found = found || (t && t->type.requires_grad);
+  });
+  return found;
+}
+
+bool any_requires_grad(std::span<const Arg> args) {
+  return std::any_of(args.begin(), args.end(), [](const Arg& a) { return any_requires_grad(a); });
 }
 
 void append_type(std::string& s, const Proxy& p) {

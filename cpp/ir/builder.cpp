@@ -1,24 +1,11 @@
 #include "ir/builder.h"
 
-#include "ir/result_tags.h"
 #include "ir/rewrite.h"
 
 namespace fulmen {
 namespace {
 
 thread_local Builder* current_builder = nullptr;
-
-bool any_requires_grad(std::span<const Arg> args) {
-  bool found = false;
-  for (const Arg& a : args) {
-    for_each_proxy(a, [&](const Proxy* p) {
-      const TensorProxy* t = as_tensor(p);
-      found = found || (t && t->type.requires_grad);
-    });
-    if (found) return true;
-  }
-  return false;
-}
 
 // Results are fresh proxies of this call, so this is the one place that may still write them.
 void set_requires_grad(const Arg& output) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "ir/arg.h"
@@ -53,6 +54,21 @@ inline const TensorProxy* as_tensor(const Proxy* p) {
 inline const NumberProxy* as_number(const Proxy* p) {
   return p && p->kind == ProxyKind::kNumber ? static_cast<const NumberProxy*>(p) : nullptr;
 }
+
+// The tensor that owns `t`'s storage.
+inline const TensorProxy* storage_of(const TensorProxy* t) {
+  while (t->alias_of) t = t->alias_of;
+  return t;
+}
+// The same of any value; itself for what is no tensor.
+inline const Proxy* storage_of(const Proxy* p) {
+  const TensorProxy* t = as_tensor(p);
+  return t ? storage_of(t) : p;
+}
+
+// Whether a tensor in it requires grad.
+bool any_requires_grad(const Arg& a);
+bool any_requires_grad(std::span<const Arg> args);
 
 // The type comment: a TensorType's text, or `int`, `str`, `list`, `object`.
 void append_type(std::string& s, const Proxy& p);

@@ -27,6 +27,10 @@ enum Tag : uint32_t {
   kCreation = 1 << 9,           // makes a tensor from no tensor
   kFloatResult = 1 << 10,       // integer inputs give a result of the default dtype
   kMatmul = 1 << 11,            // costs are products, not memory
+  // Of several results only the first has a gradient; the others are statistics and the like.
+  kFirstDifferentiable = 1 << 12,
+  // Of the other arguments only the metadata is read: the first one alone has a gradient.
+  kOthersAreLike = 1 << 13,
 };
 
 // The scalar operation that a fusion backend emits for a pointwise prim.

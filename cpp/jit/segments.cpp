@@ -33,8 +33,8 @@ bool changes_metadata(const Trace& trace, const std::vector<bool>& own) {
     bool changes = false;
     for_each_proxy(b->output, [&](const Proxy* p) {
       const TensorProxy* t = as_tensor(p);
-      const TensorProxy* base = t;
-      while (base && base->alias_of) base = base->alias_of;
+      if (!t) return;
+      const TensorProxy* base = storage_of(t);
       const auto at = std::find(trace.inputs.begin(), trace.inputs.end(), base);
       if (at == trace.inputs.end() || !own[static_cast<size_t>(at - trace.inputs.begin())]) return;
       const bool gets_history = t->type.requires_grad && !base->type.requires_grad;

@@ -1,6 +1,5 @@
 #include "ops/conversion.h"
 
-#include "ir/result_tags.h"
 #include "ops/families.h"
 #include "ops/gradient.h"
 #include "ops/meta.h"

@@ -5,7 +5,6 @@
 #include <string_view>
 
 #include "ir/builder.h"
-#include "ir/result_tags.h"
 #include "ops/arith.h"
 
 // What the gradient rules of the families share. A rule may return its gradient in the shape and

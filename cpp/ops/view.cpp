@@ -1,4 +1,3 @@
-#include "ir/result_tags.h"
 #include "ops/gradient.h"
 #include "ops/meta.h"
 #include "ops/shape.h"

@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "analysis/liveness.h"
 #include "ir/builder.h"
 #include "ir/control.h"
 #include "ir/rewrite.h"
@@ -15,15 +16,6 @@
 
 namespace fulmen::passes {
 namespace {
-
-bool needs_grad(const Arg& output) {
-  bool found = false;
-  for_each_proxy(output, [&](const Proxy* p) {
-    const TensorProxy* t = as_tensor(p);
-    found = found || (t && t->type.requires_grad);
-  });
-  return found;
-}
 
 // The gradient `grad` of a tensor of type `type`, as autograd's engine makes it fit: summed over
 // broadcast dimensions, then converted.
@@ -82,7 +74,6 @@ class ReverseWalk {
   }
   std::vector<const BoundSymbol*> backward() { return renamed(builder_.body()); }
   Arg rename(const Arg& a) const { return names_.apply(*ctx_, a); }
-  Builder& builder() { return builder_; }
 
  private:
   void visit(const BoundSymbol& b, bool grad_enabled) {
@@ -225,7 +216,7 @@ class ReverseWalk {
                std::vector<const BoundSymbol*>& steps) {
     for (const BoundSymbol* b : body) {
       if (b->symbol->has(kRandom)) return false;
-      if (b->symbol->vjp || !needs_grad(b->output)) {
+      if (b->symbol->vjp || !any_requires_grad(b->output)) {
         steps.push_back(b);
         continue;
       }
@@ -308,21 +299,6 @@ std::vector<bool> grad_modes(const std::vector<const BoundSymbol*>& body) {
   return modes;
 }
 
-// What `body` reads and does not make, in order of first use.
-std::vector<const Proxy*> free_values(const Trace& trace) {
-  std::unordered_set<const Proxy*> known(trace.inputs.begin(), trace.inputs.end());
-  std::vector<const Proxy*> found;
-  const auto use = [&](const Proxy* p) {
-    if (known.insert(p).second) found.push_back(p);
-  };
-  for (const BoundSymbol* b : trace.body) {
-    for (const Arg& a : b->args) for_each_proxy(a, use);
-    for_each_proxy(b->output, [&](const Proxy* p) { known.insert(p); });
-  }
-  for_each_proxy(trace.output, use);
-  return found;
-}
-
 }  // namespace
 
 std::vector<const TensorProxy*> differentiable_results(const Arg& output) {
@@ -352,7 +328,6 @@ Differentiated differentiate(const Trace& trace, const GradRequest& request,
       TensorType type = request.types.empty() ? results[i]->type : request.types[seeds.size()];
       type.requires_grad = false;
       const Proxy* seed = trace.ctx->make_tensor(type, cat("grad_", results[i]->name));
-      d.seeded.push_back(results[i]);
       seeds.push_back(seed);
       walk.add(results[i], seed);
     }
@@ -372,7 +347,7 @@ Differentiated differentiate(const Trace& trace, const GradRequest& request,
   if (!missing.empty()) return d;
   PassContext quiet;
   d.backward = dead_code_elimination(d.backward, quiet);
-  d.saved = free_values(d.backward);
+  d.saved = free_values(d.backward.body, seeds, d.backward.output);
   d.backward.inputs.insert(d.backward.inputs.begin(), d.saved.begin(), d.saved.end());
   Args saved;
   for (const Proxy* p : d.saved) saved.push_back(Arg(p));

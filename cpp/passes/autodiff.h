@@ -11,11 +11,10 @@ namespace fulmen::passes {
 struct Differentiated {
   // Returns (the results, the values that the backward reads).
   Trace forward;
-  // Takes these values, then a gradient for each tensor of `seeded`; returns one gradient for each
+  // Takes these values, then the gradients that are given; returns one gradient for each
   // input of the program, None for an input that has none.
   Trace backward;
   std::vector<const Proxy*> saved;
-  std::vector<const TensorProxy*> seeded;
 };
 
 // A bound symbol of the program that autodiff has no rule for, or for a part of it.

@@ -5,12 +5,6 @@
 
 namespace fulmen::passes {
 
-// The tensor that owns `t`'s storage.
-inline const TensorProxy* storage_of(const TensorProxy* t) {
-  while (t->alias_of) t = t->alias_of;
-  return t;
-}
-
 // Which tensors the caller sees after the program has run. A pass that makes two tensors share
 // storage or identity must ask here first.
 class Escapes {

@@ -177,17 +177,10 @@ constexpr FoldRow kRows[] = {
 };
 
 bool records_gradients(const Trace& trace) {
-  bool found = false;
-  const auto look = [&](const Proxy* p) {
-    const TensorProxy* t = as_tensor(p);
-    found = found || (t && t->type.requires_grad);
-  };
-  for (const Proxy* p : trace.inputs) look(p);
-  for (const BoundSymbol* b : trace.body) {
-    for_each_proxy(b->output, look);
-    if (found) break;
-  }
-  return found;
+  return std::any_of(trace.inputs.begin(), trace.inputs.end(),
+                     [](const Proxy* p) { return any_requires_grad(Arg(p)); }) ||
+         std::any_of(trace.body.begin(), trace.body.end(),
+                     [](const BoundSymbol* b) { return any_requires_grad(b->output); });
 }
 
 class Folder {

@@ -135,12 +135,7 @@ class Functionalizer {
   bool was_recorded_with_grad() {
     bool seen_inplace = false;
     for (const BoundSymbol* b : trace_.body) {
-      bool grad = false;
-      for_each_proxy(b->output, [&](const Proxy* p) {
-        const TensorProxy* t = as_tensor(p);
-        grad = grad || (t && t->type.requires_grad);
-      });
-      if (!grad) continue;
+      if (!any_requires_grad(b->output)) continue;
       const auto& params = b->symbol->info->schema.params;
       if (!b->symbol->has(kInplace) || params.empty() || !params[0].mutated) return true;
       const TensorProxy* self = b->args.empty() ? nullptr : b->args[0].tensor();
@@ -380,14 +375,7 @@ class Functionalizer {
     if (root.input && shared_.get(root.input))
       give_up(&b, "inputs share the storage that is written");
     if (mixed_grad_modes_) {
-      bool grad = false;
-      for (const Arg& a : b.args) {
-        for_each_proxy(a, [&](const Proxy* p) {
-          const TensorProxy* t = as_tensor(p);
-          grad = grad || (t && t->type.requires_grad);
-        });
-      }
-      if (grad || root.node->declared->type.requires_grad) {
+      if (any_requires_grad(b.args) || root.node->declared->type.requires_grad) {
         give_up(&b, "a write that gradients depend on, in a program that changes the grad mode");
       }
     }
@@ -398,26 +386,15 @@ class Functionalizer {
       if (at->view->bsym->symbol->name() == "unfold")
         give_up(&b, "overlapping windows are written");
       // Autograd refuses writes to these, and to views of leaves.
-      if (builder_.grad_enabled && at->view->results.size() > 1 && any_requires_grad(b)) {
+      if (builder_.grad_enabled && at->view->results.size() > 1 && any_requires_grad(b.args)) {
         give_up(&b, "one of several views that gradients depend on is written");
       }
     }
     // What the functional value saved of the input for its gradient is gone after the write-back.
     // Leaves are refused by eager's own check, in order.
-    if (builder_.grad_enabled && root.input && !outside_autograd && any_requires_grad(b)) {
+    if (builder_.grad_enabled && root.input && !outside_autograd && any_requires_grad(b.args)) {
       give_up(&b, "an input is written in a way that gradients depend on");
     }
-  }
-
-  bool any_requires_grad(const BoundSymbol& b) {
-    bool grad = false;
-    for (const Arg& a : b.args) {
-      for_each_proxy(a, [&](const Proxy* p) {
-        const TensorProxy* t = as_tensor(p);
-        grad = grad || (t && t->type.requires_grad);
-      });
-    }
-    return grad;
   }
 
   // PyTorch refuses arguments that overlap the written tensor in part, or gives a result that

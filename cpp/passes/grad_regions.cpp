@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "analysis/liveness.h"
 #include "ir/control.h"
 #include "ops/control.h"
 #include "ops/state.h"
@@ -17,15 +18,6 @@ constexpr std::string_view kName = "autodiff";
 // PyTorch's own node is as good for a single operation.
 constexpr size_t kFewest = 2;
 
-bool needs_grad(const Arg& a) {
-  bool found = false;
-  for_each_proxy(a, [&](const Proxy* p) {
-    const TensorProxy* t = as_tensor(p);
-    found = found || (t && t->type.requires_grad);
-  });
-  return found;
-}
-
 bool has_tensor_inputs_only(const BoundSymbol& b) {
   bool good = true;
   const auto check = [&](const Proxy* p) { good = good && (as_tensor(p) || as_number(p)); };
@@ -36,16 +28,10 @@ bool has_tensor_inputs_only(const BoundSymbol& b) {
 
 class Regions {
  public:
-  Regions(const Trace& trace, PassContext& ctx) : trace_(trace), ctx_(ctx) {
-    modes_ = grad_modes();
-    for (size_t i = 0; i < trace.body.size(); ++i) {
-      const BoundSymbol& b = *trace.body[i];
-      for_each_proxy(b.output, [&](const Proxy* p) { last_use_.emplace(p, 0); });
-      const auto use = [&](const Proxy* p) { last_use_[p] = i; };
-      for (const Arg& a : b.args) for_each_proxy(a, use);
-      inside_.push_back(may_be_inside(b, modes_[i]));
-    }
-    for_each_proxy(trace.output, [&](const Proxy* p) { last_use_[p] = trace.body.size(); });
+  Regions(const Trace& trace, PassContext& ctx)
+      : trace_(trace), ctx_(ctx), modes_(grad_modes()), last_use_(last_uses(trace)) {
+    for (size_t i = 0; i < trace.body.size(); ++i)
+      inside_.push_back(may_be_inside(*trace.body[i], modes_[i]));
   }
 
   // Tries until every region can be differentiated: what can't leaves its region.
@@ -85,7 +71,7 @@ class Regions {
     if (s.has(kOpaque | kInplace | kEffect) || &s == &del_last_used) return false;
     if (s.info->schema.variadic || !has_tensor_inputs_only(b)) return false;
     // A view made without grad mode requires grad, but passes no gradient on.
-    return grad_enabled || !needs_grad(b.output);
+    return grad_enabled || !any_requires_grad(b.output);
   }
 
   void step(size_t i) {
@@ -126,7 +112,7 @@ class Regions {
     for (const size_t i : pending) {
       const BoundSymbol* b = trace_.body[i];
       (inside_[i] ? body : between).push_back(b);
-      differentiated += inside_[i] && needs_grad(b->output);
+      differentiated += inside_[i] && any_requires_grad(b->output);
     }
     // Each in its own grad mode.
     const auto leave = [&] {
@@ -135,11 +121,10 @@ class Regions {
     if (differentiated < kFewest || ctx_.fuel == 0) return leave();
     // Results that are views are made again outside, from the last first.
     std::unordered_set<const Proxy*> wanted;
-    std::vector<const BoundSymbol*> views, rest;
+    std::vector<const BoundSymbol*> views;
     for (const BoundSymbol* b : body) {
       for_each_proxy(b->output, [&](const Proxy* p) {
-        const auto use = last_use_.find(p);
-        if (use != last_use_.end() && use->second >= at) wanted.insert(p);
+        if (last_use_.at(p) >= at) wanted.insert(p);
       });
     }
     for (auto it = body.rbegin(); it != body.rend(); ++it) {
@@ -164,7 +149,8 @@ class Regions {
         if (wanted.erase(p)) results.push_back(Arg(p));
       });
     }
-    if (results.empty() || !needs_grad(trace_.ctx->make_collection(Arg::Kind::kTuple, results))) {
+    if (results.empty() ||
+        !any_requires_grad(trace_.ctx->make_collection(Arg::Kind::kTuple, results))) {
       return leave();
     }
     out_.body.insert(out_.body.end(), between.begin(), between.end());
@@ -187,15 +173,7 @@ class Regions {
     part.body = body;
     part.functional = true;
     part.output = ctx.make_collection(Arg::Kind::kTuple, results);
-    std::unordered_set<const Proxy*> known;
-    for (const BoundSymbol* b : body) {
-      for (const Arg& a : b->args) {
-        for_each_proxy(a, [&](const Proxy* p) {
-          if (known.insert(p).second) part.inputs.push_back(p);
-        });
-      }
-      for_each_proxy(b->output, [&](const Proxy* p) { known.insert(p); });
-    }
+    part.inputs = free_values(body);
     const size_t before = missing_.size();
     const Differentiated d = differentiate(part, {}, missing_);
     if (missing_.size() != before) return;
@@ -211,9 +189,9 @@ class Regions {
 
   const Trace& trace_;
   PassContext& ctx_;
+  const std::vector<bool> modes_;  // whether gradients are recorded, after each bound symbol
+  const std::unordered_map<const Proxy*, size_t> last_use_;
   std::vector<bool> inside_;
-  std::vector<bool> modes_;  // whether gradients are recorded, after each bound symbol
-  std::unordered_map<const Proxy*, size_t> last_use_;
   Trace out_;
   std::vector<size_t> pending_;  // from the region's first bound symbol on
   std::unordered_set<const Proxy*> made_;
@@ -224,10 +202,8 @@ class Regions {
 }  // namespace
 
 Trace differentiate_regions(const Trace& trace, PassContext& ctx) {
-  const bool any = std::any_of(trace.inputs.begin(), trace.inputs.end(), [](const Proxy* p) {
-    const TensorProxy* t = as_tensor(p);
-    return t && t->type.requires_grad;
-  });
+  const bool any = std::any_of(trace.inputs.begin(), trace.inputs.end(),
+                               [](const Proxy* p) { return any_requires_grad(Arg(p)); });
   return any ? Regions(trace, ctx).run() : trace;
 }
 

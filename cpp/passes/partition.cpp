@@ -8,6 +8,7 @@
 #include <unordered_set>
 
 #include "analysis/dependency.h"
+#include "analysis/liveness.h"
 #include "ir/region.h"
 #include "ops/control.h"
 #include "support/cat.h"
@@ -138,9 +139,7 @@ class Partitioner {
       if (members.empty()) order.push_back(root(i));
       members.push_back(i);
     }
-    for (const Arg& a : {trace_.output}) {
-      for_each_proxy(a, [&](const Proxy* p) { returned_.insert(p); });
-    }
+    for_each_proxy(trace_.output, [&](const Proxy* p) { returned_.insert(p); });
     region_at_.assign(size(), -1);
     for (const uint32_t g : order) split(groups[g]);
   }
@@ -187,18 +186,9 @@ class Partitioner {
   const BoundSymbol* try_region(std::span<const uint32_t> members, std::string* why) {
     if (!pays(members)) return nullptr;
     std::unordered_set<uint32_t> inside(members.begin(), members.end());
-    std::unordered_set<const Proxy*> defined, seen;
-    std::vector<const Proxy*> inputs, outputs;
+    std::vector<const Proxy*> outputs;
     std::vector<const BoundSymbol*> body;
-    for (const uint32_t i : members) {
-      body.push_back(&bsym(i));
-      for (const Arg& a : bsym(i).args) {
-        for_each_proxy(a, [&](const Proxy* p) {
-          if (!defined.contains(p) && seen.insert(p).second) inputs.push_back(p);
-        });
-      }
-      for_each_proxy(bsym(i).output, [&](const Proxy* p) { defined.insert(p); });
-    }
+    for (const uint32_t i : members) body.push_back(&bsym(i));
     for (const uint32_t i : members) {
       for_each_proxy(bsym(i).output, [&](const Proxy* p) {
         bool used = returned_.contains(p);
@@ -214,8 +204,8 @@ class Partitioner {
       });
     }
     if (outputs.empty()) return nullptr;
-    const BoundSymbol* call =
-        make_region_call(*trace_.ctx, cat("fusion", regions_.size()), body, inputs, outputs);
+    const BoundSymbol* call = make_region_call(*trace_.ctx, cat("fusion", regions_.size()), body,
+                                               free_values(body), outputs);
     *why = rules_.region_refusal(to_trace(*region_of(*call->symbol)));
     return why->empty() ? call : nullptr;
   }

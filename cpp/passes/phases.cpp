@@ -1,7 +1,6 @@
 #include "passes/phases.h"
 
-#include <unordered_set>
-
+#include "analysis/liveness.h"
 #include "ir/builder.h"
 #include "ir/rewrite.h"
 #include "ops/prologue.h"
@@ -45,20 +44,11 @@ Phases split_phases(const Trace& trace) {
   epilogue.name = "epilogue";
   epilogue.body.assign(trace.body.begin() + cut, trace.body.end());
 
-  std::unordered_set<const Proxy*> known(trace.inputs.begin(), trace.inputs.end());
   Args values;
-  const auto need = [&](const Arg& a) {
-    for_each_proxy(a, [&](const Proxy* p) {
-      if (!known.insert(p).second) return;
-      values.push_back(Arg(p));
-      epilogue.inputs.push_back(p);
-    });
-  };
-  for (const BoundSymbol* b : epilogue.body) {
-    for (const Arg& a : b->args) need(a);
-    for_each_proxy(b->output, [&](const Proxy* p) { known.insert(p); });
+  for (const Proxy* p : free_values(epilogue.body, trace.inputs, trace.output)) {
+    values.push_back(Arg(p));
+    epilogue.inputs.push_back(p);
   }
-  need(trace.output);
   phases.computation.output = trace.ctx->make_collection(Arg::Kind::kTuple, values);
   return phases;
 }
