@@ -17,6 +17,7 @@ from fulmen._core import (
 from fulmen.errors import InternalError, SharpEdgeError, SharpEdgeWarning, UserError
 from fulmen.grad import grad, value_and_grad, vjp
 from fulmen.jit import jit, last_prologue, last_traces, stats
+from fulmen.memory import MemoryStats, empty_cache, memory_stats
 from fulmen.options import CACHE, SHARP_EDGES
 from fulmen.trace import trace
 from fulmen.transform import KEEP, Transform, rewrite
@@ -31,6 +32,7 @@ __all__ = [
     "SHARP_EDGES",
     "BoundSymbol",
     "InternalError",
+    "MemoryStats",
     "NumberProxy",
     "SharpEdgeError",
     "SharpEdgeWarning",
@@ -41,12 +43,14 @@ __all__ = [
     "UserError",
     "autograd",
     "dynamo",
+    "empty_cache",
     "errors",
     "grad",
     "interpret",
     "jit",
     "last_prologue",
     "last_traces",
+    "memory_stats",
     "parse_trace",
     "rewrite",
     "stats",

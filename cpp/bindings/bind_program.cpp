@@ -7,6 +7,7 @@
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
 #include "bridge/bridge.h"
+#include "bridge/recycled_memory.h"
 #include "codegen/cpu/isa.h"
 #include "codegen/cpu/kernel_cache.h"
 #include "codegen/cpu/llvm_api.h"
@@ -70,6 +71,17 @@ void bind_program(nb::module_& m) {
       },
       nb::sig("def kernel_counts() -> tuple[int, int, int]"),
       "(kernels compiled, found in memory, microseconds that compiling took) in this process.");
+  m.def(
+      "memory_counts",
+      [] {
+        const auto c = bridge::memory_counts();
+        return nb::make_tuple(c.used, c.kept, c.fresh, c.recycled);
+      },
+      nb::sig("def memory_counts() -> tuple[int, int, int, int]"),
+      "(bytes that tensors hold, bytes that are kept free, blocks that came from the system, blocks "
+      "that were used again) of recycled memory.");
+  m.def("release_kept_memory", &bridge::release_kept_memory,
+        "Gives free blocks of recycled memory back to the system.");
   m.def(
       "resolve_torch_name",
       [](const std::string& name) {

@@ -15,6 +15,7 @@
 #include "bridge/gil.h"
 #include "bridge/ivalue.h"
 #include "bridge/no_autocast.h"
+#include "bridge/recycled_memory.h"
 #include "bridge/scalar_type.h"
 #include "exec/claim.h"
 #include "ir/builder.h"
@@ -56,6 +57,7 @@ Pointer make_node(A&&... args) {
 // Runs a program, and tells whose instruction an error of ATen's comes from.
 void run(const exec::Program& program, exec::Slot* slots) {
   const BoundSymbol* failed_at = nullptr;
+  const RecyclesMemory recycles;
   try {
     program.run(slots, &failed_at);
   } catch (c10::Error& e) {

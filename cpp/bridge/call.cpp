@@ -7,6 +7,7 @@
 #include "bridge/ivalue.h"
 #include "bridge/no_autocast.h"
 #include "bridge/python_value.h"
+#include "bridge/recycled_memory.h"
 #include "bridge/undo.h"
 #include "ir/builder.h"
 #include "ir/proxy.h"
@@ -76,6 +77,7 @@ PyObject* call_program(const exec::Program& program, PyObject* const* args, size
     for (size_t i = 0; i < n; ++i) value_of(frame.slots()[i]) = from_python(args[i]);
     {
       const ReleaseGil no_gil;
+      const RecyclesMemory recycles;
       program.run(frame.slots(), &failed_at);
     }
     const uint32_t* next = program.output_slots().data();

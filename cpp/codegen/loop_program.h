@@ -86,6 +86,7 @@ struct Schedule {
   bool narrow = false;     // fewer turns than lanes
   int unroll = 1;
   bool keep_rows = false;  // values of a row that a later pass reads are kept in scratch memory
+  bool stream = false;     // stores that can go past the caches do
 };
 
 // Which strides are compiled in; others are read at run time.

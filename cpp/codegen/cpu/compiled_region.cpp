@@ -1,5 +1,7 @@
 #include "codegen/cpu/compiled_region.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "codegen/cpu/kernel_emitter.h"
@@ -22,6 +24,27 @@ int64_t element_cost(const LoopProgram& p) {
   int64_t cost = static_cast<int64_t>(p.accesses.size());
   for (const Node& n : p.nodes) cost += lane_cost(n);
   return std::max<int64_t>(cost, 1);
+}
+
+// Results larger than this are not found in a cache when they are read again.
+int64_t cached_bytes() {
+  static const int64_t bytes = [] {
+    const long last_level = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return last_level > 0 ? int64_t{last_level} / 2 : int64_t{16} << 20;
+  }();
+  return bytes;
+}
+
+bool streams(const LoopProgram& p, const Schedule& s) {
+  int64_t turns = 1, bytes = 0;
+  for (const Loop& l : p.loops) turns *= l.size;
+  for (const Store& store : p.stores) {
+    const bool reduced = p.has_reductions() && !stored_inside(p, store);
+    if (!reduced && can_stream(p, s, store)) {
+      bytes += turns * itemsize(p.accesses[store.access].dtype);
+    }
+  }
+  return bytes > cached_bytes();
 }
 
 }  // namespace
@@ -61,6 +84,7 @@ Schedule schedule_for(const LoopProgram& p, int width) {
   s.keep_rows = p.has_reductions();
   const auto rows = static_cast<int64_t>(scratch_rows(p, s));
   s.keep_rows = rows > 0 && rows * row * 8 <= kScratchLimit;
+  s.stream = streams(p, s);
   return s;
 }
 

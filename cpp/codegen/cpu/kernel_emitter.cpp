@@ -19,6 +19,18 @@ KernelLayout layout_of(const LoopProgram& program) {
   return l;
 }
 
+// Results begin at multiples of 64 bytes.
+constexpr int kStreamAlignment = 32;
+
+bool can_stream(const LoopProgram& p, const Schedule& s, const Store& store) {
+  const Access& a = p.accesses[store.access];
+  if (s.narrow || a.offset || a.strides[s.vector_loop] != 1) return false;
+  for (size_t i = 0; i < p.loops.size(); ++i) {
+    if (i != s.vector_loop && a.strides[i] * itemsize(a.dtype) % kStreamAlignment) return false;
+  }
+  return true;
+}
+
 KernelEmitter::KernelEmitter(const LoopProgram& program, const Schedule& schedule, const Isa& isa,
                              VectorBuilder& builder, const std::vector<bool>& float_numbers)
     : p_(program),
@@ -70,6 +82,7 @@ void KernelEmitter::emit() {
     emit_unit(unit);
     return {};
   });
+  if (s_.stream) b_.fence_streams();
   b_.end_function();
 }
 
@@ -113,16 +126,27 @@ void KernelEmitter::emit_elements(Position at, Value begin, Value end) {
   compute_outer(at, outer, 0);
   const int64_t step = static_cast<int64_t>(b_.width()) * s_.unroll;
   const Value last = b_.Sub(size(v), b_.index(step));
-  b_.loop(begin, end, b_.index(step), {}, [&](Value i, const Values&) -> Values {
-    const Value first = s_.narrow ? b_.index(0) : b_.min_index(i, last);
-    for (int u = 0; u < s_.unroll; ++u) {
-      Position here = at;
-      here.index[v] = u ? b_.Add(first, b_.index(int64_t{u} * b_.width())) : first;
-      Computed known = outer;
-      for (const Store& s : p_.stores) store(s, here, value(s.value, here, known, 0));
-    }
-    return {};
-  });
+  const auto turns = [&](Value from, Value to) {
+    b_.loop(from, to, b_.index(step), {}, [&](Value i, const Values&) -> Values {
+      const Value first = s_.narrow ? b_.index(0) : at.aligned ? i : b_.min_index(i, last);
+      for (int u = 0; u < s_.unroll; ++u) {
+        Position here = at;
+        here.index[v] = u ? b_.Add(first, b_.index(int64_t{u} * b_.width())) : first;
+        Computed known = outer;
+        for (const Store& s : p_.stores) store(s, here, value(s.value, here, known, 0));
+      }
+      return {};
+    });
+  };
+  if (s_.stream) {
+    // Blocks begin at multiples of the step.
+    const Value whole = b_.Add(begin, b_.And(b_.Sub(end, begin), b_.index(-step)));
+    at.aligned = true;
+    turns(begin, whole);
+    at.aligned = false;
+    begin = whole;
+  }
+  turns(begin, end);
 }
 
 void KernelEmitter::emit_passes(const Position& at) {
@@ -284,6 +308,7 @@ Values KernelEmitter::vector_turns(int pass, Position at, const Computed& outer,
   const int64_t step = int64_t{width} * unroll;
   const size_t count = reduces.size();
   const Value whole = b_.And(n, b_.index(-step));
+  at.aligned = true;
   const Values main = in_blocks(reduces, whole, step, totals, [&](Value begin, Value end) {
     Values all;
     for (int u = 0; u < unroll; ++u) all.insert(all.end(), nothing.begin(), nothing.end());
@@ -307,6 +332,7 @@ Values KernelEmitter::vector_turns(int pass, Position at, const Computed& outer,
     all.resize(count);
     return all;
   });
+  at.aligned = false;
   const Value last = b_.Sub(n, b_.index(width));
   return b_.loop(whole, n, b_.index(width), main, [&](Value i, const Values& carried) {
     at.index[v] = b_.min_index(i, last);
@@ -419,7 +445,13 @@ void KernelEmitter::store(const Store& s, const Position& at, Value v) {
   if (c == StrideClass::kZero) {
     b_.store(b_.extract(v, 0), element_address(s.access, at, 0), alignment);
   } else if (c == StrideClass::kOne && !s_.narrow) {
-    b_.store(v, element_address(s.access, at, 0), alignment);
+    const Value address = element_address(s.access, at, 0);
+    const int bytes = alignment * b_.width();
+    if (s_.stream && at.aligned && bytes >= 16 && can_stream(p_, s_, s)) {
+      b_.stream(v, address, std::min(bytes, kStreamAlignment));
+    } else {
+      b_.store(v, address, alignment);
+    }
   } else {
     for (int lane = b_.width(); lane-- > 0;) {
       b_.store(b_.extract(v, lane), element_address(s.access, at, lane), alignment);

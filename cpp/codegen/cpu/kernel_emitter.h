@@ -32,6 +32,9 @@ KernelLayout layout_of(const LoopProgram& program);
 // Rows of scratch memory that the kernel wants; see Schedule::keep_rows.
 size_t scratch_rows(const LoopProgram& program, const Schedule& schedule);
 
+// Whether whole vectors of this store are aligned, so that it can go past the caches.
+bool can_stream(const LoopProgram& program, const Schedule& schedule, const Store& store);
+
 // Writes `kernel` for a loop program.
 //
 // Note [Tails]
@@ -51,6 +54,7 @@ class KernelEmitter {
   // that of the first lane.
   struct Position {
     Values index;
+    bool aligned = false;  // whole vectors from the start of the vector loop
   };
   using Computed = std::map<uint32_t, Value>;
 

@@ -18,7 +18,7 @@ namespace fulmen::codegen::cpu {
 
 #define FULMEN_LLVM_TYPES(X)                                                                     \
   X(Context) X(Module) X(Type) X(Value) X(BasicBlock) X(Builder) X(Target) X(TargetMachine)      \
-      X(TargetData) X(MemoryBuffer) X(Attribute)
+      X(TargetData) X(MemoryBuffer) X(Attribute) X(Metadata)
 #define X(name) using name##Ref = struct LLVMOpaque##name*;
 FULMEN_LLVM_TYPES(X)
 #undef X
@@ -89,6 +89,11 @@ using Bool = int;
   X(BuildLoad2, ValueRef, (BuilderRef, TypeRef, ValueRef, const char*))                          \
   X(BuildStore, ValueRef, (BuilderRef, ValueRef, ValueRef))                                      \
   X(SetAlignment, void, (ValueRef, unsigned))                                                    \
+  X(GetMDKindIDInContext, unsigned, (ContextRef, const char*, unsigned))                         \
+  X(ValueAsMetadata, MetadataRef, (ValueRef))                                                    \
+  X(MDNodeInContext2, MetadataRef, (ContextRef, MetadataRef*, size_t))                           \
+  X(MetadataAsValue, ValueRef, (ContextRef, MetadataRef))                                        \
+  X(SetMetadata, void, (ValueRef, unsigned, ValueRef))                                           \
   X(BuildGEP2, ValueRef, (BuilderRef, TypeRef, ValueRef, ValueRef*, unsigned, const char*))      \
   X(BuildCall2, ValueRef, (BuilderRef, TypeRef, ValueRef, ValueRef*, unsigned, const char*))     \
   X(BuildPhi, ValueRef, (BuilderRef, TypeRef, const char*))                                      \

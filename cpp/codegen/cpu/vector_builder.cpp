@@ -110,6 +110,16 @@ void VectorBuilder::store(Value v, Value address, int alignment) const {
   api_.SetAlignment(api_.BuildStore(builder_, v, address), static_cast<unsigned>(alignment));
 }
 
+void VectorBuilder::stream(Value v, Value address, int alignment) const {
+  const Value store = api_.BuildStore(builder_, v, address);
+  api_.SetAlignment(store, static_cast<unsigned>(alignment));
+  constexpr std::string_view kName = "nontemporal";
+  MetadataRef one = api_.ValueAsMetadata(integer(i32, 1));
+  const MetadataRef node = api_.MDNodeInContext2(context_, &one, 1);
+  api_.SetMetadata(store, api_.GetMDKindIDInContext(context_, kName.data(), kName.size()),
+                   api_.MetadataAsValue(context_, node));
+}
+
 Value VectorBuilder::slot(TypeRef type) const { return api_.BuildAlloca(builder_, type, ""); }
 
 Value VectorBuilder::extract(Value vector, int lane) const {
@@ -153,12 +163,18 @@ Values VectorBuilder::loop(Value begin, Value end, Value step, const Values& ini
   api_.PositionBuilderAtEnd(builder_, before);
   api_.BuildCondBr(builder_, enter, turn, after);
   api_.PositionBuilderAtEnd(builder_, after);
+  return merged(initial, before, last, end_of_turn);
+}
+
+// At the start of a block that is reached from two others: the values that come from each.
+Values VectorBuilder::merged(const Values& a, BasicBlockRef from_a, const Values& b,
+                             BasicBlockRef from_b) const {
   Values results;
-  for (size_t k = 0; k < initial.size(); ++k) {
-    Value first = initial[k];
+  for (size_t k = 0; k < a.size(); ++k) {
+    Value first = a[k], second = b[k];
     results.push_back(api_.BuildPhi(builder_, api_.TypeOf(first), ""));
-    api_.AddIncoming(results.back(), &first, &before, 1);
-    api_.AddIncoming(results.back(), &last[k], &end_of_turn, 1);
+    api_.AddIncoming(results.back(), &first, &from_a, 1);
+    api_.AddIncoming(results.back(), &second, &from_b, 1);
   }
   return results;
 }
@@ -175,14 +191,7 @@ Values VectorBuilder::when(Value condition, const Values& initial,
   api_.PositionBuilderAtEnd(builder_, before);
   api_.BuildCondBr(builder_, condition, inside, after);
   api_.PositionBuilderAtEnd(builder_, after);
-  Values results;
-  for (size_t k = 0; k < initial.size(); ++k) {
-    Value first = initial[k];
-    results.push_back(api_.BuildPhi(builder_, api_.TypeOf(first), ""));
-    api_.AddIncoming(results.back(), &first, &before, 1);
-    api_.AddIncoming(results.back(), &last[k], &end, 1);
-  }
-  return results;
+  return merged(initial, before, last, end);
 }
 
 }  // namespace fulmen::codegen::cpu

@@ -102,6 +102,9 @@ class VectorBuilder {
   Value address(Value base, TypeRef element, Value index) const;
   Value load(TypeRef type, Value address, int alignment) const;
   void store(Value v, Value address, int alignment) const;
+  // Past the caches. What was stored so is seen by other threads after a fence_streams().
+  void stream(Value v, Value address, int alignment) const;
+  void fence_streams() const { target_intrinsic("llvm.x86.sse.sfence", {}); }
   Value slot(TypeRef type) const;  // stack memory; at the start of the function only
   Value extract(Value vector, int lane) const;
   Value insert(Value vector, Value scalar, int lane) const;
@@ -117,6 +120,7 @@ class VectorBuilder {
               const std::function<Values(const Values&)>& body);
 
  private:
+  Values merged(const Values& a, BasicBlockRef from_a, const Values& b, BasicBlockRef from_b) const;
   Value call_intrinsic(std::string_view name, std::span<const TypeRef> overload,
                        std::initializer_list<Value> args) const;
 
