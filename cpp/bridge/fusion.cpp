@@ -88,6 +88,9 @@ class FusionKernel final : public exec::Kernel {
         tensors.push_back(static_cast<char*>(copies.back().data_ptr()));
       }
     }
+    for (const codegen::IndexCheck& c : region_.program().checks) {
+      check(reinterpret_cast<const int64_t*>(tensors[c.tensor]), inputs_[c.tensor].spec, c);
+    }
     std::vector<at::Tensor> results;
     results.reserve(outputs_.size());
     for (const Operand& out : outputs_) {
@@ -101,6 +104,21 @@ class FusionKernel final : public exec::Kernel {
   }
 
  private:
+  // Throws eager's error for the first element that names nothing.
+  static void check(const int64_t* indices, const TensorSpec& spec, const codegen::IndexCheck& c) {
+    const int64_t n = spec.sizes.empty() ? 1 : spec.sizes[0];
+    const int64_t stride = spec.sizes.empty() ? 0 : spec.strides[0];
+    const auto wrong = [&](int64_t i) {
+      return static_cast<uint64_t>(i) >= static_cast<uint64_t>(c.size) && i != c.ignored;
+    };
+    bool any = false;
+    for (int64_t i = 0; i < n; ++i) any |= wrong(indices[i * stride]);
+    for (int64_t i = 0; any && i < n; ++i) {
+      const int64_t index = indices[i * stride];
+      TORCH_CHECK_INDEX(!wrong(index), "Target ", index, " is out of bounds.");
+    }
+  }
+
   struct Operand {
     uint32_t slot;
     TensorSpec spec;
@@ -125,6 +143,10 @@ class FusionKernel final : public exec::Kernel {
   void launch(exec::Slot* slots, const SmallVec<char*, 12>& tensors) const {
     SmallVec<char*, 16> accesses;
     for (const codegen::Access& a : region_.program().accesses) {
+      if (a.tensor == codegen::Access::kNoTensor) {
+        accesses.push_back(nullptr);
+        continue;
+      }
       accesses.push_back(tensors[a.tensor] + a.offset * itemsize(a.dtype));
     }
     SmallVec<int64_t, 8> numbers;

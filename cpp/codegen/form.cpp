@@ -7,6 +7,7 @@
 #include "ir/builder.h"
 #include "ops/conversion.h"
 #include "ops/indexing.h"
+#include "ops/loss.h"
 #include "ops/meta.h"
 #include "ops/ordering.h"
 #include "ops/power.h"
@@ -42,6 +43,8 @@ const std::unordered_map<const Symbol*, Form>& forms() {
       {&any_dim, Form::kAny},
       {&all, Form::kAll},
       {&all_dim, Form::kAll},
+      {&nll_loss, Form::kPick},
+      {&nll_loss_backward, Form::kPickGradient},
       {&contiguous, Form::kIdentity},
       {&clone, Form::kIdentity},
       {&detach, Form::kIdentity},
@@ -64,6 +67,20 @@ const std::unordered_map<const Symbol*, Form>& forms() {
       {&unflatten, Form::kReshape},
   };
   return table;
+}
+
+// Whether this nll_loss, or its gradient, is one of rows: a matrix, int64 targets, no weights; the
+// loss of every row for itself.
+bool picks_of_rows(const BoundSymbol& bsym) {
+  const bool forward = bsym.symbol == &ops::nll_loss;
+  const auto arg = [&](std::string_view name) -> const Arg& {
+    return bsym.args[static_cast<size_t>(bsym.symbol->info->schema.index(name))];
+  };
+  const TensorType& x = arg(forward ? "input" : "self").tensor()->type;
+  if (x.ndim() != 2 || !arg("weight").is_none() || !arg("ignore_index").is_int()) return false;
+  if (arg("target").tensor()->type.dtype != DType::kInt64) return false;
+  if (!x.shape[1].is_concrete() || x.shape[1].value() >= int64_t{1} << 31) return false;
+  return forward ? arg("reduction").text() == "none" : arg("reduction").is_int();
 }
 
 Call call_of(const BoundSymbol& bsym, Builder& builder) {
@@ -120,7 +137,9 @@ Form form_of(const BoundSymbol& bsym) {
   if (!bsym.output.is_tensor() || returns_argument(bsym)) return Form::kNone;
   if (bsym.symbol->lane != Lane::kNone) return Form::kLane;
   const auto it = forms().find(bsym.symbol);
-  return it == forms().end() ? Form::kNone : it->second;
+  if (it == forms().end()) return Form::kNone;
+  const bool picks = it->second == Form::kPick || it->second == Form::kPickGradient;
+  return picks && !picks_of_rows(bsym) ? Form::kNone : it->second;
 }
 
 ReduceOp reduce_op(Form f) {
@@ -149,6 +168,7 @@ bool returns_argument(const BoundSymbol& bsym) {
 
 SmallVec<int64_t, 6> axes_of(const BoundSymbol& reduction) {
   const auto n = static_cast<int64_t>(reduction.args[0].tensor()->type.ndim());
+  if (reduction.symbol == &ops::nll_loss) return {1};
   SmallVec<int64_t, 6> axes;
   const int at = reduction.symbol->info->schema.index("dim");
   if (at >= 0 && !reduction.args[at].is_none()) {

@@ -21,6 +21,8 @@ enum class Form : uint8_t {
   kMin,
   kAny,
   kAll,
+  kPick,          // nll_loss of every row: minus the element that the target names
+  kPickGradient,  // nll_loss_backward
   kIdentity,  // the same values: contiguous(), clone(), detach()
   kPermute,
   kExpand,
@@ -31,7 +33,7 @@ enum class Form : uint8_t {
 };
 
 Form form_of(const BoundSymbol& bsym);
-inline bool is_reduction(Form f) { return f >= Form::kSum && f <= Form::kAll; }
+inline bool is_reduction(Form f) { return f >= Form::kSum && f <= Form::kPick; }
 ReduceOp reduce_op(Form f);
 
 // True if all results are among the arguments: relu6's positive(), to() of the same type.

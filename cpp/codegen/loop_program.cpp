@@ -56,6 +56,7 @@ void append_node(std::string& s, const Node& n) {
         append(s, n.integer);
       }
       break;
+    case NodeKind::kIndex: append(s, cat("index ", n.index)); break;
     case NodeKind::kNumber: append(s, cat("number ", n.index, n.in_float ? " wide" : "")); break;
     case NodeKind::kOp:
       append(s, cat("lane ", static_cast<int>(n.lane), " in ", short_name(n.compute)));
@@ -76,7 +77,8 @@ std::vector<bool> LoopProgram::varying(size_t loop) const {
   std::vector<bool> out(nodes.size());
   for (size_t i = 0; i < nodes.size(); ++i) {
     const Node& n = nodes[i];
-    if (n.kind == NodeKind::kLoad) out[i] = accesses[n.index].strides[loop] != 0;
+    if (n.kind == NodeKind::kLoad || n.kind == NodeKind::kIndex)
+      out[i] = accesses[n.index].strides[loop] != 0;
     if (n.kind == NodeKind::kReduce && loops[loop].reduced) continue;
     for (const uint32_t operand : n.operands) out[i] = out[i] || out[operand];
   }
@@ -133,6 +135,7 @@ std::string canonical_text(const LoopProgram& p, const Schedule& schedule) {
   append(s, "\n");
   for (const Access& a : p.accesses) {
     append(s, cat("access ", short_name(a.dtype)));
+    if (a.tensor == Access::kNoTensor) append(s, cat(" from ", a.offset));
     for (size_t i = 0; i < p.loops.size(); ++i) {
       append(s, cat(" ", std::string_view(&"01s"[static_cast<int>(stride_class(p, a, i))], 1)));
     }

@@ -14,6 +14,7 @@ enum class NodeKind : uint8_t {
   kLoad,      // the element of an access
   kConstant,  // a number; `real` or `integer` by the node's dtype
   kNumber,    // a number that is known when the kernel is called
+  kIndex,     // where the loops stand, in an access without a tensor: its start and strides
   kOp,        // `lane` of the operands
   kReduce,    // `reduce` of the operand over the reduced loops; the same in all of their turns
 };
@@ -30,7 +31,7 @@ struct Node {
   DType compute = DType::kFloat32;  // kOp: the type that the operands have
   bool in_float = false;            // a constant of a half type that is not rounded to it
   SmallVec<uint32_t, 4> operands;   // earlier nodes
-  uint32_t index = 0;               // kLoad: access; kNumber: which
+  uint32_t index = 0;               // kLoad, kIndex: access; kNumber: which
   double real = 0;
   int64_t integer = 0;
 
@@ -41,6 +42,7 @@ using Strides = SmallVec<int64_t, 6>;
 
 // Where in a tensor a load or store goes: strides of the loops and a start, in elements.
 struct Access {
+  static constexpr uint32_t kNoTensor = ~0u;
   uint32_t tensor = 0;  // inputs of the region, then its outputs
   DType dtype = DType::kFloat32;
   Strides strides;
@@ -52,6 +54,16 @@ struct Access {
 struct Store {
   uint32_t access = 0;
   uint32_t value = 0;
+};
+
+// The elements of an integer input must be from 0 to size - 1, or `ignored`: checked before the
+// kernel runs, which relies on it.
+struct IndexCheck {
+  uint32_t tensor = 0;
+  int64_t size = 0;
+  int64_t ignored = -1;
+
+  friend bool operator==(const IndexCheck&, const IndexCheck&) = default;
 };
 
 struct Loop {
@@ -67,6 +79,7 @@ struct LoopProgram {
   std::vector<Access> accesses;
   std::vector<Node> nodes;  // operands first
   std::vector<Store> stores;
+  std::vector<IndexCheck> checks;
   uint32_t num_numbers = 0;
 
   bool has_reductions() const;

@@ -168,6 +168,10 @@ class Lowering {
         a.strides[i] += stride * map[d].factors[i];
       }
     }
+    return access_number(std::move(a));
+  }
+
+  uint32_t access_number(Access a) {
     for (size_t i = 0; i < program_.accesses.size(); ++i) {
       if (program_.accesses[i] == a) return static_cast<uint32_t>(i);
     }
@@ -246,6 +250,7 @@ class Lowering {
     const Form form = form_of(*bsym);
     const TensorType& type = as_tensor(p)->type;
     if (form == Form::kMaskedFill) return masked_fill(*bsym, type, map);
+    if (form == Form::kPickGradient) return pick_gradient(*bsym, type, map);
     if (form == Form::kLane || form == Form::kConvert) return pointwise(*bsym, type, map);
     if (is_reduction(form)) return reduction(*bsym, form, type, map);
     const TensorProxy* base = bsym->args[0].tensor();
@@ -295,6 +300,79 @@ class Lowering {
     return add(std::move(n));
   }
 
+  // Where along the loops an index is, as int32.
+  uint32_t index_value(const Affine& index) {
+    Access a;
+    a.tensor = Access::kNoTensor;
+    a.dtype = DType::kInt32;
+    a.strides.resize(sizes_.size(), 0);
+    a.offset = index.start;
+    for (size_t i = 0; i < index.factors.size(); ++i) a.strides[i] = index.factors[i];
+    Node n;
+    n.kind = NodeKind::kIndex;
+    n.dtype = DType::kInt32;
+    n.index = access_number(std::move(a));
+    return add(std::move(n));
+  }
+
+  const Arg& argument(const BoundSymbol& bsym, std::string_view name) {
+    return bsym.args[static_cast<size_t>(bsym.symbol->info->schema.index(name))];
+  }
+
+  struct Picked {
+    uint32_t here;     // whether this is the element that the row's target names
+    uint32_t ignored;  // whether the row has none
+  };
+  // `x_map`: of the matrix of scores.
+  Picked picked(const BoundSymbol& bsym, const IndexMap& x_map) {
+    const TensorProxy* target = argument(bsym, "target").tensor();
+    const uint32_t row_target = value(target, {x_map[0]});
+    const Arg& ignored = argument(bsym, "ignore_index");
+    const uint32_t here = operation(Lane::kEq, DType::kInt32, DType::kBool,
+                                    {index_value(x_map[1]), converted(row_target, DType::kInt32)});
+    return {here, operation(Lane::kEq, DType::kInt64, DType::kBool,
+                            {row_target, number(ignored, DType::kInt64, false)})};
+  }
+
+  // The row's sum of what is zero everywhere else.
+  uint32_t pick(const BoundSymbol& bsym, const TensorType& type) {
+    const TensorProxy* target = argument(bsym, "target").tensor();
+    const int input = inputs_.get(target);
+    if (!input) refuse("targets that the region computes");
+    const IndexCheck check{static_cast<uint32_t>(input - 1), sizes_[1],
+                           argument(bsym, "ignore_index").integer()};
+    if (std::find(program_.checks.begin(), program_.checks.end(), check) == program_.checks.end()) {
+      program_.checks.push_back(check);
+    }
+    const auto [here, ignored] = picked(bsym, identity());
+    const DType dtype = type.dtype;
+    const uint32_t zero = number(Arg(0.0), dtype, false);
+    Node sum;
+    sum.kind = NodeKind::kReduce;
+    sum.dtype = dtype;
+    sum.operands.push_back(operation(Lane::kWhere, dtype, dtype,
+                                     {here, value(bsym.args[0].proxy(), identity()), zero}));
+    const uint32_t found = operation(Lane::kNeg, dtype, dtype, {add(std::move(sum))});
+    return operation(Lane::kWhere, dtype, dtype, {ignored, zero, found});
+  }
+
+  uint32_t pick_gradient(const BoundSymbol& bsym, const TensorType& type, const IndexMap& map) {
+    const DType dtype = type.dtype;
+    const int64_t reduction = argument(bsym, "reduction").integer();
+    const TensorProxy* grad = argument(bsym, "grad_output").tensor();
+    if (grad->type.ndim() != (reduction ? 0 : 1)) refuse("a gradient of another shape");
+    uint32_t g = value(grad, reduction ? IndexMap() : IndexMap{map[0]});
+    g = operation(Lane::kNeg, dtype, dtype, {converted(g, dtype)});
+    if (reduction == 1) {
+      const uint32_t total = value(argument(bsym, "total_weight").proxy(), {});
+      g = operation(Lane::kDiv, dtype, dtype, {g, converted(total, dtype)});
+    }
+    const auto [here, ignored] = picked(bsym, map);
+    const uint32_t zero = number(Arg(0.0), dtype, false);
+    g = operation(Lane::kWhere, dtype, dtype, {ignored, zero, g});
+    return operation(Lane::kWhere, dtype, dtype, {here, g, zero});
+  }
+
   uint32_t reduction(const BoundSymbol& bsym, Form form, const TensorType& type,
                      const IndexMap& map) {
     const TensorProxy* x = bsym.args[0].tensor();
@@ -312,6 +390,7 @@ class Lowering {
         refuse("a reduction that is read in another order");
       }
     }
+    if (form == Form::kPick) return pick(bsym, type);
     const ReduceOp op = reduce_op(form);
     const DType own = type.dtype;
     const bool half = own == DType::kFloat16 || own == DType::kBFloat16;

@@ -28,7 +28,10 @@ const TensorProxy* first_tensor(const Arg& a) {
 class Partitioner {
  public:
   Partitioner(const Trace& trace, const FusionRules& rules, PassContext& ctx)
-      : trace_(trace), rules_(rules), ctx_(ctx), dag_(bsym_list_to_dag(trace.body)) {}
+      : trace_(opened(trace, rules)),
+        rules_(rules),
+        ctx_(ctx),
+        dag_(bsym_list_to_dag(trace_.body)) {}
 
   Trace run() {
     find_domains();
@@ -85,6 +88,20 @@ class Partitioner {
           domain_[i] = domain_[p];
         }
       }
+    }
+    // So does what only leads there.
+    for (size_t i = size(); i-- > 0;) {
+      if (domain_[i] < 0 || dag_.nodes[i].children.empty() || bsym(i).symbol->has(kReduction)) {
+        continue;
+      }
+      const Dims& own = first_tensor(bsym(i).output)->type.shape;
+      const int common = domain_[dag_.nodes[i].children[0]];
+      bool joins_all = common >= 0 && common != domain_[i];
+      for (const uint32_t c : dag_.nodes[i].children) {
+        joins_all = joins_all && domain_[c] == common && !bsym(c).symbol->has(kReduction) &&
+                    first_tensor(bsym(c).output)->type.shape == own;
+      }
+      if (joins_all) domain_[i] = common;
     }
   }
 
@@ -250,7 +267,22 @@ class Partitioner {
     return body;
   }
 
-  const Trace& trace_;
+  static Trace opened(const Trace& trace, const FusionRules& rules) {
+    Trace out = trace;
+    if (!rules.opened) return out;
+    out.body.clear();
+    for (const BoundSymbol* b : trace.body) {
+      const std::vector<const BoundSymbol*> steps = rules.opened(*b);
+      if (steps.empty()) {
+        out.body.push_back(b);
+      } else {
+        out.body.insert(out.body.end(), steps.begin(), steps.end());
+      }
+    }
+    return out;
+  }
+
+  const Trace trace_;
   const FusionRules& rules_;
   PassContext& ctx_;
   const Dag dag_;

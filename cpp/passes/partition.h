@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "passes/pass.h"
 
@@ -11,6 +12,8 @@ namespace fulmen::passes {
 struct FusionRules {
   std::function<std::string(const BoundSymbol& bsym)> refusal;
   std::function<std::string(const Trace& region)> region_refusal;
+  // What stands for a bound symbol that takes several regions; empty for all others.
+  std::function<std::vector<const BoundSymbol*>(const BoundSymbol& bsym)> opened;
   // Also single operations that PyTorch runs in one kernel.
   bool single_operations = false;
 };

@@ -7,6 +7,7 @@
 #include "codegen/cpu/kernel_emitter.h"
 #include "codegen/cpu/row_plan.h"
 #include "codegen/lower.h"
+#include "codegen/open.h"
 #include "support/error.h"
 #include "support/flags.h"
 
@@ -154,6 +155,7 @@ std::optional<CompiledRegion> CompiledRegion::compile(const Trace& region, std::
 passes::FusionRules fusion_rules(const std::shared_ptr<TraceContext>& ctx) {
   passes::FusionRules rules;
   rules.refusal = [ctx](const BoundSymbol& b) { return fusion_refusal(b, ctx); };
+  rules.opened = [ctx](const BoundSymbol& b) { return opened(b, ctx); };
   rules.region_refusal = [](const Trace& region) {
     std::string why;
     try {

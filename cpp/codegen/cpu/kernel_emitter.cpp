@@ -378,6 +378,7 @@ Value KernelEmitter::value(uint32_t node, const Position& at, Computed& known, i
   }
   switch (n.kind) {
     case NodeKind::kLoad: out = load(p_.accesses[n.index], at); break;
+    case NodeKind::kIndex: out = loop_index(n.index, at); break;
     case NodeKind::kConstant: out = lanes_.constant(n); break;
     case NodeKind::kNumber: {
       const bool real = float_numbers_[n.index];
@@ -415,6 +416,22 @@ Value KernelEmitter::element_address(uint32_t access, const Position& at, int la
     offset = b_.Add(offset, c == StrideClass::kOne ? index : b_.Mul(index, strides_[access][i]));
   }
   return b_.address(pointers_[access], lanes_.memory_type(a.dtype), offset);
+}
+
+Value KernelEmitter::loop_index(uint32_t access, const Position& at) {
+  const Access& a = p_.accesses[access];
+  Value sum = b_.index(a.offset), lane_stride = nullptr;
+  for (size_t i = 0; i < p_.loops.size(); ++i) {
+    const StrideClass c = stride_class(p_, a, i);
+    if (c == StrideClass::kZero) continue;
+    const Value stride = c == StrideClass::kOne ? b_.index(1) : strides_[access][i];
+    sum = b_.Add(sum, b_.Mul(at.index[i], stride));
+    if (i == s_.vector_loop) lane_stride = stride;
+  }
+  const Value first = b_.splat(b_.Trunc(sum, b_.i32));
+  if (!lane_stride) return first;
+  const Value steps = b_.splat(b_.Trunc(lane_stride, b_.i32));
+  return b_.Add(first, b_.Mul(steps, b_.lane_numbers(b_.i32)));
 }
 
 Value KernelEmitter::load(const Access& a, const Position& at) {

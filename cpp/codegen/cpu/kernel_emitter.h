@@ -79,6 +79,7 @@ class KernelEmitter {
   void compute_outer(const Position& at, Computed& outer, int pass);
   void store(const Store& s, const Position& at, Value v);
   Value load(const Access& a, const Position& at);
+  Value loop_index(uint32_t access, const Position& at);
   Value element_address(uint32_t access, const Position& at, int lane);
   Value horizontal(ReduceOp op, DType t, Value v);
   Value scratch_address(uint32_t node, const Position& at);
