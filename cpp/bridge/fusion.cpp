@@ -19,6 +19,7 @@
 namespace fulmen::bridge {
 namespace {
 
+using codegen::cpu::CompiledLoops;
 using codegen::cpu::CompiledRegion;
 
 // Memory of this thread that kernels keep rows in; it stays for the next call.
@@ -88,7 +89,7 @@ class FusionKernel final : public exec::Kernel {
         tensors.push_back(static_cast<char*>(copies.back().data_ptr()));
       }
     }
-    for (const codegen::IndexCheck& c : region_.program().checks) {
+    for (const codegen::IndexCheck& c : region_.parts()[0].program().checks) {
       check(reinterpret_cast<const int64_t*>(tensors[c.tensor]), inputs_[c.tensor].spec, c);
     }
     std::vector<at::Tensor> results;
@@ -97,7 +98,7 @@ class FusionKernel final : public exec::Kernel {
       results.push_back(out.spec.allocate());
       tensors.push_back(static_cast<char*>(results.back().data_ptr()));
     }
-    if (region_.units()) launch(slots, tensors);
+    launch(slots, tensors);
     for (size_t i = 0; i < outputs_.size(); ++i) {
       value_of(slots[outputs_[i].slot]) = std::move(results[i]);
     }
@@ -141,14 +142,6 @@ class FusionKernel final : public exec::Kernel {
   }
 
   void launch(exec::Slot* slots, const SmallVec<char*, 12>& tensors) const {
-    SmallVec<char*, 16> accesses;
-    for (const codegen::Access& a : region_.program().accesses) {
-      if (a.tensor == codegen::Access::kNoTensor) {
-        accesses.push_back(nullptr);
-        continue;
-      }
-      accesses.push_back(tensors[a.tensor] + a.offset * itemsize(a.dtype));
-    }
     SmallVec<int64_t, 8> numbers;
     for (const Number& n : numbers_) {
       const c10::IValue& v = value_of(slots[n.slot]);
@@ -162,11 +155,51 @@ class FusionKernel final : public exec::Kernel {
       numbers.push_back(bits);
     }
     const char* packed = reinterpret_cast<const char*>(numbers.data());
-    at::parallel_for(0, region_.units(), region_.grain(), [&](int64_t begin, int64_t end) {
-      const size_t bytes = region_.scratch_bytes();
-      char* scratch = bytes ? scratch_memory(bytes) : nullptr;
-      region_.run(accesses.data(), packed, scratch, begin, end);
-    });
+    SmallVec<char*, 16> accesses;
+    SmallVec<size_t, 8> first;
+    bool alike = true;
+    for (const CompiledLoops& part : region_.parts()) {
+      first.push_back(accesses.size());
+      alike = alike && part.units() == region_.parts()[0].units();
+      for (const codegen::Access& a : part.program().accesses) {
+        accesses.push_back(a.tensor == codegen::Access::kNoTensor
+                               ? nullptr
+                               : tensors[a.tensor] + a.offset * itemsize(a.dtype));
+      }
+    }
+    const auto run = [&](size_t part, int64_t begin, int64_t end) {
+      const CompiledLoops& loops = region_.parts()[part];
+      const size_t bytes = loops.scratch_bytes();
+      loops.run(accesses.data() + first[part], packed, bytes ? scratch_memory(bytes) : nullptr,
+                begin, end);
+    };
+    const size_t parts = region_.parts().size();
+    if (parts > 1 && alike) {
+      // What the parts of a unit read lies close together.
+      const CompiledLoops& one = region_.parts()[0];
+      const int64_t grain = std::max<int64_t>(1, one.grain() / static_cast<int64_t>(parts));
+      in_parallel(one.units(), grain, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          for (size_t part = 0; part < parts; ++part) run(part, i, i + 1);
+        }
+      });
+      return;
+    }
+    for (size_t part = 0; part < parts; ++part) {
+      const CompiledLoops& loops = region_.parts()[part];
+      in_parallel(loops.units(), loops.grain(),
+                  [&](int64_t begin, int64_t end) { run(part, begin, end); });
+    }
+  }
+
+  // On ATen's threads; little work stays in this one.
+  template <class Work>
+  static void in_parallel(int64_t units, int64_t grain, const Work& work) {
+    if (units == 0) return;
+    if (units <= grain || at::get_num_threads() == 1 || at::in_parallel_region()) {
+      return work(0, units);
+    }
+    at::parallel_for(0, units, grain, work);
   }
 
   CompiledRegion region_;

@@ -58,6 +58,11 @@ const std::unordered_map<const Symbol*, Form>& forms() {
       {&narrow, Form::kNarrow},
       {&slice, Form::kSlice},
       {&view, Form::kReshape},
+      {&split, Form::kSplit},
+      {&split_sizes, Form::kSplit},
+      {&split_with_sizes, Form::kSplit},
+      {&chunk, Form::kSplit},
+      {&ops::cat, Form::kCat},
       {&unsqueeze, Form::kReshape},
       {&squeeze, Form::kReshape},
       {&squeeze_dim, Form::kReshape},
@@ -134,7 +139,12 @@ std::string refusal_of(const BoundSymbol& bsym, const std::shared_ptr<TraceConte
 }  // namespace
 
 Form form_of(const BoundSymbol& bsym) {
-  if (!bsym.output.is_tensor() || returns_argument(bsym)) return Form::kNone;
+  if (returns_argument(bsym)) return Form::kNone;
+  if (!bsym.output.is_tensor()) {
+    const auto known = forms().find(bsym.symbol);
+    const bool splits = known != forms().end() && known->second == Form::kSplit;
+    return splits ? Form::kSplit : Form::kNone;
+  }
   if (bsym.symbol->lane != Lane::kNone) return Form::kLane;
   const auto it = forms().find(bsym.symbol);
   if (it == forms().end()) return Form::kNone;

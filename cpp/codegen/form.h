@@ -30,6 +30,8 @@ enum class Form : uint8_t {
   kNarrow,
   kSlice,
   kReshape,
+  kSplit,  // several slices of one dimension, one after the other
+  kCat,
 };
 
 Form form_of(const BoundSymbol& bsym);

@@ -99,6 +99,7 @@ struct Schedule {
   bool narrow = false;     // fewer turns than lanes
   int unroll = 1;
   bool keep_rows = false;  // values of a row that a later pass reads are kept in scratch memory
+  bool tile_rows = false;  // a unit is several turns of the loop around the vector loop
   bool stream = false;     // stores that can go past the caches do
 };
 

@@ -23,6 +23,18 @@ template <class... Parts>
   throw Refusal{cat(parts...)};
 }
 
+// The elements of one program: a range of each loop that lowering starts from.
+struct Range {
+  int64_t begin = 0, end = 0;
+};
+using Box = std::vector<Range>;
+
+// Beyond this place of a loop elements come from elsewhere; caught by `lower`.
+struct Split {
+  size_t loop;
+  int64_t at;
+};
+
 // An index of a dimension: start + Σ factor * loop.
 struct Affine {
   int64_t start = 0;
@@ -42,8 +54,13 @@ Sizes sizes_of(const TensorType& t) {
 
 class Lowering {
  public:
-  explicit Lowering(const Trace& region)
-      : region_(region), outputs_(region_outputs(region.output)), builder_(region.ctx) {}
+  // An empty box: all elements.
+  Lowering(const Trace& region, Box box)
+      : region_(region),
+        outputs_(region_outputs(region.output)),
+        builder_(region.ctx),
+        box_(std::move(box)) {}
+  const Box& box() const { return box_; }
 
   LoopProgram run() {
     uint32_t tensors = 0;
@@ -63,13 +80,23 @@ class Lowering {
     return std::move(program_);
   }
 
+  // Whether each dimension of the base is one of the view's, or several.
+  static bool splits_only(const Sizes& base, const Sizes& view) {
+    try {
+      reshape_map(base, view, IndexMap(view.size()));
+    } catch (const Refusal&) {
+      return false;
+    }
+    return true;
+  }
+
  private:
   // What computes each value, composites taken apart.
   void define(const BoundSymbol& bsym) {
     const Form form = form_of(bsym);
     if (form != Form::kNone) {
       if (is_reduction(form)) reductions_.push_back(&bsym);
-      definitions_.set(bsym.output.proxy(), &bsym);
+      for_each_proxy(bsym.output, [&](const Proxy* p) { definitions_.set(p, &bsym); });
       return;
     }
     const auto inner = subsymbols(region_.ctx, bsym);
@@ -94,7 +121,8 @@ class Lowering {
     }
     for (size_t i = 0; i < sizes_.size(); ++i) {
       if (reduced_[i] && sizes_[i] == 0) refuse("a reduction of no elements");
-      program_.loops.push_back({sizes_[i], reduced_[i]});
+      if (box_.size() <= i) box_.push_back({0, sizes_[i]});
+      program_.loops.push_back({box_[i].end - box_[i].begin, reduced_[i]});
     }
   }
 
@@ -104,6 +132,7 @@ class Lowering {
     Affine a;
     a.factors.resize(sizes_.size(), 0);
     a.factors[loop] = 1;
+    a.start = box_[loop].begin;
     return a;
   }
   IndexMap identity() const {
@@ -249,12 +278,48 @@ class Lowering {
     if (!bsym) refuse(p->name, " is computed by nothing in the region");
     const Form form = form_of(*bsym);
     const TensorType& type = as_tensor(p)->type;
+    if (form == Form::kCat) return joined(*bsym, type, map);
     if (form == Form::kMaskedFill) return masked_fill(*bsym, type, map);
     if (form == Form::kPickGradient) return pick_gradient(*bsym, type, map);
     if (form == Form::kLane || form == Form::kConvert) return pointwise(*bsym, type, map);
     if (is_reduction(form)) return reduction(*bsym, form, type, map);
     const TensorProxy* base = bsym->args[0].tensor();
+    if (form == Form::kSplit) return value(base, part_map(*bsym, p, map));
     return value(base, view_map(*bsym, form, base->type, type, map));
+  }
+
+  // The operand of torch.cat that has these elements; throws Split where they are of several.
+  uint32_t joined(const BoundSymbol& bsym, const TensorType& type, const IndexMap& map) {
+    Call call(*bsym.symbol, bsym.args, builder_);
+    const auto d = static_cast<size_t>(meta::wrap_dim(call, call.integer("dim"), map.size()));
+    const Affine& index = map[d];
+    int64_t factor = 0;
+    size_t loop = 0;
+    for (size_t i = 0; i < index.factors.size(); ++i) {
+      if (index.factors[i] == 0 || box_[i].end - box_[i].begin <= 1) continue;
+      if (factor) refuse("a joined tensor that is read along several loops");
+      factor = index.factors[i];
+      loop = i;
+    }
+    if (factor < 0) refuse("a joined tensor that is read backwards");
+    const int64_t turns = factor ? box_[loop].end - box_[loop].begin : 1;
+    const int64_t first = index.start, last = first + factor * (turns - 1);
+    int64_t begin = 0;
+    for (const TensorProxy* t : call.tensors("tensors")) {
+      if (t->type.ndim() != map.size()) continue;  // an empty one, which cat() leaves out
+      const int64_t end = begin + t->type.shape[d].value();
+      if (first < end) {
+        if (last >= end) {
+          if (reduced_[loop]) refuse("a joined tensor that is reduced");
+          throw Split{loop, box_[loop].begin + (end - first + factor - 1) / factor};
+        }
+        IndexMap own = map;
+        own[d].start -= begin;
+        return converted(value(t, own), type.dtype);
+      }
+      begin = end;
+    }
+    refuse("a joined tensor without elements");
   }
 
   uint32_t operand(const Arg& a, const TensorType& result, const IndexMap& map, DType as,
@@ -417,6 +482,19 @@ class Lowering {
     return converted(result, own);
   }
 
+  // Of one of the slices that a split gives.
+  IndexMap part_map(const BoundSymbol& bsym, const Proxy* part, const IndexMap& map) {
+    Call call(*bsym.symbol, bsym.args, builder_);
+    const auto d = static_cast<size_t>(meta::wrap_dim(call, call.integer("dim"), map.size()));
+    IndexMap out = map;
+    bool found = false;
+    for_each_proxy(bsym.output, [&](const Proxy* p) {
+      found = found || p == part;
+      if (!found) out[d].start += as_tensor(p)->type.shape[d].value();
+    });
+    return out;
+  }
+
   IndexMap view_map(const BoundSymbol& bsym, Form form, const TensorType& base,
                     const TensorType& view, const IndexMap& map) {
     IndexMap out;
@@ -494,21 +572,62 @@ class Lowering {
   ProxyMap<const BoundSymbol*> definitions_;
   std::vector<const BoundSymbol*> reductions_;
   Sizes sizes_;
+  Box box_;
   SmallVec<bool, 8> reduced_;
   std::unordered_map<const Proxy*, std::vector<std::pair<IndexMap, uint32_t>>> values_;
 };
 
+bool is_known_view(Form f) {
+  return f == Form::kIdentity || (f >= Form::kPermute && f <= Form::kSplit);
+}
+
+bool is_concrete(const TensorType& t) {
+  const auto known = [](const Dim d) { return d.is_concrete(); };
+  return is_fused_dtype(t.dtype) && std::all_of(t.shape.begin(), t.shape.end(), known) &&
+         std::all_of(t.strides.begin(), t.strides.end(), known);
+}
+
 }  // namespace
 
-std::optional<LoopProgram> lower(const Trace& region, std::string* why) {
+bool is_fused_view(const BoundSymbol& bsym) {
+  const Form form = form_of(bsym);
+  if (!bsym.symbol->has(kView) || !is_known_view(form)) return false;
+  const TensorProxy* base = bsym.args[0].tensor();
+  if (!base || !is_concrete(base->type)) return false;
+  bool is_plain = true;
+  for_each_proxy(bsym.output, [&](const Proxy* p) {
+    const TensorProxy* t = as_tensor(p);
+    is_plain = is_plain && t && is_concrete(t->type) && t->alias_of && !t->type.requires_grad;
+  });
+  if (!is_plain || form != Form::kReshape) return is_plain;
+  return Lowering::splits_only(sizes_of(base->type), sizes_of(bsym.output.tensor()->type));
+}
+
+std::vector<LoopProgram> lower(const Trace& region, std::string* why) {
+  constexpr size_t kMostParts = 8;
+  std::vector<LoopProgram> parts;
+  std::vector<Box> boxes{Box()};
   try {
-    return Lowering(region).run();
+    while (!boxes.empty()) {
+      Lowering lowering(region, std::move(boxes.back()));
+      boxes.pop_back();
+      try {
+        parts.push_back(lowering.run());
+      } catch (const Split& split) {
+        Box low = lowering.box(), high = low;
+        low[split.loop].end = high[split.loop].begin = split.at;
+        boxes.push_back(std::move(high));
+        boxes.push_back(std::move(low));
+      }
+      if (parts.size() + boxes.size() > kMostParts) refuse("a tensor that is joined of many");
+    }
+    return parts;
   } catch (const Refusal& r) {
     *why = r.reason;
   } catch (const Unsupported& e) {
     *why = e.what();
   }
-  return std::nullopt;
+  return {};
 }
 
 }  // namespace fulmen::codegen

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,9 +9,13 @@
 namespace fulmen::codegen {
 
 // The loops that compute a region: a trace whose inputs are tensors and numbers and whose output is
-// a tensor, or a tuple of tensors. Composite operations are decomposed. Nothing, with the reason in
-// `why`, for a region that is not one nest of loops.
-std::optional<LoopProgram> lower(const Trace& region, std::string* why);
+// a tensor, or a tuple of tensors. Composite operations are decomposed. Where torch.cat takes its
+// elements from one tensor or another there is a program for each part of the elements. Nothing,
+// with the reason in `why`, for a region that is not one nest of loops.
+std::vector<LoopProgram> lower(const Trace& region, std::string* why);
+
+// Whether regions can read through this view, which is then an index map.
+bool is_fused_view(const BoundSymbol& bsym);
 
 // Whether `bsym` may be part of a region: what it computes can be said by lanes, reductions and
 // views. Empty, or the reason why not.

@@ -92,7 +92,15 @@ const BoundSymbol* make_region_call(TraceContext& ctx, std::string_view name,
     map.add(p, own_results.back());
     results.push_back(Arg(p));
   }
-  for (const BoundSymbol* b : body) region.body.push_back(map.apply(ctx, *b));
+  for (const BoundSymbol* b : body) {
+    region.body.push_back(map.apply(ctx, *b));
+    // A view is one of the region's tensor.
+    for_each_proxy(region.body.back()->output, [&](const Proxy* p) {
+      const TensorProxy* t = as_tensor(p);
+      if (!t || !t->alias_of) return;
+      const_cast<TensorProxy*>(t)->alias_of = map.apply(ctx, Arg(t->alias_of)).tensor();
+    });
+  }
   const auto output = [&](const Args& items) {
     return items.size() == 1 ? items[0] : ctx.make_collection(Arg::Kind::kTuple, items);
   };

@@ -10,6 +10,7 @@
 #include "analysis/dependency.h"
 #include "analysis/liveness.h"
 #include "ir/region.h"
+#include "ir/rewrite.h"
 #include "ops/control.h"
 #include "support/cat.h"
 #include "support/error.h"
@@ -34,6 +35,7 @@ class Partitioner {
         dag_(bsym_list_to_dag(trace_.body)) {}
 
   Trace run() {
+    find_dependencies();
     find_domains();
     find_stages();
     join_consumers();
@@ -60,6 +62,30 @@ class Partitioner {
     return domain_[parent] >= 0 && domain_[parent] == domain_[child];
   }
 
+  // What must come before each bound symbol, and after. Symbols that may be fused read through
+  // views: their region gets its own copies of those, see try_region.
+  void find_dependencies() {
+    is_view_.resize(size());
+    fusable_.resize(size());
+    parents_.resize(size());
+    children_.resize(size());
+    for (uint32_t i = 0; i < size(); ++i) {
+      is_view_[i] = rules_.is_view && rules_.is_view(bsym(i));
+      fusable_[i] = !is_view_[i] && first_tensor(bsym(i).output) && rules_.refusal(bsym(i)).empty();
+      for (const uint32_t p : dag_.nodes[i].parents) {
+        // A view's parents are found already, and are no views where it is fusable itself.
+        if (is_view_[p] && (fusable_[i] || is_view_[i])) {
+          parents_[i].insert(parents_[i].end(), parents_[p].begin(), parents_[p].end());
+        } else {
+          parents_[i].push_back(p);
+        }
+      }
+      std::sort(parents_[i].begin(), parents_[i].end());
+      parents_[i].erase(std::unique(parents_[i].begin(), parents_[i].end()), parents_[i].end());
+      for (const uint32_t p : parents_[i]) children_[p].push_back(i);
+    }
+  }
+
   // The shape whose elements a bound symbol goes over, as a number; -1 if it is not fused.
   void find_domains() {
     std::unordered_map<std::string, int> known;
@@ -72,7 +98,7 @@ class Partitioner {
     for (size_t i = 0; i < size(); ++i) {
       const BoundSymbol& b = bsym(i);
       const TensorProxy* result = first_tensor(b.output);
-      if (!result || !rules_.refusal(b).empty()) continue;
+      if (!fusable_[i]) continue;
       const TensorProxy* whole = result;
       if (b.symbol->has(kReduction)) {
         for (const Arg& a : b.args) {
@@ -81,7 +107,7 @@ class Partitioner {
       }
       domain_[i] = number(whole->type);
       // What is computed from a reduction's results alone goes with the reduction.
-      for (const uint32_t p : dag_.nodes[i].parents) {
+      for (const uint32_t p : parents_[i]) {
         const TensorProxy* from = domain_[p] < 0 ? nullptr : first_tensor(bsym(p).output);
         if (from && whole == result && from->type.shape == result->type.shape &&
             domain_[p] != domain_[i]) {
@@ -89,20 +115,24 @@ class Partitioner {
         }
       }
     }
-    // So does what only leads there.
+    // What only leads to symbols over other elements goes with them, if they don't repeat its own.
     for (size_t i = size(); i-- > 0;) {
-      if (domain_[i] < 0 || dag_.nodes[i].children.empty() || bsym(i).symbol->has(kReduction)) {
-        continue;
-      }
-      const Dims& own = first_tensor(bsym(i).output)->type.shape;
-      const int common = domain_[dag_.nodes[i].children[0]];
+      if (domain_[i] < 0 || children_[i].empty() || bsym(i).symbol->has(kReduction)) continue;
+      const int64_t own = elements(i);
+      const int common = domain_[children_[i][0]];
       bool joins_all = common >= 0 && common != domain_[i];
-      for (const uint32_t c : dag_.nodes[i].children) {
+      for (const uint32_t c : children_[i]) {
         joins_all = joins_all && domain_[c] == common && !bsym(c).symbol->has(kReduction) &&
-                    first_tensor(bsym(c).output)->type.shape == own;
+                    (elements(c) <= own || rules_.joins_pieces(bsym(c)));
       }
       if (joins_all) domain_[i] = common;
     }
+  }
+
+  int64_t elements(size_t i) const {
+    int64_t n = 1;
+    for (const Dim d : first_tensor(bsym(i).output)->type.shape) n *= d.value_or(1);
+    return n;
   }
 
   int step(size_t parent, size_t child) const {
@@ -112,7 +142,7 @@ class Partitioner {
   void find_stages() {
     stage_.assign(size(), 0);
     for (size_t i = 0; i < size(); ++i) {
-      for (const uint32_t p : dag_.nodes[i].parents) {
+      for (const uint32_t p : parents_[i]) {
         stage_[i] = std::max(stage_[i], stage_[p] + step(p, i));
       }
     }
@@ -124,11 +154,11 @@ class Partitioner {
       if (domain_[i] < 0) continue;
       int latest = std::numeric_limits<int>::max();
       bool joined = false, wanted = false;
-      for (const uint32_t c : dag_.nodes[i].children) {
+      for (const uint32_t c : children_[i]) {
         latest = std::min(latest, stage_[c] - step(i, c));
         joined = joined || (joins(i, c) && stage_[c] == stage_[i]);
       }
-      for (const uint32_t c : dag_.nodes[i].children) {
+      for (const uint32_t c : children_[i]) {
         wanted = wanted || (joins(i, c) && stage_[c] == latest);
       }
       if (!joined && wanted) stage_[i] = latest;
@@ -144,7 +174,7 @@ class Partitioner {
     leader_.resize(size());
     std::iota(leader_.begin(), leader_.end(), 0);
     for (uint32_t i = 0; i < size(); ++i) {
-      for (const uint32_t p : dag_.nodes[i].parents) {
+      for (const uint32_t p : parents_[i]) {
         if (joins(p, i) && stage_[p] == stage_[i]) leader_[root(i)] = root(p);
       }
     }
@@ -202,20 +232,19 @@ class Partitioner {
 
   const BoundSymbol* try_region(std::span<const uint32_t> members, std::string* why) {
     if (!pays(members)) return nullptr;
-    std::unordered_set<uint32_t> inside(members.begin(), members.end());
+    const std::unordered_set<uint32_t> inside(members.begin(), members.end());
     std::vector<const Proxy*> outputs;
     std::vector<const BoundSymbol*> body;
-    for (const uint32_t i : members) body.push_back(&bsym(i));
+    Substitution views;
+    std::unordered_set<uint32_t> copied;
+    for (const uint32_t i : members) {
+      for (const uint32_t p : dag_.nodes[i].parents) copy_view(p, views, copied, body);
+      body.push_back(views.apply(*trace_.ctx, bsym(i)));
+    }
     for (const uint32_t i : members) {
       for_each_proxy(bsym(i).output, [&](const Proxy* p) {
-        bool used = returned_.contains(p);
-        for (const uint32_t c : dag_.nodes[i].children) {
-          if (used || inside.contains(c)) continue;
-          for (const Arg& a : bsym(c).args) {
-            for_each_proxy(a, [&](const Proxy* q) { used = used || p == q; });
-          }
-        }
-        if (used && std::find(outputs.begin(), outputs.end(), p) == outputs.end()) {
+        if (used_outside(p, i, inside) &&
+            std::find(outputs.begin(), outputs.end(), p) == outputs.end()) {
           outputs.push_back(p);
         }
       });
@@ -227,6 +256,60 @@ class Partitioner {
     return why->empty() ? call : nullptr;
   }
 
+  // A view that a region reads through is computed in it as well.
+  void copy_view(uint32_t i, Substitution& views, std::unordered_set<uint32_t>& copied,
+                 std::vector<const BoundSymbol*>& body) {
+    if (!is_view_[i] || !copied.insert(i).second) return;
+    for (const uint32_t p : dag_.nodes[i].parents) copy_view(p, views, copied, body);
+    const Arg output = map_proxies(*trace_.ctx, bsym(i).output, [&](const Proxy* p) {
+      const TensorProxy* t = as_tensor(p);
+      TensorProxy* copy = const_cast<TensorProxy*>(trace_.ctx->make_tensor(t->type, t->name));
+      copy->alias_of = t->alias_of ? views.apply(*trace_.ctx, Arg(t->alias_of)).tensor() : nullptr;
+      return Arg(copy);
+    });
+    const Args args = [&] {
+      Args out;
+      for (const Arg& a : bsym(i).args) out.push_back(views.apply(*trace_.ctx, a));
+      return out;
+    }();
+    body.push_back(trace_.ctx->make_bound_symbol(*bsym(i).symbol, args, output, bsym(i).source));
+    views.bind(bsym(i).output, output);
+  }
+
+  // Whether something that is not `inside` reads result `p` of bound symbol `i`, itself or a view.
+  bool used_outside(const Proxy* p, uint32_t i, const std::unordered_set<uint32_t>& inside) const {
+    if (returned_.contains(p)) return true;
+    for (const uint32_t c : dag_.nodes[i].children) {
+      if (inside.contains(c)) continue;
+      bool reads = false;
+      for (const Arg& a : bsym(c).args) {
+        for_each_proxy(a, [&](const Proxy* q) { reads = reads || p == q; });
+      }
+      if (!reads) continue;
+      if (!is_view_[c]) return true;
+      bool through_view = false;
+      for_each_proxy(bsym(c).output, [&](const Proxy* q) {
+        through_view = through_view || used_outside(q, c, inside);
+      });
+      if (through_view) return true;
+    }
+    return false;
+  }
+
+  // Views that only regions read are not needed outside.
+  std::vector<bool> needed() const {
+    std::vector<bool> out(size(), true);
+    for (uint32_t i = size(); i-- > 0;) {
+      if (!is_view_[i]) continue;
+      out[i] = false;
+      for_each_proxy(bsym(i).output,
+                     [&](const Proxy* p) { out[i] = out[i] || returned_.contains(p); });
+      for (const uint32_t c : dag_.nodes[i].children)
+        out[i] = out[i] || (region_at_[c] < 0 && out[c]);
+    }
+    return out;
+  }
+
   // Regions and what is left, in dependency order, as near to the original as that allows.
   std::vector<const BoundSymbol*> ordered() const {
     const size_t units = regions_.size() + size();  // regions first, then single bound symbols
@@ -234,17 +317,21 @@ class Partitioner {
       return region_at_[i] >= 0 ? static_cast<uint32_t>(region_at_[i])
                                 : static_cast<uint32_t>(regions_.size()) + i;
     };
+    const std::vector<bool> is_needed = needed();
     std::vector<uint32_t> last(units), waiting(units);
     std::vector<std::vector<uint32_t>> children(units);
     std::vector<bool> real(units);
     for (uint32_t i = 0; i < size(); ++i) {
       const uint32_t u = unit_of(i);
+      if (!is_needed[i]) continue;
       real[u] = true;
       last[u] = std::max(last[u], i);
-      for (const uint32_t c : dag_.nodes[i].children) {
-        if (unit_of(c) == u) continue;
-        children[u].push_back(unit_of(c));
-        ++waiting[unit_of(c)];
+      const auto& parents = region_at_[i] >= 0 ? parents_[i] : dag_.nodes[i].parents;
+      for (const uint32_t p : parents) {
+        const uint32_t before = unit_of(p);
+        if (before == u || !is_needed[p]) continue;
+        children[before].push_back(u);
+        ++waiting[u];
       }
     }
     using Ready = std::pair<uint32_t, uint32_t>;  // position, unit
@@ -286,6 +373,8 @@ class Partitioner {
   const FusionRules& rules_;
   PassContext& ctx_;
   const Dag dag_;
+  std::vector<bool> is_view_, fusable_;
+  std::vector<std::vector<uint32_t>> parents_, children_;
   std::vector<int> domain_, stage_;
   std::vector<uint32_t> leader_;
   std::vector<int> region_at_;

@@ -6,6 +6,7 @@
 
 #include "codegen/cpu/kernel_emitter.h"
 #include "codegen/cpu/row_plan.h"
+#include "codegen/form.h"
 #include "codegen/lower.h"
 #include "codegen/open.h"
 #include "support/error.h"
@@ -37,6 +38,8 @@ int64_t cached_bytes() {
 }
 
 bool streams(const LoopProgram& p, const Schedule& s) {
+  constexpr int64_t kShortRow = 128;  // would leave lines half written
+  if (p.loops[s.vector_loop].size < kShortRow) return false;
   int64_t turns = 1, bytes = 0;
   for (const Loop& l : p.loops) turns *= l.size;
   for (const Store& store : p.stores) {
@@ -85,17 +88,12 @@ Schedule schedule_for(const LoopProgram& p, int width) {
   s.keep_rows = p.has_reductions();
   const auto rows = static_cast<int64_t>(scratch_rows(p, s));
   s.keep_rows = rows > 0 && rows * row * 8 <= kScratchLimit;
+  s.tile_rows = !p.has_reductions() && s.vector_loop > 0 && n <= kBlock / 2;
   s.stream = streams(p, s);
   return s;
 }
 
 std::optional<CompiledRegion> CompiledRegion::compile(const Trace& region, std::string* why) {
-  std::optional<LoopProgram> program = lower(region, why);
-  if (!program) return std::nullopt;
-  const Isa isa = current_isa();
-  CompiledRegion r;
-  r.program_ = std::move(*program);
-  r.schedule_ = schedule_for(r.program_, isa.width);
   std::vector<bool> float_numbers;
   for (const Proxy* p : region.inputs) {
     if (const NumberProxy* n = as_number(p)) {
@@ -106,6 +104,24 @@ std::optional<CompiledRegion> CompiledRegion::compile(const Trace& region, std::
       float_numbers.push_back(n->type == NumberType::kFloat);
     }
   }
+  std::vector<LoopProgram> programs = lower(region, why);
+  if (programs.empty()) return std::nullopt;
+  CompiledRegion r;
+  for (LoopProgram& program : programs) {
+    auto part = CompiledLoops::compile(std::move(program), float_numbers, why);
+    if (!part) return std::nullopt;
+    r.parts_.push_back(std::move(*part));
+  }
+  return r;
+}
+
+std::optional<CompiledLoops> CompiledLoops::compile(LoopProgram program,
+                                                    const std::vector<bool>& float_numbers,
+                                                    std::string* why) {
+  const Isa isa = current_isa();
+  CompiledLoops r;
+  r.program_ = std::move(program);
+  r.schedule_ = schedule_for(r.program_, isa.width);
   r.kernel_ = kernel_for(r.program_, r.schedule_, isa, float_numbers, why);
   if (!r.kernel_) return std::nullopt;
 
@@ -126,14 +142,19 @@ std::optional<CompiledRegion> CompiledRegion::compile(const Trace& region, std::
   if (!row_mode) {
     const int64_t n = p.loops[r.schedule_.vector_loop].size;
     const int64_t step = int64_t{isa.width} * r.schedule_.unroll;
+    const bool rows = r.schedule_.tile_rows;
+    // Turns of the loop that is divided into blocks, and of what is in one of them.
+    const int64_t turns = rows ? p.loops[r.schedule_.vector_loop - 1].size : n;
+    const int64_t inside = rows ? n : 1;
     const int64_t block = p.has_reductions() ? isa.width
-                          : n <= 2 * kBlock  ? std::max<int64_t>(n, 1)
-                                             : kBlock / step * step;
-    const int64_t blocks = (n + block - 1) / block;
+                          : rows            ? std::max<int64_t>(kBlock / std::max<int64_t>(n, 1), 1)
+                          : n <= 2 * kBlock ? std::max<int64_t>(n, 1)
+                                            : kBlock / step * step;
+    const int64_t blocks = (turns + block - 1) / block;
     r.dims_[layout.block] = block;
     r.dims_[layout.num_blocks] = blocks;
-    r.units_ = empty ? 0 : outer / n * blocks;
-    unit = std::max<int64_t>(block * reduced, 1);
+    r.units_ = empty ? 0 : outer / (turns * inside) * blocks;
+    unit = std::max<int64_t>(block * inside * reduced, 1);
   }
   if (empty) r.units_ = 0;
   r.grain_ = std::max<int64_t>(1, kThreadCost / (std::max<int64_t>(unit, 1) * element_cost(p)));
@@ -155,6 +176,8 @@ std::optional<CompiledRegion> CompiledRegion::compile(const Trace& region, std::
 passes::FusionRules fusion_rules(const std::shared_ptr<TraceContext>& ctx) {
   passes::FusionRules rules;
   rules.refusal = [ctx](const BoundSymbol& b) { return fusion_refusal(b, ctx); };
+  rules.is_view = is_fused_view;
+  rules.joins_pieces = [](const BoundSymbol& b) { return form_of(b) == Form::kCat; };
   rules.opened = [ctx](const BoundSymbol& b) { return opened(b, ctx); };
   rules.region_refusal = [](const Trace& region) {
     std::string why;

@@ -12,11 +12,12 @@
 
 namespace fulmen::codegen::cpu {
 
-// A region as a kernel with everything that its launches need. Immutable.
-class CompiledRegion {
+// A loop program as a kernel with everything that its launches need. Immutable.
+class CompiledLoops {
  public:
-  // Nothing, with the reason in `why`, for a region that is not one nest of loops, or without LLVM.
-  static std::optional<CompiledRegion> compile(const Trace& region, std::string* why);
+  static std::optional<CompiledLoops> compile(LoopProgram program,
+                                              const std::vector<bool>& float_numbers,
+                                              std::string* why);
 
   const LoopProgram& program() const { return program_; }
   const Kernel& kernel() const { return *kernel_; }
@@ -42,6 +43,18 @@ class CompiledRegion {
   int64_t units_ = 0;
   int64_t grain_ = 1;
   size_t scratch_bytes_ = 0;
+};
+
+// A region as kernels, one for each part of its elements.
+class CompiledRegion {
+ public:
+  // Nothing, with the reason in `why`, for a region that is not one nest of loops, or without LLVM.
+  static std::optional<CompiledRegion> compile(const Trace& region, std::string* why);
+
+  const std::vector<CompiledLoops>& parts() const { return parts_; }
+
+ private:
+  std::vector<CompiledLoops> parts_;
 };
 
 // What the partition asks of this compiler, for traces of one context.

@@ -24,7 +24,8 @@ constexpr int kStreamAlignment = 32;
 
 bool can_stream(const LoopProgram& p, const Schedule& s, const Store& store) {
   const Access& a = p.accesses[store.access];
-  if (s.narrow || a.offset || a.strides[s.vector_loop] != 1) return false;
+  if (s.narrow || a.strides[s.vector_loop] != 1) return false;
+  if (a.offset * itemsize(a.dtype) % kStreamAlignment) return false;
   for (size_t i = 0; i < p.loops.size(); ++i) {
     if (i != s.vector_loop && a.strides[i] * itemsize(a.dtype) % kStreamAlignment) return false;
   }
@@ -96,16 +97,24 @@ void KernelEmitter::emit_unit(Value unit) {
   }
   std::vector<size_t> loops;
   for (const size_t l : outer_loops_) {
-    if (l != s_.vector_loop) loops.push_back(l);
+    const bool is_row = s_.tile_rows && l + 1 == s_.vector_loop;
+    if (l != s_.vector_loop && !is_row) loops.push_back(l);
   }
   for (size_t i = loops.size(); i-- > 0;) {
     at.index[loops[i]] = i ? b_.URem(unit, size(loops[i])) : unit;
     if (i) unit = b_.UDiv(unit, size(loops[i]));
   }
   if (!row_mode_) {
+    const size_t blocked = s_.vector_loop - (s_.tile_rows ? 1 : 0);
     const Value begin = b_.Mul(block, block_);
-    const Value end = b_.min_index(b_.Add(begin, block_), size(s_.vector_loop));
-    emit_elements(at, begin, end);
+    const Value end = b_.min_index(b_.Add(begin, block_), size(blocked));
+    if (!s_.tile_rows) return emit_elements(at, begin, end);
+    b_.loop(begin, end, b_.index(1), {}, [&](Value row, const Values&) -> Values {
+      Position here = at;
+      here.index[blocked] = row;
+      emit_elements(here, b_.index(0), size(s_.vector_loop));
+      return {};
+    });
   } else {
     emit_passes(at);
   }

@@ -13,12 +13,12 @@ namespace fulmen::codegen::cpu {
 //             int64_t begin, int64_t end)
 // accesses: the address of each access's first element.
 // dims: the sizes of the loops; the turns of a block and the number of blocks of the vector loop,
-//       where that is not reduced; the bytes of a scratch row; then for each access the stride of
-//       each loop, in elements.
+//       where that is not reduced, or of the loop around it where units are rows; the bytes of a
+//       scratch row; then for each access the stride of each loop, in elements.
 // numbers: 8 bytes each, a double or an int64_t.
 // scratch: memory of this thread, one row for each value that is kept.
 // begin, end: which units are done. A unit is one turn of all outer loops, with a block of turns of
-//       the vector loop where that is an outer one.
+//       the vector loop, or of the loop around it, where that is an outer one.
 struct KernelLayout {
   size_t sizes = 0;
   size_t block = 0;
