@@ -6,12 +6,15 @@
 
 #include <cstring>
 #include <memory>
+#include <mutex>
 
 #include "bridge/bridge.h"
 #include "bridge/ivalue.h"
 #include "bridge/scalar_type.h"
 #include "codegen/cpu/compiled_region.h"
 #include "codegen/cpu/llvm_api.h"
+#include "exec/claim.h"
+#include "exec/program.h"
 #include "ir/region.h"
 #include "support/error.h"
 #include "support/flags.h"
@@ -60,9 +63,10 @@ class FusionKernel final : public exec::Kernel {
  public:
   FusionKernel(CompiledRegion region, const Subprogram& source, const BoundSymbol& bsym,
                const exec::SlotOf& slot_of)
-      : region_(std::move(region)) {
+      : region_(std::move(region)), source_(source) {
     for (size_t i = 0; i < bsym.args.size(); ++i) {
       const uint32_t slot = slot_of(bsym.args[i].proxy());
+      arguments_.push_back(slot);
       if (const TensorProxy* t = as_tensor(source.inputs[i])) {
         inputs_.push_back({slot, TensorSpec(t->type)});
       } else {
@@ -75,6 +79,10 @@ class FusionKernel final : public exec::Kernel {
   }
 
   void run(exec::Slot* slots) const override {
+    for (const Operand& in : inputs_) {
+      const c10::IValue& value = value_of(slots[in.slot]);
+      if (value.isTensor() && is_wrapped(value.toTensor())) return run_operations(slots);
+    }
     SmallVec<char*, 12> tensors;
     std::vector<at::Tensor> copies;  // keeps them alive
     for (const Operand& in : inputs_) {
@@ -105,6 +113,35 @@ class FusionKernel final : public exec::Kernel {
   }
 
  private:
+  // Tensors of torch.func's transforms have no memory of their own, as when a backward runs under
+  // vmap.
+  static bool is_wrapped(const at::Tensor& t) {
+    constexpr c10::DispatchKeySet kWrapped(
+        {c10::DispatchKey::Python, c10::DispatchKey::FuncTorchGradWrapper,
+         c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Functionalize});
+    return t.defined() && t.key_set().has_any(kWrapped);
+  }
+
+  // The region's operations one by one, through the dispatcher.
+  void run_operations(exec::Slot* slots) const {
+    std::call_once(once_, [&] {
+      const exec::Executor* const own[] = {&aten_executor(), &python_executor()};
+      exec::ClaimReport report;
+      const Trace claimed = exec::transform_for_execution(to_trace(source_), own, report);
+      operations_ = exec::Program::build(claimed, own, slot_ops());
+    });
+    exec::Frame frame(*operations_);
+    for (size_t i = 0; i < arguments_.size(); ++i) {
+      value_of(frame[i]) = value_of(slots[arguments_[i]]);
+    }
+    const BoundSymbol* failed_at = nullptr;
+    operations_->run(frame.slots(), &failed_at);
+    const auto results = operations_->output_slots();
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+      value_of(slots[outputs_[i].slot]) = std::move(value_of(frame[results[i]]));
+    }
+  }
+
   // Throws eager's error for the first element that names nothing.
   static void check(const int64_t* indices, const TensorSpec& spec, const codegen::IndexCheck& c) {
     const int64_t n = spec.sizes.empty() ? 1 : spec.sizes[0];
@@ -203,8 +240,12 @@ class FusionKernel final : public exec::Kernel {
   }
 
   CompiledRegion region_;
+  const Subprogram& source_;  // lives as long as the program's trace
+  std::vector<uint32_t> arguments_;
   std::vector<Operand> inputs_, outputs_;
   std::vector<Number> numbers_;
+  mutable std::once_flag once_;
+  mutable std::shared_ptr<const exec::Program> operations_;
 };
 
 class FusionExecutor final : public exec::Executor {

@@ -106,11 +106,12 @@ class Partitioner {
         }
       }
       domain_[i] = number(whole->type);
+      const int own = domain_[i];
       // What is computed from a reduction's results alone goes with the reduction.
       for (const uint32_t p : parents_[i]) {
         const TensorProxy* from = domain_[p] < 0 ? nullptr : first_tensor(bsym(p).output);
         if (from && whole == result && from->type.shape == result->type.shape &&
-            domain_[p] != domain_[i]) {
+            domain_[p] != own) {
           domain_[i] = domain_[p];
         }
       }

@@ -16,7 +16,7 @@ namespace fulmen::codegen::cpu {
 namespace {
 
 // A thread is woken for this much work, in cycles of one lane, roughly.
-constexpr int64_t kThreadCost = 150'000;
+constexpr int64_t kThreadCost = 300'000;
 // A unit of a pointwise program has about this many elements.
 constexpr int64_t kBlock = 4096;
 // Rows that are kept must stay in the second-level cache.

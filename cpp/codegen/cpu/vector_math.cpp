@@ -35,13 +35,8 @@ Value VectorMath::any(Value mask) {
   return b_.ICmp(I::kNe, b_.BitCast(mask, word), b_.integer(word, 0));
 }
 
-// e^x = 2^n * e^r, |r| <= ln 2 / 2. The scale is applied in two halves, so that neither overflows
-// where the result does not, and subnormal results are rounded once.
-Value VectorMath::exp(Value x, TypeRef kind) {
-  if (kind != b_.f32) return library("exp", "u10", kind, {x});
-  // The constant stands first: a NaN compares false and stays.
-  x = b_.Select(b_.FCmp(F::kOgt, b_.real(-104.0), x), b_.real(-104.0), x);
-  x = b_.Select(b_.FCmp(F::kOlt, b_.real(104.0), x), b_.real(104.0), x);
+// e^x = 2^n * e^r, |r| <= ln 2 / 2.
+VectorMath::ReducedExp VectorMath::reduced_exp(Value x) {
   const Value shifted = b_.fma(x, b_.real(kLog2E), b_.real(kRoundToInteger));
   const Value n = b_.FSub(shifted, b_.real(kRoundToInteger));
   Value r = b_.fma(n, b_.real(-kLn2High), x);
@@ -49,7 +44,18 @@ Value VectorMath::exp(Value x, TypeRef kind) {
   const Value p = polynomial(
       r, {0.000198527617612853646278381, 0.00139304355252534151077271, 0.00833336077630519866943359,
           0.0416664853692054748535156, 0.166666671633720397949219, 0.5});
-  const Value e = b_.FAdd(b_.real(1.0), b_.fma(b_.FMul(r, r), p, r));
+  return {shifted, n, b_.fma(b_.FMul(r, r), p, r)};
+}
+
+// The scale is applied in two halves, so that neither overflows
+// where the result does not, and subnormal results are rounded once.
+Value VectorMath::exp(Value x, TypeRef kind) {
+  if (kind != b_.f32) return library("exp", "u10", kind, {x});
+  // The constant stands first: a NaN compares false and stays.
+  x = b_.Select(b_.FCmp(F::kOgt, b_.real(-104.0), x), b_.real(-104.0), x);
+  x = b_.Select(b_.FCmp(F::kOlt, b_.real(104.0), x), b_.real(104.0), x);
+  const auto [shifted, n, tail] = reduced_exp(x);
+  const Value e = b_.FAdd(b_.real(1.0), tail);
   if (isa_.level == IsaLevel::kAvx512) {
     // e * 2^n in one instruction, rounded once; all lanes, in the current rounding mode.
     return b_.target_intrinsic("llvm.x86.avx512.mask.scalef.ps.512",
@@ -62,14 +68,8 @@ Value VectorMath::exp(Value x, TypeRef kind) {
 
 Value VectorMath::exp_nonpositive(Value x) {
   x = b_.Select(b_.FCmp(F::kOgt, b_.real(-87.3365), x), b_.real(-87.3365), x);
-  const Value shifted = b_.fma(x, b_.real(kLog2E), b_.real(kRoundToInteger));
-  const Value n = b_.FSub(shifted, b_.real(kRoundToInteger));
-  Value r = b_.fma(n, b_.real(-kLn2High), x);
-  r = b_.fma(n, b_.real(-kLn2Low), r);
-  const Value p = polynomial(
-      r, {0.000198527617612853646278381, 0.00139304355252534151077271, 0.00833336077630519866943359,
-          0.0416664853692054748535156, 0.166666671633720397949219, 0.5});
-  const Value e = b_.FAdd(b_.real(1.0), b_.fma(b_.FMul(r, r), p, r));
+  const auto [shifted, n, tail] = reduced_exp(x);
+  const Value e = b_.FAdd(b_.real(1.0), tail);
   const TypeRef ints = b_.vec(b_.i32);
   return b_.BitCast(b_.Add(b_.BitCast(e, ints), b_.Shl(b_.BitCast(shifted, ints), b_.bits(23))),
                     b_.vec(b_.f32));
@@ -80,14 +80,7 @@ Value VectorMath::expm1(Value x, TypeRef kind) {
   if (kind != b_.f32) return library("expm1", "u10", kind, {x});
   Value c = b_.Select(b_.FCmp(F::kOgt, b_.real(-25.0), x), b_.real(-25.0), x);
   c = b_.Select(b_.FCmp(F::kOlt, b_.real(89.0), c), b_.real(89.0), c);
-  const Value shifted = b_.fma(c, b_.real(kLog2E), b_.real(kRoundToInteger));
-  const Value n = b_.FSub(shifted, b_.real(kRoundToInteger));
-  Value r = b_.fma(n, b_.real(-kLn2High), c);
-  r = b_.fma(n, b_.real(-kLn2Low), r);
-  const Value p = polynomial(
-      r, {0.000198527617612853646278381, 0.00139304355252534151077271, 0.00833336077630519866943359,
-          0.0416664853692054748535156, 0.166666671633720397949219, 0.5});
-  const Value m = b_.fma(b_.FMul(r, r), p, r);
+  const auto [shifted, n, m] = reduced_exp(c);
   const Value k = b_.Sub(b_.BitCast(shifted, b_.vec(b_.i32)), b_.bits(0x4B400000 + 1));
   const Value scale = power_of_two(k);
   Value y = b_.fma(scale, m, b_.FSub(scale, b_.real(0.5)));

@@ -41,6 +41,11 @@ class VectorMath {
   Value elementwise(const std::string& name, TypeRef result, std::initializer_list<Value> args);
 
  private:
+  // e^x = 2^n * (1 + tail), |tail| < 0.42; `shifted` has n in its lowest bits.
+  struct ReducedExp {
+    Value shifted, n, tail;
+  };
+  ReducedExp reduced_exp(Value x);  // float32 from -128 to 128
   Value polynomial(Value x, std::initializer_list<double> coefficients);  // highest power first
   Value power_of_two(Value n);                                            // of int32, no overflow
   Value exp_nonpositive(Value x);                                         // float32, x <= 0
