@@ -8,14 +8,15 @@ os.environ.setdefault("FULMEN_VERIFY", "1")  # before fulmen is imported
 
 import torch
 
-ROUNDINGS = 64  # of the largest value: a model's layers add up
+ROUNDINGS = 128  # of the largest value: a model's layers add up
 
 
 def _as_rounded(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype or not b.is_floating_point() or not b.numel():
         return False
     largest = b.abs().nan_to_num(0, 0, 0).max().item()
-    distance = ROUNDINGS * torch.finfo(b.dtype).eps * largest
+    roundings = ROUNDINGS if b.dtype.itemsize > 2 else 4
+    distance = roundings * torch.finfo(b.dtype).eps * largest
     return _allclose(a, b, rtol=0, atol=distance, equal_nan=True)
 
 

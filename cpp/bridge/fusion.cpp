@@ -118,7 +118,8 @@ class FusionKernel final : public exec::Kernel {
   static bool is_wrapped(const at::Tensor& t) {
     constexpr c10::DispatchKeySet kWrapped(
         {c10::DispatchKey::Python, c10::DispatchKey::FuncTorchGradWrapper,
-         c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Functionalize});
+         c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched,
+         c10::DispatchKey::Functionalize});
     return t.defined() && t.key_set().has_any(kWrapped);
   }
 
