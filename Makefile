@@ -119,6 +119,7 @@ demo: build $(STAMPS)/demo
 .PHONY: bench
 bench: build $(STAMPS)/bench
 	@$(PY) benchmarks/compile_time.py
+	@$(PY) benchmarks/kernels.py
 	@$(PY) benchmarks/call_overhead.py
 	@$(PY) benchmarks/models.py
 
