@@ -44,7 +44,7 @@ KernelEmitter::KernelEmitter(const LoopProgram& program, const Schedule& schedul
     (p_.loops[i].reduced ? reduced_loops_ : outer_loops_).push_back(i);
   }
   row_mode_ = p_.loops[s_.vector_loop].reduced;
-  coarse_ = coarse_nodes(p_);
+  precision_ = precisions(p_);
   inner_ = inner_nodes(p_, s_);
   const RowPlan plan = plan_rows(p_, s_);
   last_pass_ = plan.last_pass;
@@ -403,7 +403,7 @@ Value KernelEmitter::value(uint32_t node, const Position& at, Computed& known, i
       if (n.operands.size() == 2 && p_.nodes[n.operands[1]].kind == NodeKind::kConstant) {
         constant = &p_.nodes[n.operands[1]];
       }
-      out = lanes_.operation(n, operands, constant, coarse_[node]);
+      out = lanes_.operation(n, operands, constant, precision_[node]);
       break;
     }
     case NodeKind::kReduce: internal_error("a reduction is read before its pass");

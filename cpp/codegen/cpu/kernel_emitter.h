@@ -96,8 +96,8 @@ class KernelEmitter {
   std::vector<bool> float_numbers_;
   bool row_mode_ = false;  // the vector loop is reduced
   std::vector<size_t> outer_loops_, reduced_loops_;
-  std::vector<bool> coarse_;  // see coarse_nodes
-  std::vector<bool> inner_;   // nodes that differ between turns of the innermost loops
+  std::vector<Precision> precision_;
+  std::vector<bool> inner_;  // nodes that differ between turns of the innermost loops
   std::vector<int> pass_;
   std::map<uint32_t, int> kept_;       // node → row of scratch memory
   std::map<uint32_t, int> kept_from_;  // node → the pass that keeps it

@@ -172,13 +172,14 @@ Value Lanes::convert(Value v, DType from, DType to) {
 }
 
 Value Lanes::operation(const Node& n, std::span<const Value> x, const Node* constant_operand,
-                       bool coarse) {
+                       Precision precision) {
   if (n.lane == Lane::kConvert) return convert(x[0], n.compute, n.dtype);
   if (n.lane == Lane::kWhere) return b_.Select(x[0], x[1], x[2]);
   if (n.dtype == DType::kBool && n.compute != DType::kBool) return predicate(n, x);
   if (n.compute == DType::kBool) return truth_operation(n, x);
   if (!is_floating(n.compute)) return integer_operation(n, x);
-  const Value v = real_operation(n, x, constant_operand, coarse || is_half(n.dtype));
+  const Value v =
+      real_operation(n, x, constant_operand, is_half(n.dtype) ? Precision::kCoarse : precision);
   return is_exact(n.lane) ? v : rounded(v, n.dtype);
 }
 
@@ -220,7 +221,7 @@ Value Lanes::floor_divide(TypeRef kind, Value x, Value y) {
 }
 
 Value Lanes::real_operation(const Node& n, std::span<const Value> x, const Node* constant,
-                            bool coarse) {
+                            Precision precision) {
   const TypeRef kind = register_type(n.compute);
   const auto real = [&](double v) { return b_.splat_real(kind, v); };
   const auto library = [&](std::string_view name, std::string_view accuracy = "u10") {
@@ -296,7 +297,8 @@ Value Lanes::real_operation(const Node& n, std::span<const Value> x, const Node*
     case Lane::kAtanh: return library("atanh");
     case Lane::kHypot: return library("hypot", "u05");
     case Lane::kErf:
-      return coarse && kind == b_.f32 ? math_.coarse_erf(x[0]) : math_.erf(x[0], kind);
+      if (kind != b_.f32 || precision == Precision::kFull) return math_.erf(x[0], kind);
+      return precision == Precision::kCoarse ? math_.coarse_erf(x[0]) : math_.absolute_erf(x[0]);
     case Lane::kErfc: return library("erfc", "u15");
     case Lane::kErfinv: return scalar("fulmen_erfinv");
     case Lane::kLgamma: return library("lgamma");

@@ -5,6 +5,13 @@
 
 namespace fulmen::codegen::cpu {
 
+// How exact the result of an operation on float32 must be.
+enum class Precision : uint8_t {
+  kFull,
+  kAbsolute,  // where 1 is added to it: small results lose their last places
+  kCoarse,    // only for values of half types
+};
+
 // Scalar operations on vectors. In registers bool is i1, float16 and bfloat16 are float32 values
 // that the smaller type holds exactly, all other types are themselves.
 class Lanes {
@@ -20,9 +27,8 @@ class Lanes {
   // A number given at run time, an int64 or double by `is_float`, as the node's type.
   Value number(const Node& n, Value scalar, bool is_float);
   // What the node computes; `constant_operand` is its second operand where that is a constant.
-  // `coarse`: the result is only used for values of half types.
   Value operation(const Node& n, std::span<const Value> x, const Node* constant_operand,
-                  bool coarse = false);
+                  Precision precision = Precision::kFull);
   Value convert(Value v, DType from, DType to);
 
   // Reductions.
@@ -34,7 +40,7 @@ class Lanes {
   Value half_bits_to_float(Value bits);
   Value float_to_half_bits(Value v);
   Value real_operation(const Node& n, std::span<const Value> x, const Node* constant_operand,
-                       bool coarse);
+                       Precision precision);
   Value integer_operation(const Node& n, std::span<const Value> x);
   Value truth_operation(const Node& n, std::span<const Value> x);
   Value predicate(const Node& n, std::span<const Value> x);

@@ -70,7 +70,22 @@ int lane_cost(const Node& n) {
   }
 }
 
-std::vector<bool> coarse_nodes(const LoopProgram& program) {
+// Nodes that are only added to 1.
+std::vector<bool> added_to_one(const LoopProgram& program) {
+  std::vector<bool> added(program.nodes.size(), true);
+  for (const Store& s : program.stores) added[s.value] = false;
+  for (const Node& user : program.nodes) {
+    const bool adds = user.kind == NodeKind::kOp && user.lane == Lane::kAdd;
+    for (size_t i = 0; i < user.operands.size(); ++i) {
+      const Node& other = program.nodes[user.operands[user.operands.size() - 1 - i]];
+      const bool one = other.kind == NodeKind::kConstant && other.real == 1.0;
+      if (!adds || !one) added[user.operands[i]] = false;
+    }
+  }
+  return added;
+}
+
+std::vector<Precision> precisions(const LoopProgram& program) {
   std::vector<bool> coarse(program.nodes.size(), true);
   for (const Store& s : program.stores) coarse[s.value] = false;
   for (size_t n = program.nodes.size(); n-- > 0;) {
@@ -80,7 +95,13 @@ std::vector<bool> coarse_nodes(const LoopProgram& program) {
     if (user.kind == NodeKind::kOp && (rounds || passes_on)) continue;
     for (const uint32_t o : user.operands) coarse[o] = false;
   }
-  return coarse;
+  const std::vector<bool> added = added_to_one(program);
+  std::vector<Precision> out(program.nodes.size(), Precision::kFull);
+  for (size_t n = 0; n < out.size(); ++n) {
+    if (added[n]) out[n] = Precision::kAbsolute;
+    if (coarse[n]) out[n] = Precision::kCoarse;
+  }
+  return out;
 }
 
 RowPlan plan_rows(const LoopProgram& program, const Schedule& schedule) {

@@ -3,6 +3,7 @@
 #include <map>
 #include <vector>
 
+#include "codegen/cpu/lanes.h"
 #include "codegen/loop_program.h"
 
 namespace fulmen::codegen::cpu {
@@ -22,9 +23,9 @@ struct RowPlan {
 // those that cost more than a load.
 RowPlan plan_rows(const LoopProgram& program, const Schedule& schedule);
 
-// Nodes of float32 that only lead to values of half types, by operations of one element: what these
-// lose in their last places is rounded away.
-std::vector<bool> coarse_nodes(const LoopProgram& program);
+// How exact each node must be. Nodes of float32 that only lead to values of half types, by
+// operations of one element, are coarse: what these lose in their last places is rounded away.
+std::vector<Precision> precisions(const LoopProgram& program);
 
 // Roughly, cycles a vector takes.
 int lane_cost(const Node& node);

@@ -182,6 +182,19 @@ Value VectorMath::erf(Value x, TypeRef kind) {
   return b_.Select(b_.FCmp(F::kOgt, a, b_.real(0.927734375)), big, b_.fma(p, x, x));
 }
 
+// 1 - e^q(|x|) for all x, where a small result's own last places don't count.
+Value VectorMath::absolute_erf(Value x) {
+  constexpr double kSaturated = 3.95;  // is 1 from here on
+  Value a = b_.fabs(x);
+  a = b_.Select(b_.FCmp(F::kOlt, b_.real(kSaturated), a), b_.real(kSaturated), a);
+  const Value q =
+      polynomial(a, {-3.1439530853769785e-05, 0.0003087958619180145, -0.0010323781321985354,
+                     -0.0005369758776301353, 0.019584000312048606, -0.10291963260969024,
+                     -0.6365977291636344, -1.128380251823227});
+  const Value y = b_.copysign(b_.FSub(b_.real(1.0), exp_nonpositive(b_.FMul(q, a))), x);
+  return b_.Select(b_.is_nan(x), x, y);
+}
+
 // A rational function of x in [-4, 4].
 Value VectorMath::coarse_erf(Value x) {
   Value c = b_.Select(b_.FCmp(F::kOgt, b_.real(-4.0), x), b_.real(-4.0), x);

@@ -24,6 +24,8 @@ class VectorMath {
   Value tanh(Value x, TypeRef kind);
   Value sigmoid(Value x, TypeRef kind);
   Value erf(Value x, TypeRef kind);
+  // Of float32, with an error of 1e-7: relative to 1, not to the result.
+  Value absolute_erf(Value x);
   // Of float32, with an error of 6 units in the last place, 3e-7: for what is rounded to a half
   // type.
   Value coarse_erf(Value x);
