@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch  # noqa: F401 - first: its libraries are what the core links to
 
-from fulmen import autograd, dynamo, errors, proxy, symbols
+from fulmen import autograd, dynamo, errors, number, proxy, symbols
 from fulmen._core import (
     BoundSymbol,
     NumberProxy,
@@ -47,6 +47,7 @@ __all__ = [
     "jit",
     "last_prologue",
     "last_traces",
+    "number",
     "parse_trace",
     "rewrite",
     "stats",

@@ -40,3 +40,36 @@ def differentiable(
     """
     del primal
     return _Region.apply(forward, backward, *inputs)
+
+
+def gradients(
+    outputs: Sequence[torch.Tensor],
+    seeds: Sequence[torch.Tensor],
+    inputs: Sequence[torch.Tensor],
+    retain_graph: bool = False,
+) -> tuple[torch.Tensor, ...]:
+    """The gradients of `outputs` with respect to `inputs`, as torch.autograd.grad gives them."""
+    return torch.autograd.grad(outputs, inputs, seeds, retain_graph=retain_graph)
+
+
+class _Freed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, anchor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError("Trying to backward through the graph a second time")
+
+
+def freed(value: torch.Tensor) -> torch.Tensor:
+    """`value` as a tensor whose graph a backward has consumed."""
+    with torch.enable_grad():
+        return _Freed.apply(torch.empty((), requires_grad=True), value)
+
+
+def check_leaves(leaves: Sequence[torch.Tensor]) -> None:
+    """Raises RuntimeError if a hook of one of the leaves waits for its gradient."""
+    for leaf in leaves:
+        if leaf._backward_hooks or leaf._post_accumulate_grad_hooks:
+            raise RuntimeError("a gradient hook")

@@ -6,6 +6,7 @@ Everything without a rule is followed (Python functions) or recorded (operations
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import logging
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 
-from fulmen import _core, fallback, messages, polyfills, proxy, tracer
+from fulmen import _core, backward, fallback, messages, polyfills, proxy, tracer
 
 # Loading them costs more than a program that does not use them should pay.
 _NOT_LOADED_FOR_RULES = ("torch._dynamo", "torch._higher_order_ops", "torch._functorch", "numpy")
@@ -147,6 +148,23 @@ _named_rules: list[tuple[str, str, Any]] = [
         "same",
         polyfills.associative_scan,
     ),
+    # Optimizers and what goes with them, as they run in eager PyTorch.
+    ("torch.optim.optimizer._get_value", "same", polyfills.get_value),
+    ("torch.optim.optimizer._stack_if_compiling", "same", _unchanged),
+    ("torch._C._group_tensors_by_device_and_dtype", "same", polyfills.group_by_device_and_dtype),
+    (
+        "torch.utils._foreach_utils._group_tensors_by_device_and_dtype",
+        "same",
+        polyfills.group_by_device_and_dtype,
+    ),
+    *((f"torch._foreach_{name}", "same", polyfills.foreach(name)) for name in polyfills.FOREACH),
+    # What it tells the profiler has no place in a program.
+    ("torch.autograd.profiler.record_function", "same", contextlib.nullcontext),
+    # Gradients inside of a program.
+    ("torch.Tensor.backward", "same", backward.tensor_backward),
+    ("torch.autograd.backward", "same", backward.backward),
+    ("torch.autograd.grad", "same", backward.grad),
+    ("fulmen.backward.plan", "native", None),
     # What they set is set while the program is followed, and put back at its end.
     ("torch._C._set_grad_enabled", "same", tracer.set_grad_enabled),
     ("torch.clear_autocast_cache", "same", tracer.clear_autocast_cache),

@@ -44,6 +44,7 @@ def compile_trace(
         start = time.perf_counter()
         trace = pipeline.fuse(trace)
         stats.add_seconds("kernels", time.perf_counter() - start)
+    trace = pipeline.reuse(trace)
     start = time.perf_counter()
     report = _core.ClaimReport()
     claimed = _core.transform_for_execution(trace, report)

@@ -138,7 +138,6 @@ class Jitted:
             None if eager PyTorch must run the call, of which nothing has happened then; an
             exception if eager will raise and this says better why.
         """
-        fullgraph = self.options.fullgraph
         start = time.perf_counter()
         call_rules.install()
         if self.options.cache == CACHE.NO_CACHING:
@@ -148,14 +147,7 @@ class Jitted:
         except (Unsupported, DataDependentError) as e:
             if isinstance(e, SharpEdge):
                 edges.meet(e, self.options.sharp_edges, self._warned)
-            if fullgraph and isinstance(e, Unsupported):
-                raise UserNotImplementedError(
-                    f"fullgraph=True, but eager PyTorch must run this call: {e}", "not-fullgraph"
-                ) from e
-            if fullgraph:
-                raise
-            self._leave_to_eager(str(e))
-            return None
+            return self._refuse(e)
         except UserError as refusal:
             return refusal.with_traceback(None)
         except Exception as e:
@@ -169,12 +161,15 @@ class Jitted:
             compiled = compile_trace(acquired.trace, self.options.transforms, counters)
             function = None if cache == CACHE.NO_CACHING else self.function
             _core.install(function, acquired, compiled.program, cache == CACHE.SAME_INPUT)
-        except BaseException as e:
+        except Unsupported as e:
             acquired.undo()
-            if not symbolic or not isinstance(e, Unsupported):
-                raise
-            self._specialize_all(e)
-            return self._compile(args, kwargs, reasons, ran, symbolic=False)
+            if symbolic:
+                self._specialize_all(e)
+                return self._compile(args, kwargs, reasons, ran, symbolic=False)
+            return self._refuse(e)
+        except BaseException:
+            acquired.undo()
+            raise
         counters.fallbacks.update(tracer.fallbacks)
         counters.notes += tracer.notes
         counters.cache_misses += 1
@@ -189,6 +184,16 @@ class Jitted:
         self.compiled.append(compiled)
         self.acquired.append(acquired)
         return acquired
+
+    def _refuse(self, why: Unsupported | DataDependentError) -> None:
+        """No program can be made of the call: eager PyTorch runs it, where it may."""
+        if self.options.fullgraph and isinstance(why, Unsupported):
+            raise UserNotImplementedError(
+                f"fullgraph=True, but eager PyTorch must run this call: {why}", "not-fullgraph"
+            ) from why
+        if self.options.fullgraph:
+            raise why
+        self._leave_to_eager(str(why))
 
     def _acquire(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], ran: Any, symbolic: bool

@@ -44,3 +44,67 @@ def associative_scan(
         results = results[::-1]
     stacked = [torch.stack([r[i] for r in results], dim) for i in range(len(leaves))]
     return pytree.tree_unflatten(stacked, structure)
+
+
+def get_value(x: Any) -> Any:
+    """torch.optim.optimizer._get_value as eager PyTorch has it."""
+    return x.item() if isinstance(x, torch.Tensor) else x
+
+
+def group_by_device_and_dtype(
+    tensor_lists: list[list[torch.Tensor | None]], with_indices: bool = False
+) -> dict[tuple[torch.device, torch.dtype], tuple[list[list[torch.Tensor | None]], list[int]]]:
+    """torch._C._group_tensors_by_device_and_dtype: the lists, split by what the first one holds."""
+    groups: dict[Any, Any] = {}
+    for i in range(len(tensor_lists[0])):
+        key = (tensor_lists[0][i].device, tensor_lists[0][i].dtype)
+        if key not in groups:
+            groups[key] = ([[] for _ in tensor_lists], [])
+        lists, indices = groups[key]
+        for part, tensors in zip(lists, tensor_lists, strict=True):
+            if tensors:
+                part.append(tensors[i])
+        if with_indices:
+            indices.append(i)
+    return groups
+
+
+def foreach(name: str) -> Callable[..., Any]:
+    """torch._foreach_<name> as a loop; on CPUs that is what eager PyTorch does.
+
+    Args:
+        name: of the function, without its prefix; with an underscore at the end it writes.
+    """
+    writes = name.endswith("_")
+    base = name.removesuffix("_")
+    function = torch.linalg.vector_norm if base == "norm" else getattr(torch, base, None)
+    function = function or getattr(torch.Tensor, base, None)
+    in_place = getattr(torch.Tensor, name, None) if writes else None
+    # addcmul(self, a, b, value): the number is a keyword of the single function.
+    with_value = base in ("addcdiv", "addcmul")
+
+    def loop(first: Any, *args: Any, **kwargs: Any) -> Any:
+        count = len(first if isinstance(first, (list, tuple)) else args[0])
+        results = []
+        for i in range(count):
+            own = [a[i] if isinstance(a, (list, tuple)) else a for a in (first, *args)]
+            named = {k: v[i] if isinstance(v, (list, tuple)) else v for k, v in kwargs.items()}
+            if with_value and len(own) > 3:
+                named["value"] = own.pop()
+            if in_place is not None:
+                in_place(*own, **named)
+            elif writes:
+                own[0].copy_(function(*own, **named))
+            else:
+                results.append(function(*own, **named))
+        return None if writes else results
+
+    return loop
+
+
+FOREACH = tuple(
+    name
+    for name in (n.removeprefix("_foreach_") for n in dir(torch) if n.startswith("_foreach_"))
+    if hasattr(torch.Tensor, name) or hasattr(torch.Tensor, name.removesuffix("_"))
+)
+"""The functions over lists of tensors that this PyTorch has."""

@@ -130,7 +130,7 @@ _PROPERTIES: dict[str, Callable[[TensorProxy], Any]] = {
     "layout": lambda self: torch.strided,
     "itemsize": lambda self: self.dtype.itemsize,
     "nbytes": lambda self: self.dtype.itemsize * _numel(self),
-    "grad": lambda self: None,
+    "grad": lambda self: _core.grad_of(self),
     "grad_fn": lambda self: None,
     "names": lambda self: (None,) * self.ndim,
     "output_nr": lambda self: 0,
@@ -188,6 +188,9 @@ def install() -> None:
         setattr(TensorProxy, name, plain)
     for name, getter in _PROPERTIES.items():
         setattr(TensorProxy, name, property(getter, _refuse_assignment(name)))
+    TensorProxy.grad = property(
+        _PROPERTIES["grad"], lambda self, value: _core.set_grad(self, value)
+    )
     TensorProxy.requires_grad = property(
         lambda self: self._requires_grad, lambda self, on: self._set_requires_grad(on)
     )

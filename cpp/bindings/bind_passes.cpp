@@ -77,6 +77,7 @@ class Pipeline {
     ctx_.fusion = nullptr;
     return out;
   }
+  Trace reuse(const Trace& trace) { return passes::run_pass(passes::reuse_pass(), trace, ctx_); }
   Trace run_last(const Trace& trace) { return passes::run_pass(passes::last_pass(), trace, ctx_); }
 
   nb::list stages() const {
@@ -107,6 +108,7 @@ const passes::Pass& find_pass(const std::string& name) {
   for (const passes::Pass& pass : passes::pipeline()) {
     if (pass.name == name) return pass;
   }
+  if (passes::reuse_pass().name == name) return passes::reuse_pass();
   if (passes::last_pass().name == name) return passes::last_pass();
   throw UserError(ErrorKind::kValue, "unknown-pass", cat("there is no pass named '", name, "'"));
 }
@@ -114,6 +116,7 @@ const passes::Pass& find_pass(const std::string& name) {
 std::vector<std::string> pass_names() {
   std::vector<std::string> names;
   for (const passes::Pass& pass : passes::pipeline()) names.emplace_back(pass.name);
+  names.emplace_back(passes::reuse_pass().name);
   names.emplace_back(passes::last_pass().name);
   return names;
 }
@@ -135,6 +138,7 @@ void bind_passes(nb::module_& m) {
       .def("fuse", &Pipeline::fuse, nb::arg("trace"), nb::arg("single") = false,
            "Makes regions of what generated kernels can run.")
       .def("post_optimization", &Pipeline::post_optimization)
+      .def("reuse", &Pipeline::reuse, "Lets operations write into operands that die.")
       .def("run_last", &Pipeline::run_last, "Inserts the deletions.")
       .def_prop_ro("stages", &Pipeline::stages, nb::sig("def stages(self) -> list[Trace]"),
                    "Every changed trace, in order.")

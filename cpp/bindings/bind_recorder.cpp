@@ -59,6 +59,11 @@ void bind_recorder(nb::module_& m) {
             return list;
           },
           nb::sig("def lifted(self) -> list[typing.Any]"))
+      .def("leading_to", &Recorder::leading_to, nb::arg("outputs"),
+           nb::arg("candidates").none() = nb::none(),
+           "The inputs that require grad, or those of `candidates`, that lead to an output.",
+           nb::sig("def leading_to(self, outputs: list[typing.Any], "
+                   "candidates: list[typing.Any] | None = None) -> list[typing.Any]"))
       .def_prop_ro("grad_enabled", &Recorder::grad_enabled)
       .def("clear_cast_cache", &Recorder::clear_cast_cache)
       .def("try_truncate", &Recorder::try_truncate)

@@ -1,5 +1,7 @@
 #include "bindings/recorder.h"
 
+#include <unordered_set>
+
 #include "bindings/symbolic_number.h"
 #include "bridge/bridge.h"
 #include "ops/getitem.h"
@@ -139,6 +141,17 @@ void Recorder::adopt(nb::handle proxy, nb::handle tensor) {
     proxy_of_tensor_.emplace(tensor.ptr(), nb::borrow(proxy));
   }
   tensor_of_proxy_.emplace(proxy.ptr(), tensor.ptr());
+}
+
+void Recorder::adopt_number(nb::handle number) {
+  SymbolicNumber* n = symbolic_number(number.ptr());
+  const NumberType type = number_type(reinterpret_cast<PyObject*>(Py_TYPE(n->value)));
+  const Proxy* p =
+      ctx_->make_number(type, type == NumberType::kInt ? ctx_->make_symbolic_dim() : Dim(0),
+                        proxy_of(number)->p->name);
+  inputs_.push_back(p);
+  lifted_.push_back(nb::borrow(number));
+  Py_SETREF(n->proxy, wrap_proxy(p, ctx_).release().ptr());
 }
 
 const Proxy* Recorder::lift(nb::handle tensor) { return proxy_of(input_for(tensor))->p; }
@@ -325,6 +338,46 @@ void Recorder::setitem(nb::handle self, nb::handle index, nb::handle value) {
   follow_modes();
   const Arg tensor = to_arg(self, *ctx_, this);
   ops::setitem(builder(), tensor, to_arg(index, *ctx_, this), to_arg(value, *ctx_, this));
+}
+
+nb::list Recorder::leading_to(nb::list outputs, nb::handle candidates) const {
+  std::unordered_set<const Proxy*> wanted;
+  for (nb::handle o : outputs) {
+    if (const PyProxy* state = proxy_of(o)) wanted.insert(storage_of(state->p));
+  }
+  const auto& body = builder().body();
+  for (size_t i = body.size(); i-- > 0;) {
+    bool leads = false;
+    for_each_proxy(body[i]->output, [&](const Proxy* p) {
+      const TensorProxy* t = as_tensor(p);
+      leads = leads || (t && t->type.requires_grad && wanted.contains(storage_of(p)));
+    });
+    if (!leads) continue;
+    for (const Arg& a : body[i]->args) {
+      for_each_proxy(a, [&](const Proxy* p) {
+        const TensorProxy* t = as_tensor(p);
+        if (t && t->type.requires_grad) wanted.insert(storage_of(p));
+      });
+    }
+  }
+  nb::list found;
+  if (!candidates.is_none()) {
+    for (nb::handle c : candidates) {
+      const PyProxy* state = proxy_of(c);
+      if (state && wanted.contains(storage_of(state->p))) found.append(c);
+    }
+    return found;
+  }
+  for (const nb::object& tensor : lifted_) {
+    const auto it = proxy_of_tensor_.find(tensor.ptr());
+    if (it == proxy_of_tensor_.end()) continue;
+    const TensorProxy* t = as_tensor(proxy_of(it->second)->p);
+    if (!t || !t->type.requires_grad || !wanted.contains(storage_of(t))) continue;
+    if (!storage_of(t)->is_leaf)
+      throw Unsupported(cat("backward() into what came before the call", where()));
+    found.append(it->second);
+  }
+  return found;
 }
 
 namespace {

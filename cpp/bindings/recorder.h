@@ -66,12 +66,18 @@ class Recorder final : public TensorLifter {
   nb::object input_for(nb::handle tensor);
   // Makes a proxy of an earlier trace stand for `tensor`, an input of this one.
   void adopt(nb::handle proxy, nb::handle tensor);
+  // The same of a symbolic number that an earlier trace computes.
+  void adopt_number(nb::handle number);
   // The tensor that a proxy of input_for stands for; null for any other object.
   PyObject* tensor_of(PyObject* proxy) const;
   // The real tensors and symbolic numbers that became inputs, in the order of the inputs they are.
   const std::vector<nb::object>& lifted_tensors() const { return lifted_; }
   void name_tensor(nb::handle tensor, const std::string& name);
   const TraceContext* context() const { return ctx_.get(); }
+  // What the inputs that require grad, or are among `candidates`, have to do with `outputs`: those
+  // that lead to one, in order. Writes to shared storage count as leading to all that share it.
+  // Unsupported for an input with a history.
+  nb::list leading_to(nb::list outputs, nb::handle candidates) const;
   // Forgets what was recorded after the first n calls; false if a write is among it, after which
   // proxies stand for the written tensor.
   bool try_truncate(size_t n);
@@ -107,6 +113,22 @@ class Recorder final : public TensorLifter {
   Substitution substitution_;
   bool follows_modes_ = true;  // not a recorder of rewrites, whose calls say what they mean
   std::unordered_map<const Proxy*, Arg> cast_cache_;  // leaf → its cast
+};
+
+// A scope in which symbolic numbers become inputs of the trace.
+class TakesNumbers {
+ public:
+  explicit TakesNumbers(Recorder* recorder) : recorder_(recorder) {
+    if (recorder_) recorder_->take_numbers(true);
+  }
+  ~TakesNumbers() {
+    if (recorder_) recorder_->take_numbers(false);
+  }
+  TakesNumbers(const TakesNumbers&) = delete;
+  TakesNumbers& operator=(const TakesNumbers&) = delete;
+
+ private:
+  Recorder* recorder_;
 };
 
 // The rows behind a torch callable; empty if it has none. Built from the registry on first use.

@@ -15,12 +15,14 @@
 #include "bridge/gil.h"
 #include "bridge/ivalue.h"
 #include "bridge/no_autocast.h"
+#include "bridge/node.h"
 #include "bridge/scalar_type.h"
 #include "exec/claim.h"
 #include "ir/builder.h"
 #include "ops/control.h"
 #include "passes/autodiff.h"
 #include "passes/pipeline.h"
+#include "passes/reuse.h"
 
 // Note [Regions under autograd]
 // A region's forward runs below autograd; its results are joined to autograd by one node. What the
@@ -33,25 +35,6 @@ namespace {
 using torch::autograd::SavedVariable;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
-using NodePtr = std::remove_cvref_t<decltype(torch::autograd::Edge().function)>;
-
-// Nodes are counted by c10::intrusive_ptr since PyTorch 2.13, before by std::shared_ptr.
-template <class Pointer, class T>
-Pointer pointer_to(T* node) {
-  if constexpr (requires { Pointer::reclaim_copy(node); }) {
-    return Pointer::reclaim_copy(node);
-  } else {
-    return node->shared_from_this();
-  }
-}
-template <class Pointer, class T, class... A>
-Pointer make_node(A&&... args) {
-  if constexpr (requires { Pointer::reclaim_copy(static_cast<T*>(nullptr)); }) {
-    return c10::make_intrusive<T>(std::forward<A>(args)...);
-  } else {
-    return std::make_shared<T>(std::forward<A>(args)...);
-  }
-}
 
 // Runs a program, and tells whose instruction an error of ATen's comes from.
 void run(const exec::Program& program, exec::Slot* slots) {
@@ -66,12 +49,15 @@ void run(const exec::Program& program, exec::Slot* slots) {
   }
 }
 
-enum class Inputs : uint8_t { kKept, kConsumed };
+// kRecorded: the program runs under PyTorch's autograd, and keeps its inputs.
+enum class Inputs : uint8_t { kKept, kConsumed, kRecorded };
 
 std::shared_ptr<const exec::Program> compile(const Trace& trace, Inputs inputs) {
   passes::PassContext quiet;
   exec::ClaimReport report;
-  Trace claimed = exec::transform_for_execution(with_regions(trace), executors(), report);
+  const Trace reused =
+      inputs == Inputs::kRecorded ? trace : passes::reuse_below_autograd(with_regions(trace));
+  Trace claimed = exec::transform_for_execution(reused, executors(), report);
   if (inputs == Inputs::kConsumed) claimed.inputs.clear();
   claimed = passes::last_pass().run(claimed, quiet);
   claimed.inputs = trace.inputs;
@@ -193,7 +179,7 @@ const exec::Program& Region::primal() const {
   const std::lock_guard lock(compile_mutex());
   if (!primal_program_) {
     const HoldGil gil;
-    primal_program_ = compile(primal_trace(), Inputs::kKept);
+    primal_program_ = compile(primal_trace(), Inputs::kRecorded);
   }
   return *primal_program_;
 }
@@ -500,8 +486,9 @@ class AutogradExecutor final : public exec::Executor {
 
 std::span<const exec::Executor* const> executors() {
   static const AutogradExecutor autograd;
-  static const exec::Executor* const all[] = {&autograd, &fusion_executor(), &aten_executor(),
-                                              &python_executor()};
+  static const exec::Executor* const all[] = {&autograd,          &grad_state_executor(),
+                                              &number_executor(), &fusion_executor(),
+                                              &aten_executor(),   &python_executor()};
   return all;
 }
 

@@ -51,6 +51,10 @@ const exec::Executor& aten_executor();
 const exec::Executor& fusion_executor();
 // Calls the symbol's torch callable from Python: opaque symbols, and rows without an ATen operator.
 const exec::Executor& python_executor();
+// Arithmetic with Python numbers.
+const exec::Executor& number_executor();
+// What whole-step programs ask of autograd.
+const exec::Executor& grad_state_executor();
 // All executors, in the order in which they are asked; the first one runs regions under autograd.
 std::span<const exec::Executor* const> executors();
 

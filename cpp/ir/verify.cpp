@@ -196,8 +196,9 @@ class Verifier {
       const BoundSymbol& b = *trace_.body[at_];
       if (b.symbol == &del_last_used) continue;
       if (!b.symbol->has(kInplace)) {
-        // Results that are views of written inputs are made after the write-backs.
-        tail = tail && b.symbol->has(kView);
+        // Results that are views of written inputs are made after the write-backs; so is the
+        // caller's grad mode again.
+        tail = tail && (b.symbol->has(kView) || b.symbol->name() == "set_grad_enabled");
         continue;
       }
       const Arg target = b.args.empty() ? Arg() : b.args[0];

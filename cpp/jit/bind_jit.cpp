@@ -310,6 +310,24 @@ void bind_jit(nb::module_& m) {
       nb::arg("proxy"), nb::arg("method"),
       "The value of a traced tensor as `method` gives it; needs can_ask().");
   m.def(
+      "grad_of",
+      [](nb::handle proxy) {
+        Acquisition* a = Acquisition::current();
+        PyObject* grad = a ? a->grad_of(proxy.ptr()) : Py_NewRef(Py_None);
+        if (!grad) throw nb::python_error();
+        return nb::steal(grad);
+      },
+      nb::arg("proxy"), nb::sig("def grad_of(proxy: object) -> typing.Any"),
+      "`.grad` of a traced tensor.");
+  m.def(
+      "set_grad",
+      [](nb::handle proxy, nb::handle value) {
+        Acquisition* a = Acquisition::current();
+        if (!a) throw Unsupported("assigning to .grad of a traced tensor");
+        if (!a->set_grad(proxy.ptr(), value.ptr())) throw nb::python_error();
+      },
+      nb::arg("proxy"), nb::arg("value").none(), "Sets `.grad` of a traced tensor.");
+  m.def(
       "logs", [](const std::string& part) { return flag_has(Flag::kLog, part); }, nb::arg("part"),
       "Whether FULMEN_LOG asks for the log lines of a part.");
   m.def(

@@ -10,12 +10,13 @@ namespace {
 
 bool same_observation(PyObject* a, PyObject* b) {
   if (Py_TYPE(a) != Py_TYPE(b)) return false;
+  if (PyFloat_Check(a)) {
+    return std::memcmp(&reinterpret_cast<PyFloatObject*>(a)->ob_fval,
+                       &reinterpret_cast<PyFloatObject*>(b)->ob_fval, sizeof(double)) == 0;
+  }
   const int same = PyObject_RichCompareBool(a, b, Py_EQ);
   if (same < 0) PyErr_Clear();
-  if (same == 1) return true;
-  if (!PyFloat_Check(a)) return false;
-  return std::memcmp(&reinterpret_cast<PyFloatObject*>(a)->ob_fval,
-                     &reinterpret_cast<PyFloatObject*>(b)->ob_fval, sizeof(double)) == 0;
+  return same == 1;
 }
 
 bool set_contents(PyObject* target, PyObject* value) {
@@ -67,6 +68,7 @@ bool apply(const Write& w, PyObject* target, PyObject* value) {
 }  // namespace
 
 PyObject* observe(const char* method, PyObject* tensor) {
+  if (!bridge::is_tensor(tensor)) return Py_NewRef(tensor);  // a number
   return PyObject_CallMethod(tensor, method, nullptr);
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "bridge/bridge.h"
 #include "support/cat.h"
 
 extern "C" {
@@ -115,6 +116,7 @@ PyObject* kwdefaults_of(PyObject* f) {
 PyObject* code_of(PyObject* f) { return reinterpret_cast<PyFunctionObject*>(f)->func_code; }
 
 std::string repr(PyObject* o) {
+  if (o && bridge::is_tensor(o)) return cat("<", Py_TYPE(o)->tp_name, ">");
   PyObject* text = o ? PyObject_Repr(o) : nullptr;
   const char* utf8 = text ? PyUnicode_AsUTF8(text) : nullptr;
   std::string s = utf8 ? utf8 : "?";

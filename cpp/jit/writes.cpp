@@ -186,7 +186,7 @@ bool Acquisition::store_natively(interp::Frame& frame, PyObject* callee, const i
 
 bool Acquisition::write(interp::Frame& frame, interp::Write kind, Val target, PyObject* key,
                         Val value) {
-  if (key) key = bindings::known_number(key);
+  if (key && !(key = bindings::known_number(key))) return false;
   if (!source(target)) {
     // Globals are there before every call; other targets without a source were made by this one.
     if (kind != interp::Write::kGlobal) return true;
@@ -299,6 +299,15 @@ bool Acquisition::make_writes() {
       if (w.value < 0) return false;
     }
     entry_->writes.push_back(w);
+  }
+  static PyObject* const grad = PyUnicode_InternFromString("grad");
+  for (const auto& [tensor, value] : grads_) {
+    Write w{Write::Kind::kSetAttr, recipe.slot(static_cast<int>(known(tensor)->id)),
+            Py_NewRef(grad), -1};
+    entry_->writes.push_back(w);
+    const int node = recipe.add(value, known_object);
+    if (node < 0) return false;
+    entry_->writes.back().value = node;
   }
   for (const auto& [callable, args] : effects_) {
     const int node = recipe.add(args, known_object);

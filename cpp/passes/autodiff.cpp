@@ -51,7 +51,7 @@ class ReverseWalk {
   }
 
   void add(const TensorProxy* t, const Arg& grad) {
-    if (grad.is_none() || !t->type.requires_grad) return;
+    if (grad.is_none() || !(t->type.requires_grad || wanted_.contains(t))) return;
     const Arg fit = fitted(grad, t->type);
     Arg& sum = grads_[t];
     sum = sum.is_none() ? fit : ops::add(sum, fit);
@@ -61,6 +61,10 @@ class ReverseWalk {
     const auto it = grads_.find(p);
     return it == grads_.end() ? Arg() : it->second;
   }
+
+  // Gradients of these are kept even where autograd would not record them: a parameter that the
+  // program has updated.
+  void want(const Proxy* p) { wanted_.insert(p); }
 
   // The next bound symbol of the program, from the last.
   void step(const BoundSymbol& b, bool grad_enabled) {
@@ -73,11 +77,14 @@ class ReverseWalk {
     return renamed({forward_.rbegin(), forward_.rend()});
   }
   std::vector<const BoundSymbol*> backward() { return renamed(builder_.body()); }
+  const std::vector<const BoundSymbol*>& through() const { return through_; }
+  const Substitution& names() const { return names_; }
   Arg rename(const Arg& a) const { return names_.apply(*ctx_, a); }
 
  private:
   void visit(const BoundSymbol& b, bool grad_enabled) {
     if (b.symbol != &del_last_used && grad_enabled && has_grad(b.output)) {
+      if (!recomputing_ && &b == top_) through_.push_back(&b);
       builder_.source = b.source;
       std::string why;
       // A recomputed step has its values in the backward as it stands, not those of another form.
@@ -285,6 +292,8 @@ class ReverseWalk {
   bool recomputing_ = false;  // what is visited is part of the backward already
   std::unordered_map<const Proxy*, Arg> grads_;
   std::vector<const BoundSymbol*> forward_;  // in reverse
+  std::vector<const BoundSymbol*> through_;
+  std::unordered_set<const Proxy*> wanted_;
   Substitution names_;
 };
 
@@ -309,6 +318,24 @@ std::vector<const TensorProxy*> differentiable_results(const Arg& output) {
     if (std::find(found.begin(), found.end(), t) == found.end()) found.push_back(t);
   });
   return found;
+}
+
+Gradients gradients_of(const std::shared_ptr<TraceContext>& ctx,
+                       const std::vector<const BoundSymbol*>& body, std::span<const Arg> outputs,
+                       std::span<const Arg> seeds, std::span<const Arg> wanted,
+                       std::vector<NoRule>& missing) {
+  Gradients g;
+  ReverseWalk walk(ctx, missing);
+  for (const Arg& a : wanted) walk.want(a.proxy());
+  for (size_t i = 0; i < outputs.size(); ++i) walk.add(outputs[i].tensor(), seeds[i]);
+  const std::vector<bool> modes = grad_modes(body);
+  for (size_t i = body.size(); i-- > 0;) walk.step(*body[i], modes[i]);
+  for (const Arg& a : wanted) g.grads.push_back(walk.rename(walk.grad_of(a.proxy())));
+  g.forward = walk.forward();
+  g.backward = walk.backward();
+  g.through = walk.through();
+  g.renamed = walk.names();
+  return g;
 }
 
 Differentiated differentiate(const Trace& trace, const GradRequest& request,

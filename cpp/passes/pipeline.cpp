@@ -6,7 +6,9 @@
 #include "passes/fold.h"
 #include "passes/functionalize.h"
 #include "passes/grad_regions.h"
+#include "passes/gradients.h"
 #include "passes/partition.h"
+#include "passes/reuse.h"
 
 namespace fulmen::passes {
 namespace {
@@ -31,12 +33,19 @@ constexpr Pass kPipeline[] = {
      "users see a small trace with no in-place operations, before gradients are made"},
     {"dce", "Dead code elimination", dead_code_elimination, kAny,
      "folding and transforms leave operands that nobody reads"},
+    {"gradients", "Gradients of backward()", expand_gradients, kAny,
+     "a backward() in the program is part of it, and needs no graph"},
+    {"dce", "Dead code elimination", dead_code_elimination, kAny,
+     "a backward computes gradients that nobody asked for"},
     {"autodiff", "Autodiff", differentiate_regions, kFunctional,
      "the program is as small as it gets, and gradients are to be optimized like everything else"},
 };
 
 constexpr Pass kPartition = {"partition", "Partition into regions", partition, kFunctional,
                              "what runs as one kernel is claimed as one; the passes are done"};
+
+constexpr Pass kReuse = {"reuse", "Reuse of operands", reuse_operands, kFunctional,
+                         "nothing reads a trace as functional after this"};
 
 constexpr Pass kLast = {"del_last_use", "Delete last used", del_last_use, kAny,
                         "memory is given back early; nothing may move across a free"};
@@ -46,6 +55,8 @@ constexpr Pass kLast = {"del_last_use", "Delete last used", del_last_use, kAny,
 std::span<const Pass> pipeline() { return kPipeline; }
 
 const Pass& partition_pass() { return kPartition; }
+
+const Pass& reuse_pass() { return kReuse; }
 
 const Pass& last_pass() { return kLast; }
 
