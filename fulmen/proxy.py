@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from fulmen import _core
+from fulmen import _core, levels
 from fulmen.errors import Unsupported
-from fulmen.tracer import _TENSOR_PROPERTIES, call_traced, current_tracer, source_suffix
+from fulmen.tracer import _TENSOR_PROPERTIES, call_traced, current_tracer, is_tracing, source_suffix
 
 TensorProxy = _core.TensorProxy
 NumberProxy = _core.NumberProxy
@@ -112,7 +112,7 @@ _PLAIN: dict[str, Any] = {
     "get_device": lambda self: -1 if self.device.index is None else self.device.index,
     "__len__": _len,
     "__iter__": _iter,
-    "__hash__": lambda self: self.proxy_id,
+    "__hash__": lambda self: id(self) if levels.is_wrapped(self) else self.proxy_id,
     "__format__": lambda self, spec: _format(self, spec),
 }
 
@@ -171,8 +171,17 @@ def _refuse_version() -> int:
     raise Unsupported(f"reading ._version of a traced tensor{source_suffix()}")
 
 
+def _requires_grad(self: TensorProxy) -> bool:
+    if is_tracing():
+        seen = current_tracer().levels.requires_grad(self)
+        if seen is not None:
+            return seen
+    return bool(self._requires_grad)
+
+
 def _requires_grad_(self: TensorProxy, requires_grad: bool = True) -> TensorProxy:
-    self._set_requires_grad(requires_grad)
+    if not (is_tracing() and current_tracer().levels.require_grad(self, requires_grad)):
+        self._set_requires_grad(requires_grad)
     return self
 
 
@@ -189,7 +198,7 @@ def install() -> None:
     for name, getter in _PROPERTIES.items():
         setattr(TensorProxy, name, property(getter, _refuse_assignment(name)))
     TensorProxy.requires_grad = property(
-        lambda self: self._requires_grad, lambda self, on: self._set_requires_grad(on)
+        _requires_grad, lambda self, on: _requires_grad_(self, on) and None
     )
     TensorProxy.requires_grad_ = _requires_grad_
     TensorProxy.__torch_function__ = classmethod(_torch_function)

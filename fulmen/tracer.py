@@ -20,7 +20,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from fulmen import _core, fallback, inlining
+from fulmen import _core, fallback, inlining, levels
 from fulmen.errors import DataDependentError, Unsupported, UserRuntimeError
 
 _state = threading.local()
@@ -83,6 +83,7 @@ class Tracer:
         self.notes: list[str] = []
         self.warning_filters = warnings.filters
         self.fakes = fallback.FakeTensors()
+        self.levels = levels.Levels(self)
         self._outer: Tracer | None = None
         self._outer_grad = True
         self._inlining: list[Callable[..., Any]] = []  # PyTorch's own Python functions
@@ -95,6 +96,7 @@ class Tracer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.levels.unwind()
         _state.tracer = self._outer
         self.recorder.exit()
         _core.set_grad_enabled(self._outer_grad)
@@ -105,6 +107,7 @@ class Tracer:
         self.recorder = _core.Recorder()
         self.recorder.enter()
         self.fakes = fallback.FakeTensors()
+        self.levels.tell_recorder()
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Records `func(*args, **kwargs)` and returns its result as proxies."""
@@ -256,6 +259,8 @@ def call_traced(
     """A torch function as `__torch_function__` sees it: getters and metadata included."""
     if func in _QUESTIONS and _core.can_ask() and isinstance(args[0], _core.TensorProxy):
         return _core.ask(args[0], func.__name__)
+    if tracer.levels.concern(func, args, kwargs):
+        return tracer.levels.call(func, args, kwargs)
     accessor = getattr(func, "__name__", "")
     if accessor == "__get__":
         return _get_property(tracer, func, args[0])
@@ -430,6 +435,16 @@ def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
         )
 
     return refuse
+
+
+def enter_tape() -> None:
+    """From here PyTorch's autograd differentiates what is traced: see Levels.enter_tape."""
+    current_tracer().levels.enter_tape()
+
+
+def leave_tape(result: Any) -> Any:
+    """Ends what enter_tape began; returns `result`, what the program goes on with."""
+    return current_tracer().levels.leave_tape(result)
 
 
 def set_grad_enabled(enabled: bool) -> None:

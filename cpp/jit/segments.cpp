@@ -8,6 +8,7 @@
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "jit/acquisition.h"
+#include "support/cat.h"
 #include "support/error.h"
 
 namespace fulmen::jit {
@@ -106,6 +107,10 @@ PyObject* Acquisition::ask_for(PyObject* proxy, const char* how) {
 bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
   const interp::OwnCode own(interp::current_context());
   try {
+    if (recorder_->leaves_to_levels(&proxy, 1)) {
+      throw Unsupported(cat(how, "() inside of a transform of torch.func, where the value of a ",
+                            "tensor is not known", recorder_->where()));
+    }
     if (compile_ == Py_None) {
       nb::object error =
           nb::module_::import_("fulmen.tracer").attr("value_needed")(how, recorder_->where());

@@ -342,6 +342,11 @@ bool Acquisition::finish(PyObject* result, Trace* trace) {
         std::make_exception_ptr(Unsupported("the call leaves torch.autocast in another state")));
     return false;
   }
+  if (recorder_->leaves_to_levels(outputs_.data(), outputs_.size())) {
+    bindings::set_python_error(std::make_exception_ptr(
+        Unsupported("a value of a transform of torch.func is still in use after the transform")));
+    return false;
+  }
   nanobind::object outputs = nanobind::steal(PyTuple_New(static_cast<Py_ssize_t>(outputs_.size())));
   for (size_t i = 0; i < outputs_.size(); ++i)
     PyTuple_SET_ITEM(outputs.ptr(), static_cast<Py_ssize_t>(i), Py_NewRef(outputs_[i]));

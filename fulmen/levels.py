@@ -1,0 +1,441 @@
+"""The transforms of torch.func (vmap, grad, jvp, …) inside of a program that is traced.
+
+Note [Levels]
+PyTorch makes these transforms from levels: Python code enters one, wraps tensors for it, calls the
+user's function, and unwraps. That code is followed like any other. While a program is in a level,
+every operation runs on fake tensors that are wrapped as eager's would be, and what comes out below
+all levels, operations of ATen on plain tensors, is what the trace records. So the numbers, the
+random numbers, the errors and the metadata are eager's.
+
+A wrapped value is a proxy of a context of its own; it holds the wrapped fake tensor. A plain fake
+tensor holds its proxy, so that proxies live as long as a graph of autograd needs them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch._functorch.eager_transforms as eager_transforms
+import torch._functorch.predispatch as predispatch
+from torch._C import _functorch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fulmen import _core, fallback, modes
+from fulmen.errors import DataDependentError, Unsupported, UserError
+
+if TYPE_CHECKING:
+    from fulmen.tracer import Tracer
+
+
+@dataclasses.dataclass
+class _Operation:
+    """An operation of ATen on plain fake tensors.
+
+    Attributes:
+        outputs: the tensors in its result.
+        metadata: theirs, before later operations changed them in place.
+        grad_mode: whether autograd of plain tensors was on.
+    """
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: list[torch.Tensor]
+    metadata: list[tuple[Any, ...]]
+    grad_mode: bool
+
+
+def _functions_of_levels() -> list[Callable[..., Any]]:
+    """The functions by which PyTorch's Python code enters and leaves levels, wraps and unwraps."""
+    native = [f for n, f in vars(_functorch).items() if callable(f) and not isinstance(f, type)]
+    wrappers = [
+        f
+        for f in vars(predispatch).values()
+        if callable(f) and getattr(f, "__module__", "") == predispatch.__name__
+    ]
+    return [*native, *wrappers, eager_transforms._autograd_grad, _ENGINE]
+
+
+_ENGINE = torch.autograd.graph._engine_run_backward
+
+FUNCTIONS = frozenset(_functions_of_levels())
+
+
+class Levels:
+    """The levels that a traced program is in.
+
+    Attributes:
+        active: whether operations belong to a level.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = weakref.proxy(tracer)
+        self._stack: list[Any] = []  # PyTorch's levels, the innermost first
+        self._tapes = 0
+        self._wrapped = _core.Recorder()  # the context of wrapped values
+        self._values: dict[int, weakref.ref[Any]] = {}  # proxies of wrapped values, by address
+        self._fakes: dict[int, torch.Tensor] = {}  # of plain values, while a level is active
+
+    @property
+    def active(self) -> bool:
+        return bool(self._stack) or self._tapes > 0
+
+    def concern(self, func: Callable[..., Any], args: Any, kwargs: Any) -> bool:
+        """Whether `call` has to carry out a call."""
+        if func in FUNCTIONS or self.active:
+            return True
+        return any(_wrapped_of(leaf) is not None for leaf in pytree.tree_leaves((args, kwargs)))
+
+    def enter_tape(self) -> None:
+        """Autograd of plain tensors is PyTorch's own, on fake tensors, until leave_tape."""
+        self._tapes += 1
+        self.tell_recorder()
+
+    def leave_tape(self, result: Any) -> Any:
+        """Ends what enter_tape began, with the values that the program goes on with."""
+        self._tapes -= 1
+        if not self.active:
+            for leaf in pytree.tree_leaves(result):
+                fake = self._known_fake(leaf)
+                if fake is not None:
+                    _check_history(fake, leaf)
+        self.tell_recorder()
+        return result
+
+    def tell_recorder(self) -> None:
+        """Says to the recorder which calls it must leave to this."""
+        if not self.active:
+            self._fakes.clear()
+        self._tracer.recorder.set_levels(len(self._values) > 0, self.active)
+
+    def require_grad(self, proxy: Any, requires_grad: bool) -> bool:
+        """Tensor.requires_grad_() of a value; False where it is not the levels' affair."""
+        if not self.active and _wrapped_of(proxy) is None:
+            return False
+        fake = self._known_fake(proxy)
+        if _wrapped_of(proxy) is None and (fake is None or fake._fulmen_proxy.is_outer):  # type: ignore[attr-defined]
+            raise Unsupported("requires_grad_() of a value from outside of a transform")
+        self.call(torch.Tensor.requires_grad_, (proxy, requires_grad), {})
+        return True
+
+    def unwind(self) -> None:
+        """Leaves the levels that a program has not left."""
+        while self._stack:
+            for level in reversed(self._stack):
+                _functorch.push_dynamic_layer_stack(level)
+            _functorch.pop_dynamic_layer_stack_and_undo_to_depth(0)
+            self._stack = []
+        self._tapes = 0
+
+    def requires_grad(self, proxy: Any) -> bool | None:
+        """Of a value as its level sees it; None: what the proxy says."""
+        fake = _wrapped_of(proxy)
+        if fake is None:
+            fake = self._known_fake(proxy) if self.active else None
+        if fake is None:
+            return None
+        with torch._C.DisableTorchFunction():
+            return fake.requires_grad
+
+    def _known_fake(self, proxy: Any) -> torch.Tensor | None:
+        return self._fakes.get(proxy.proxy_id) if isinstance(proxy, _core.TensorProxy) else None
+
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Carries out a call in the levels that the program is in.
+
+        Raises:
+            what eager PyTorch raises; Unsupported where the call can't be part of a trace.
+        """
+        if func is _ENGINE:
+            self._check_engine(*args, **kwargs)
+        fake_args, fake_kwargs = pytree.tree_map(self._to_fake, (args, kwargs))
+        recording = _Recording(self._tracer.fakes.mode)
+        try:
+            with torch._C.DisableTorchFunction():
+                out = self._run(recording, func, fake_args, fake_kwargs)
+        finally:
+            self._record(recording.operations)
+            self.tell_recorder()
+        result = pytree.tree_map(self._to_proxy, out)
+        self.tell_recorder()
+        return result
+
+    def _run(
+        self, recording: _Recording, func: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        random_state = torch.random.get_rng_state()
+        try:
+            with recording:
+                for level in reversed(self._stack):
+                    _functorch.push_dynamic_layer_stack(level)
+                self._stack = []
+                try:
+                    return func(*args, **kwargs)
+                finally:
+                    while _functorch.peek_interpreter_stack() is not None:
+                        self._stack.append(_functorch.pop_dynamic_layer_stack())
+        except Exception as e:
+            if fallback.is_not_of_eager(e):
+                raise Unsupported(f"{_name_of(func)}() in a transform of torch.func: {e}") from e
+            raise
+        finally:
+            torch.random.set_rng_state(random_state)
+
+    def _check_engine(self, outputs: Any, *args: Any, **kwargs: Any) -> None:
+        """Gradients of plain tensors: only where the fake tensors have the whole history."""
+        inputs = args[3] if len(args) > 3 else kwargs.get("inputs", ())
+        if kwargs.get("accumulate_grad", args[5] if len(args) > 5 else True):
+            raise Unsupported("backward() inside of the function")
+        for tensor in inputs:
+            if _wrapped_of(tensor) is not None:
+                continue
+            fake = self._known_fake(tensor)
+            if not self.active:
+                raise Unsupported("torch.autograd.grad() inside of the function")
+            if fake is None or fake._fulmen_proxy.is_outer:  # type: ignore[attr-defined]
+                raise Unsupported(
+                    "torch.autograd.grad() with respect to a value from outside of a transform"
+                )
+
+    # From the program's values to fake tensors, and back.
+
+    def _to_fake(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and not isinstance(value, _core.TensorProxy):
+            value = self._tracer.recorder.lift(value)
+        if isinstance(value, _core.TensorProxy):
+            wrapped = _wrapped_of(value)
+            return wrapped if wrapped is not None else self._fake_of(value)
+        if isinstance(value, _core.NumberProxy):
+            raise DataDependentError(
+                "a number computed from a tensor is used inside of a transform of torch.func",
+                "data-dependent",
+            )
+        if isinstance(value, slice) and any(
+            isinstance(b, _core.TensorProxy) for b in (value.start, value.stop, value.step)
+        ):
+            raise Unsupported("a slice with tensors as bounds inside of a transform of torch.func")
+        if _calls_python(value):
+            raise Unsupported(f"{_name_of(value)}() is called by PyTorch inside of a transform")
+        return value
+
+    def _fake_of(self, proxy: Any) -> torch.Tensor:
+        fake = self._fakes.get(proxy.proxy_id)
+        if fake is None:
+            fake = self._tracer.fakes.make(proxy)
+            fake._fulmen_proxy = _Plain(proxy, is_outer=True)  # type: ignore[attr-defined]
+            self._fakes[proxy.proxy_id] = fake
+        return fake
+
+    def _to_proxy(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        if not _is_wrapped(value):
+            plain = _plain_of(value)
+            if plain is None:
+                raise Unsupported("a tensor of unknown origin in a transform of torch.func")
+            if self._tapes == 0:
+                _check_history(value, plain)
+            return plain
+        known = getattr(value, "_fulmen_wrapped", None)
+        proxy = known() if known is not None else None
+        if proxy is None:
+            proxy = self._wrapped.describe(_spec_of(value))
+            proxy._fulmen_fake = value
+            value._fulmen_wrapped = weakref.ref(proxy)  # type: ignore[attr-defined]
+            address, values = id(proxy), self._values
+            values[address] = weakref.ref(proxy, lambda _: values.pop(address, None))
+        return proxy
+
+    # Recording.
+
+    def _record(self, operations: list[_Operation]) -> None:
+        if not operations:
+            return
+        grad_mode = torch.is_grad_enabled()
+        try:
+            with modes.autocast_restored(), torch._C.DisableTorchFunction():
+                for device in ("cpu", "cuda"):
+                    torch.set_autocast_enabled(device, False)
+                for operation in operations:
+                    self._record_one(operation)
+        finally:
+            _core.set_grad_enabled(grad_mode)
+
+    def _record_one(self, operation: _Operation) -> None:
+        given = (operation.args, operation.kwargs)
+        args, kwargs = pytree.tree_map(self._plain, given)
+        _core.set_grad_enabled(operation.grad_mode)
+        result = _record_operation(self._tracer, operation, args, kwargs)
+        results = [p for p in pytree.tree_leaves(result) if isinstance(p, _core.TensorProxy)]
+        if len(operation.outputs) != len(results):
+            raise Unsupported(f"{operation.func}: its results differ from those of its metadata")
+        for tensor in pytree.tree_leaves(given):  # what an in-place operation has moved on
+            plain = getattr(tensor, "_fulmen_proxy", None)
+            if plain is not None and plain.identity != plain.proxy.proxy_id:
+                plain.identity = plain.proxy.proxy_id
+                self._fakes[plain.identity] = tensor
+        for fake, proxy in zip(operation.outputs, results, strict=True):
+            if _plain_of(fake) is not proxy:
+                fake._fulmen_proxy = _Plain(proxy, is_outer=False)  # type: ignore[attr-defined]
+                self._fakes[proxy.proxy_id] = fake
+
+    def _plain(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        plain = _plain_of(value)
+        if plain is not None:
+            return plain
+        if hasattr(value, "fake_mode"):
+            raise Unsupported("a tensor of unknown origin in a transform of torch.func")
+        return self._tracer.recorder.lift(value)  # a constant of PyTorch's own
+
+
+class _Plain:
+    """The proxy that a plain fake tensor stands for.
+
+    Attributes:
+        proxy: as the program has it.
+        identity: its id; another one once it was written to where no level saw it.
+        is_outer: whether it was there before the level, so that autograd's graph of the fake tensor
+            lacks its history.
+    """
+
+    __slots__ = ("identity", "is_outer", "proxy")
+
+    def __init__(self, proxy: Any, is_outer: bool) -> None:
+        self.proxy = proxy
+        self.identity = proxy.proxy_id
+        self.is_outer = is_outer
+
+
+def _plain_of(fake: Any) -> Any:
+    plain = getattr(fake, "_fulmen_proxy", None)
+    if plain is None:
+        return None
+    if plain.identity != plain.proxy.proxy_id:
+        raise Unsupported("a value that a transform of torch.func has kept is written to")
+    return plain.proxy
+
+
+def is_wrapped(proxy: _core.TensorProxy) -> bool:
+    """Whether a proxy stands for a value of a level."""
+    return "_fulmen_fake" in proxy.__dict__
+
+
+def _wrapped_of(value: Any) -> Any:
+    """The wrapped fake tensor of a value of a level; None for all else."""
+    return value.__dict__.get("_fulmen_fake") if isinstance(value, _core.TensorProxy) else None
+
+
+def _is_wrapped(tensor: torch.Tensor) -> bool:
+    return _functorch.is_functorch_wrapped_tensor(tensor) or _functorch.is_legacy_batchedtensor(
+        tensor
+    )
+
+
+def _spec_of(wrapped: torch.Tensor) -> tuple[Any, ...]:
+    """What Recorder.describe wants to know."""
+    shape, strides = tuple(wrapped.shape), wrapped.stride()
+    if wrapped.layout != torch.strided or not all(isinstance(d, int) for d in (*shape, *strides)):
+        raise Unsupported("a size that only the run knows, inside of a transform of torch.func")
+    return ("tensor", wrapped.dtype, wrapped.device, shape, strides, wrapped.requires_grad, None)
+
+
+def _check_history(fake: torch.Tensor, proxy: Any) -> None:
+    with torch._C.DisableTorchFunction():
+        requires_grad = fake.requires_grad
+    if requires_grad != proxy._requires_grad:
+        raise Unsupported("a result of a transform has a history that a trace does not have")
+
+
+def _calls_python(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type) and hasattr(value, "__code__")
+
+
+def _name_of(func: Any) -> str:
+    return getattr(func, "__name__", None) or str(func)
+
+
+class _Recording(TorchDispatchMode):
+    """Takes down the operations on plain fake tensors."""
+
+    def __init__(self, fake_mode: Any) -> None:
+        super().__init__()
+        self._fake_mode = fake_mode
+        self.operations: list[_Operation] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        grad_mode = torch.is_grad_enabled()
+        with self._fake_mode:
+            out = func(*args, **kwargs)
+        outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
+        if outputs or func._schema.is_mutable:
+            metadata = [_metadata(t) for t in outputs]
+            self.operations.append(_Operation(func, args, kwargs, outputs, metadata, grad_mode))
+        return out
+
+
+def _record_operation(
+    tracer: Tracer, operation: _Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Records an operation of ATen: by a row that gives these results, or as opaque."""
+    reason = "no row for this operation of ATen"
+    func = _PLAIN_TWINS.get(operation.func, operation.func)
+    for candidate in _callables(func):
+        start = tracer.recorder.num_recorded
+        try:
+            result = tracer.recorder.record(candidate, args, kwargs)
+        except (Unsupported, UserError) as e:
+            reason = str(e)
+            continue
+        found = [p for p in pytree.tree_leaves(result) if isinstance(p, _core.TensorProxy)]
+        if [_metadata_of_proxy(p) for p in found] == operation.metadata:
+            return result
+        if not tracer.recorder.try_truncate(start):
+            raise Unsupported(f"{func}: its metadata differ from those of its row")
+        reason = "other metadata than those of its row"
+    return fallback.record_opaque(tracer, func, args, kwargs, reason)
+
+
+def _metadata(fake: torch.Tensor) -> tuple[Any, ...]:
+    return tuple(fake.shape), fake.stride(), fake.dtype, fake.device
+
+
+def _metadata_of_proxy(proxy: Any) -> tuple[Any, ...]:
+    return tuple(proxy.shape), tuple(proxy.strides), proxy.dtype, proxy.device
+
+
+# Operations that differ from others only for autograd, or in how they keep their result.
+_PLAIN_TWINS = {
+    torch.ops.aten.lift_fresh.default: torch.ops.aten.clone.default,
+    torch.ops.aten._unsafe_view.default: torch.ops.aten.view.default,
+    torch.ops.aten._efficientzerotensor.default: torch.ops.aten.zeros.default,
+}
+
+_NAMESPACES = (torch, torch.Tensor, torch._C._nn, torch.special, torch.linalg, torch.fft)
+_callables_of: dict[Any, list[Any]] = {}
+
+
+def _callables(func: Any) -> list[Any]:
+    """The callables with rows that mean the operation of ATen `func`."""
+    found = _callables_of.get(func)
+    if found is None:
+        name = func._schema.name.rpartition("::")[2]
+        short = name.removeprefix("special_").removeprefix("linalg_").removeprefix("fft_")
+        candidates = [func, func.overloadpacket]
+        if func.namespace == "aten":
+            candidates += [
+                getattr(space, name if i < 3 else short, None)
+                for i, space in enumerate(_NAMESPACES)
+            ]
+        found = [c for c in candidates if c is not None and _core.has_row(c)]
+        _callables_of[func] = found
+    return found
