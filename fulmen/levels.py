@@ -14,6 +14,7 @@ tensor holds its proxy, so that proxies live as long as a graph of autograd need
 from __future__ import annotations
 
 import dataclasses
+import types
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fulmen import _core, fallback, modes
 from fulmen.errors import DataDependentError, Unsupported, UserError
+from fulmen.source import user_frame
 
 if TYPE_CHECKING:
     from fulmen.tracer import Tracer
@@ -80,6 +82,7 @@ class Levels:
         self._wrapped = _core.Recorder()  # the context of wrapped values
         self._values: dict[int, weakref.ref[Any]] = {}  # proxies of wrapped values, by address
         self._fakes: dict[int, torch.Tensor] = {}  # of plain values, while a level is active
+        self._plains: weakref.WeakSet[_Plain] = weakref.WeakSet()
 
     @property
     def active(self) -> bool:
@@ -132,15 +135,26 @@ class Levels:
             self._stack = []
         self._tapes = 0
 
-    def requires_grad(self, proxy: Any) -> bool | None:
-        """Of a value as its level sees it; None: what the proxy says."""
+    def seen(self, proxy: Any, attribute: str) -> Any:
+        """An attribute of a value as its level sees it; None: what the proxy says."""
         fake = _wrapped_of(proxy)
         if fake is None:
             fake = self._known_fake(proxy) if self.active else None
         if fake is None:
             return None
         with torch._C.DisableTorchFunction():
-            return fake.requires_grad
+            return getattr(fake, attribute)
+
+    def suspend(self) -> None:
+        """The trace ends here: its proxies will stand for inputs of a new one; see resume."""
+        for plain in self._plains:
+            plain.identity = plain.proxy.proxy_id if plain.is_current else -1
+        self.tell_recorder()
+
+    def resume(self) -> None:
+        for plain in self._plains:
+            if plain.identity >= 0:
+                plain.identity = plain.proxy.proxy_id
 
     def _known_fake(self, proxy: Any) -> torch.Tensor | None:
         return self._fakes.get(proxy.proxy_id) if isinstance(proxy, _core.TensorProxy) else None
@@ -165,17 +179,16 @@ class Levels:
         self.tell_recorder()
         return result
 
-    def _run(
-        self, recording: _Recording, func: Callable[..., Any], args: Any, kwargs: Any
-    ) -> Any:
+    def _run(self, recording: _Recording, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         random_state = torch.random.get_rng_state()
+        call = _caller_in_user_code()
         try:
             with recording:
                 for level in reversed(self._stack):
                     _functorch.push_dynamic_layer_stack(level)
                 self._stack = []
                 try:
-                    return func(*args, **kwargs)
+                    return call(func, args, kwargs)
                 finally:
                     while _functorch.peek_interpreter_stack() is not None:
                         self._stack.append(_functorch.pop_dynamic_layer_stack())
@@ -227,9 +240,14 @@ class Levels:
         fake = self._fakes.get(proxy.proxy_id)
         if fake is None:
             fake = self._tracer.fakes.make(proxy)
-            fake._fulmen_proxy = _Plain(proxy, is_outer=True)  # type: ignore[attr-defined]
-            self._fakes[proxy.proxy_id] = fake
+            self._remember(fake, proxy, is_outer=True)
         return fake
+
+    def _remember(self, fake: torch.Tensor, proxy: Any, is_outer: bool) -> None:
+        plain = _Plain(proxy, is_outer)
+        fake._fulmen_proxy = plain  # type: ignore[attr-defined]
+        self._plains.add(plain)
+        self._fakes[proxy.proxy_id] = fake
 
     def _to_proxy(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
@@ -276,13 +294,12 @@ class Levels:
             raise Unsupported(f"{operation.func}: its results differ from those of its metadata")
         for tensor in pytree.tree_leaves(given):  # what an in-place operation has moved on
             plain = getattr(tensor, "_fulmen_proxy", None)
-            if plain is not None and plain.identity != plain.proxy.proxy_id:
+            if plain is not None and not plain.is_current:
                 plain.identity = plain.proxy.proxy_id
                 self._fakes[plain.identity] = tensor
         for fake, proxy in zip(operation.outputs, results, strict=True):
             if _plain_of(fake) is not proxy:
-                fake._fulmen_proxy = _Plain(proxy, is_outer=False)  # type: ignore[attr-defined]
-                self._fakes[proxy.proxy_id] = fake
+                self._remember(fake, proxy, is_outer=False)
 
     def _plain(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
@@ -305,19 +322,23 @@ class _Plain:
             lacks its history.
     """
 
-    __slots__ = ("identity", "is_outer", "proxy")
+    __slots__ = ("__weakref__", "identity", "is_outer", "proxy")
 
     def __init__(self, proxy: Any, is_outer: bool) -> None:
         self.proxy = proxy
         self.identity = proxy.proxy_id
         self.is_outer = is_outer
 
+    @property
+    def is_current(self) -> bool:
+        return bool(self.identity == self.proxy.proxy_id)
+
 
 def _plain_of(fake: Any) -> Any:
     plain = getattr(fake, "_fulmen_proxy", None)
     if plain is None:
         return None
-    if plain.identity != plain.proxy.proxy_id:
+    if not plain.is_current:
         raise Unsupported("a value that a transform of torch.func has kept is written to")
     return plain.proxy
 
@@ -361,26 +382,78 @@ def _name_of(func: Any) -> str:
     return getattr(func, "__name__", None) or str(func)
 
 
+def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return func(*args, **kwargs)
+
+
+def _caller_in_user_code() -> Callable[..., Any]:
+    """A function that calls another, from where the user's code is: warnings tell that place."""
+    frame = user_frame()
+    if frame is None:
+        return _call
+    code = _call.__code__.replace(
+        co_filename=frame.f_code.co_filename,
+        co_name=frame.f_code.co_name,
+        co_firstlineno=frame.f_lineno - 1,  # its only line comes after that
+    )
+    return types.FunctionType(code, frame.f_globals)
+
+
 class _Recording(TorchDispatchMode):
     """Takes down the operations on plain fake tensors."""
 
     def __init__(self, fake_mode: Any) -> None:
         super().__init__()
         self._fake_mode = fake_mode
+        self._in_operation = False
         self.operations: list[_Operation] = []
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if self._in_operation:  # a part of what computes an operation's metadata
+            return func(*args, **kwargs)
         grad_mode = torch.is_grad_enabled()
-        with self._fake_mode:
-            out = func(*args, **kwargs)
+        func, args, kwargs, is_zero = self._without_zero_tensors(func, args, kwargs)
+        self._in_operation = True
+        try:
+            with self._fake_mode:
+                out = func(*args, **kwargs)
+        finally:
+            self._in_operation = False
+        if is_zero:
+            out._fulmen_is_zero = True
         outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
         if outputs or func._schema.is_mutable:
             metadata = [_metadata(t) for t in outputs]
             self.operations.append(_Operation(func, args, kwargs, outputs, metadata, grad_mode))
         return out
+
+    def _without_zero_tensors(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any], bool]:
+        """The operation where no tensor is zero without having data; and whether its result is.
+
+        PyTorch's forward mode has such tensors. They are ordinary zeros here, with what makes a
+        difference to numbers: infinity times such a zero is zero.
+        """
+        if func is torch.ops.aten._efficientzerotensor.default:
+            return torch.ops.aten.zeros.default, args, kwargs, True
+        zeros = [getattr(a, "_fulmen_is_zero", False) for a in args]
+        if not any(zeros):
+            return func, args, kwargs, False
+        if func._schema.is_mutable:
+            raise Unsupported("a tangent that is zero is written to")
+        product = func is torch.ops.aten.mul.Tensor
+        if product or (func is torch.ops.aten.div.Tensor and zeros == [True, False]):
+            with self._fake_mode:
+                like = func(*args, **kwargs)
+            options = {"dtype": like.dtype, "device": like.device}
+            return torch.ops.aten.zeros.default, (list(like.shape),), options, True
+        returned = func._schema.returns
+        is_view = len(returned) == 1 and returned[0].alias_info is not None
+        return func, args, kwargs, is_view
 
 
 def _record_operation(
@@ -417,7 +490,6 @@ def _metadata_of_proxy(proxy: Any) -> tuple[Any, ...]:
 _PLAIN_TWINS = {
     torch.ops.aten.lift_fresh.default: torch.ops.aten.clone.default,
     torch.ops.aten._unsafe_view.default: torch.ops.aten.view.default,
-    torch.ops.aten._efficientzerotensor.default: torch.ops.aten.zeros.default,
 }
 
 _NAMESPACES = (torch, torch.Tensor, torch._C._nn, torch.special, torch.linalg, torch.fft)

@@ -13,7 +13,8 @@ import torch
 
 from fulmen import _core, levels
 from fulmen.errors import Unsupported
-from fulmen.tracer import _TENSOR_PROPERTIES, call_traced, current_tracer, is_tracing, source_suffix
+from fulmen.source import source_suffix
+from fulmen.tracer import _TENSOR_PROPERTIES, call_traced, current_tracer, is_tracing
 
 TensorProxy = _core.TensorProxy
 NumberProxy = _core.NumberProxy
@@ -126,7 +127,7 @@ _PROPERTIES: dict[str, Callable[[TensorProxy], Any]] = {
     "is_quantized": lambda self: False,
     "is_nested": lambda self: False,
     "is_mkldnn": lambda self: False,
-    "is_leaf": lambda self: self.is_leaf_input or not self.requires_grad,
+    "is_leaf": lambda self: _is_leaf(self),
     "layout": lambda self: torch.strided,
     "itemsize": lambda self: self.dtype.itemsize,
     "nbytes": lambda self: self.dtype.itemsize * _numel(self),
@@ -171,12 +172,18 @@ def _refuse_version() -> int:
     raise Unsupported(f"reading ._version of a traced tensor{source_suffix()}")
 
 
+def _in_level(self: TensorProxy, attribute: str) -> Any:
+    return current_tracer().levels.seen(self, attribute) if is_tracing() else None
+
+
 def _requires_grad(self: TensorProxy) -> bool:
-    if is_tracing():
-        seen = current_tracer().levels.requires_grad(self)
-        if seen is not None:
-            return seen
-    return bool(self._requires_grad)
+    seen = _in_level(self, "requires_grad")
+    return bool(self._requires_grad if seen is None else seen)
+
+
+def _is_leaf(self: TensorProxy) -> bool:
+    seen = _in_level(self, "is_leaf")
+    return bool(self.is_leaf_input or not self.requires_grad if seen is None else seen)
 
 
 def _requires_grad_(self: TensorProxy, requires_grad: bool = True) -> TensorProxy:

@@ -8,12 +8,9 @@ come from fake tensors.
 from __future__ import annotations
 
 import operator
-import sys
 import threading
-import types
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,11 +19,9 @@ from torch.utils import _pytree as pytree
 
 from fulmen import _core, fallback, inlining, levels
 from fulmen.errors import DataDependentError, Unsupported, UserRuntimeError
+from fulmen.source import source_suffix, user_frame
 
 _state = threading.local()
-
-_TORCH_DIR = str(Path(torch.__file__).parent)
-_FULMEN_DIR = str(Path(__file__).parent)
 
 # `2 - x` reaches a front end as operator.sub(2, x); torch's own functions want the tensor first.
 _REFLECTED: dict[Callable[..., Any], Callable[..., Any]] = {
@@ -102,11 +97,16 @@ class Tracer:
         _core.set_grad_enabled(self._outer_grad)
 
     def restart(self) -> None:
-        """Goes on with a new recorder, on traces of what follows."""
+        """Goes on with a new recorder, on traces of what follows; `resume` comes next."""
+        self.levels.suspend()
         self.recorder.exit()
         self.recorder = _core.Recorder()
         self.recorder.enter()
         self.fakes = fallback.FakeTensors()
+
+    def resume(self) -> None:
+        """The proxies that are in use stand for inputs of the new trace."""
+        self.levels.resume()
         self.levels.tell_recorder()
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -194,26 +194,10 @@ class Tracer:
         """Sets the source line to the innermost frame outside torch and Fulmen."""
         if self._inlining:
             return
-        frame = _user_frame()
+        frame = user_frame()
         if frame is not None:
             code = frame.f_code
             self.recorder.set_source(code.co_filename, frame.f_lineno, code.co_name)
-
-
-def _user_frame() -> types.FrameType | None:
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith((_TORCH_DIR, _FULMEN_DIR)):
-        frame = frame.f_back
-    return frame
-
-
-def source_suffix() -> str:
-    """`  [model.py:41 in forward]`, the user's line that is running, for messages."""
-    frame = _user_frame()
-    if frame is None:
-        return ""
-    code = frame.f_code
-    return f"  [{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}]"
 
 
 def with_field_names(func: Callable[..., Any], result: Any) -> Any:

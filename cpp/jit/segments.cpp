@@ -187,6 +187,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     nb::handle(tracer_).attr("restart")();
     recorder_ = recorder_of(tracer_);
     for (const auto& [p, tensor] : adopted) recorder_->adopt(p, tensor);
+    nb::handle(tracer_).attr("resume")();
     *answer = Py_NewRef(seen.ptr());
     return true;
   } catch (nb::python_error& e) {

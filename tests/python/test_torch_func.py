@@ -76,7 +76,10 @@ def check(fn: Fn, *args: Any, compiled: bool = True, gradients: bool = False) ->
 
 
 def differentiated(out: Any, inputs: list[torch.Tensor]) -> Any:
-    loss = sum((t * t).sum() for t in tensors(out) if t.requires_grad)
+    losses = [(t * t).sum() for t in tensors(out) if t.requires_grad]
+    if not losses:
+        return []
+    loss = torch.stack(losses).sum()
     leaves = [t for t in inputs if t.requires_grad]
     return torch.autograd.grad(loss, leaves, allow_unused=True)
 
@@ -145,8 +148,14 @@ TRANSFORMS: dict[str, Callable[[Fn], Fn]] = {
 }
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
-@pytest.mark.parametrize("transform", TRANSFORMS)
+# PyTorch has no formulas for these.
+MISSING = {(t, "attention") for t in ("jvp", "jacfwd", "hessian", "second")}
+
+
+@pytest.mark.parametrize(
+    ("transform", "function"),
+    [(t, f) for t in TRANSFORMS for f in FUNCTIONS if (t, f) not in MISSING],
+)
 def test_transforms(transform: str, function: str) -> None:
     transformed = TRANSFORMS[transform](FUNCTIONS[function])
 
@@ -156,15 +165,15 @@ def test_transforms(transform: str, function: str) -> None:
     check(fn, torch.linspace(-2, 2, 12).reshape(4, 3))
 
 
-@pytest.mark.parametrize("function", ["polynomial", "matmul", "linear", "softmax", "writes"])
+@pytest.mark.parametrize("function", ["polynomial", "matmul", "linear", "softmax", "einsum"])
 @pytest.mark.parametrize("transform", ["vmap", "grad", "per_sample", "vjp", "jvp", "jacrev"])
 def test_autograd_goes_through(transform: str, function: str) -> None:
     """Gradients of what a transform gave, with respect to the function's inputs."""
     transformed = TRANSFORMS[transform](FUNCTIONS[function])
     x = torch.linspace(-2, 2, 12).reshape(4, 3).requires_grad_()
-    jitted = fulmen.jit(lambda x: transformed(x * 2))
+    jitted = fulmen.jit(lambda x: transformed((x * 2).sin()))
     for _ in range(2):
-        expected, got = (call(x) for call in (lambda x: transformed(x * 2), jitted))
+        expected, got = (call(x) for call in (lambda x: transformed((x * 2).sin()), jitted))
         same(got, expected)
         for g, e in zip(differentiated(got, [x]), differentiated(expected, [x]), strict=True):
             torch.testing.assert_close(g, e)
@@ -265,7 +274,9 @@ def test_writes_to_what_is_captured() -> None:
 
         return grad(inner)(x) + total
 
-    check(fn, X, compiled=False)  # eager refuses to write to it
+    for call in (fn, fulmen.jit(fn)):
+        with pytest.raises(RuntimeError, match="would mutate a captured Tensor"):
+            call(X)
     check(lambda x: (vmap(lambda a: a.mul_(2))(x), x), X)
 
 
@@ -274,7 +285,7 @@ def test_writes_to_what_is_captured() -> None:
 
 def test_argnums_and_aux() -> None:
     def inner(a: Any, b: torch.Tensor, *, power: int) -> Any:
-        return ((a["x"] * b) ** power).sum(), {"a": a["x"] * 2, "n": 3}
+        return ((a["x"] * b) ** power).sum(), {"a": a["x"] * 2, "b": (b,)}
 
     def fn(x: torch.Tensor) -> Any:
         both = grad(inner, argnums=(0, 1), has_aux=True)({"x": x}, x + 1, power=2)
@@ -386,7 +397,7 @@ def test_ensemble() -> None:
         params, buffers = stack_module_state(models)  # type: ignore[arg-type]
         return vmap(lambda p, b: functional_call(base, (p, b), (x,)))(params, buffers).detach()
 
-    check(stacked, X, compiled=False)  # the parameters that it makes are leaves
+    check(stacked, X)
 
 
 def test_model_agnostic_meta_learning() -> None:
@@ -406,7 +417,7 @@ def test_model_agnostic_meta_learning() -> None:
 
 
 def test_functionalize() -> None:
-    check(lambda x: functionalize(with_writes)(x), X, compiled=False)
+    check(lambda x: functionalize(with_writes)(x), X)
 
 
 def test_linearize() -> None:
@@ -490,7 +501,9 @@ def test_gradient_inside_of_vmap() -> None:
 
         return vmap(inner)(x)
 
-    check(fn, X, compiled=False)  # eager refuses requires_grad_() in a level
+    for call in (fn, fulmen.jit(fn)):
+        with pytest.raises(RuntimeError, match=r"attempting to call Tensor.requires_grad_\(\)"):
+            call(X)
 
 
 # What a program can't hold runs in eager
@@ -613,9 +626,9 @@ def test_nothing_is_left_behind() -> None:
     """A call that is given up half-way leaves no level and no disabled hooks."""
 
     def fn(x: torch.Tensor) -> torch.Tensor:
-        return vmap(lambda a: jvp(lambda b: grad(lambda c: c.sum() + float(c.sum()))(b), (a,), (a,)))(
-            x
-        )
+        return vmap(
+            lambda a: jvp(lambda b: grad(lambda c: c.sum() + float(c.sum()))(b), (a,), (a,))
+        )(x)
 
     with pytest.raises(RuntimeError):
         fulmen.jit(fn)(X)
