@@ -121,7 +121,7 @@ class Levels:
         if not self.active and _wrapped_of(proxy) is None:
             return False
         fake = self._known_fake(proxy)
-        if _wrapped_of(proxy) is None and (fake is None or fake._fulmen_proxy.is_outer):  # type: ignore[attr-defined]
+        if _wrapped_of(proxy) is None and (fake is None or fake._fulmen_proxy.is_outer):
             raise Unsupported("requires_grad_() of a value from outside of a transform")
         self.call(torch.Tensor.requires_grad_, (proxy, requires_grad), {})
         return True
@@ -210,7 +210,7 @@ class Levels:
             fake = self._known_fake(tensor)
             if not self.active:
                 raise Unsupported("torch.autograd.grad() inside of the function")
-            if fake is None or fake._fulmen_proxy.is_outer:  # type: ignore[attr-defined]
+            if fake is None or fake._fulmen_proxy.is_outer:
                 raise Unsupported(
                     "torch.autograd.grad() with respect to a value from outside of a transform"
                 )
@@ -245,7 +245,7 @@ class Levels:
 
     def _remember(self, fake: torch.Tensor, proxy: Any, is_outer: bool) -> None:
         plain = _Plain(proxy, is_outer)
-        fake._fulmen_proxy = plain  # type: ignore[attr-defined]
+        fake._fulmen_proxy = plain
         self._plains.add(plain)
         self._fakes[proxy.proxy_id] = fake
 
@@ -264,7 +264,7 @@ class Levels:
         if proxy is None:
             proxy = self._wrapped.describe(_spec_of(value))
             proxy._fulmen_fake = value
-            value._fulmen_wrapped = weakref.ref(proxy)  # type: ignore[attr-defined]
+            value._fulmen_wrapped = weakref.ref(proxy)
             address, values = id(proxy), self._values
             values[address] = weakref.ref(proxy, lambda _: values.pop(address, None))
         return proxy

@@ -172,6 +172,10 @@ def _refuse_version() -> int:
     raise Unsupported(f"reading ._version of a traced tensor{source_suffix()}")
 
 
+def _set_requires_grad(self: TensorProxy, requires_grad: bool) -> None:
+    _requires_grad_(self, requires_grad)
+
+
 def _in_level(self: TensorProxy, attribute: str) -> Any:
     return current_tracer().levels.seen(self, attribute) if is_tracing() else None
 
@@ -204,9 +208,7 @@ def install() -> None:
         setattr(TensorProxy, name, plain)
     for name, getter in _PROPERTIES.items():
         setattr(TensorProxy, name, property(getter, _refuse_assignment(name)))
-    TensorProxy.requires_grad = property(
-        _requires_grad, lambda self, on: _requires_grad_(self, on) and None
-    )
+    TensorProxy.requires_grad = property(_requires_grad, _set_requires_grad)
     TensorProxy.requires_grad_ = _requires_grad_
     TensorProxy.__torch_function__ = classmethod(_torch_function)
 

@@ -625,10 +625,11 @@ def test_under_modes_of_the_caller() -> None:
 def test_nothing_is_left_behind() -> None:
     """A call that is given up half-way leaves no level and no disabled hooks."""
 
-    def fn(x: torch.Tensor) -> torch.Tensor:
-        return vmap(
-            lambda a: jvp(lambda b: grad(lambda c: c.sum() + float(c.sum()))(b), (a,), (a,))
-        )(x)
+    def innermost(c: torch.Tensor) -> torch.Tensor:
+        return c.sum() + float(c.sum())
+
+    def fn(x: torch.Tensor) -> Any:
+        return vmap(lambda a: jvp(grad(innermost), (a,), (a,)))(x)
 
     with pytest.raises(RuntimeError):
         fulmen.jit(fn)(X)
