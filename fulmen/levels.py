@@ -399,6 +399,25 @@ def _caller_in_user_code() -> Callable[..., Any]:
     return types.FunctionType(code, frame.f_globals)
 
 
+# They name a place in the storage of their first argument, which may be a part of a larger tensor.
+_WITH_OFFSET = {
+    torch.ops.aten.as_strided.default: 3,
+    torch.ops.aten.as_strided_.default: 3,
+    torch.ops.aten.as_strided_copy.default: 3,
+    torch.ops.aten.as_strided_scatter.default: 4,
+}
+
+
+def _offset_is_unknown(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    position = _WITH_OFFSET[func]
+    offset = args[position] if len(args) > position else kwargs.get("storage_offset")
+    if offset is None:
+        return False
+    base = args[0] if args[0]._base is None else args[0]._base
+    plain = getattr(base, "_fulmen_proxy", None)
+    return plain is None or bool(plain.is_outer)
+
+
 class _Recording(TorchDispatchMode):
     """Takes down the operations on plain fake tensors."""
 
@@ -415,6 +434,8 @@ class _Recording(TorchDispatchMode):
         if self._in_operation:  # a part of what computes an operation's metadata
             return func(*args, **kwargs)
         grad_mode = torch.is_grad_enabled()
+        if func in _WITH_OFFSET and _offset_is_unknown(func, args, kwargs):
+            raise Unsupported("as_strided() with an offset into a value from outside of a transform")
         func, args, kwargs, is_zero = self._without_zero_tensors(func, args, kwargs)
         self._in_operation = True
         try:
