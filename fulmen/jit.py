@@ -33,6 +33,9 @@ from fulmen.transform import Transform
 # The hook by which Python code that C code calls is followed is one for the whole process.
 _ACQUIRING = threading.RLock()
 
+# Guards of refused calls that are kept: where each call is another one, more would not help.
+_MOST_REMEMBERED = 8
+
 
 def jit(
     fn: Callable[..., Any] | torch.nn.Module,
@@ -98,6 +101,8 @@ class Jitted:
         self.acquired: list[_core.Acquired] = []
         self._segments: dict[str, CompiledTrace] = {}
         self._warned: set[tuple[str, int]] = set()
+        self._last_refusal = ""
+        self._num_remembered = 0
         self._lock = threading.RLock()
         self.function = _core.JitFunction(self._miss, fn)
         self.function._fulmen_state = self
@@ -146,6 +151,7 @@ class Jitted:
         try:
             acquired, tracer = self._acquire(args, kwargs, ran, symbolic)
         except (Unsupported, DataDependentError) as e:
+            refused = e.__dict__.pop("acquired", None)
             if isinstance(e, SharpEdge):
                 edges.meet(e, self.options.sharp_edges, self._warned)
             if fullgraph and isinstance(e, Unsupported):
@@ -155,6 +161,7 @@ class Jitted:
             if fullgraph:
                 raise
             self._leave_to_eager(str(e))
+            self._remember(refused, str(e))
             return None
         except UserError as refusal:
             return refusal.with_traceback(None)
@@ -226,6 +233,23 @@ class Jitted:
             compiled = compile_trace(trace, self.options.transforms, self.counters)
             self._segments[text] = compiled
         return compiled.program
+
+    def _remember(self, acquired: _core.Acquired | None, reason: str) -> None:
+        """Calls like one that was refused are not followed any more.
+
+        Only where two calls in a row were refused for one reason: the first may have been the one
+        that initializes something.
+        """
+        again, self._last_refusal = reason == self._last_refusal, reason
+        if acquired is None or not again or self.options.cache == CACHE.NO_CACHING:
+            return
+        if self._num_remembered < _MOST_REMEMBERED:
+            self._num_remembered += 1
+            _core.install_refusal(self.function, acquired, reason)
+
+    def _left_again(self, reason: str) -> None:
+        """Eager PyTorch runs a call like one that was refused."""
+        self._leave_to_eager(reason)
 
     def _leave_to_eager(self, reason: str) -> None:
         self.counters.splits["the whole function"] = reason

@@ -435,7 +435,7 @@ class _Recording(TorchDispatchMode):
             return func(*args, **kwargs)
         grad_mode = torch.is_grad_enabled()
         if func in _WITH_OFFSET and _offset_is_unknown(func, args, kwargs):
-            raise Unsupported("as_strided() with an offset into a value from outside of a transform")
+            raise Unsupported("as_strided() with an offset into a value from outside of a level")
         func, args, kwargs, is_zero = self._without_zero_tensors(func, args, kwargs)
         self._in_operation = True
         try:

@@ -358,4 +358,14 @@ bool Acquisition::finish(PyObject* result, Trace* trace) {
   return true;
 }
 
+bool Acquisition::finish_refused(Trace* trace) {
+  if (!entry_->segments.empty()) return false;
+  undo();
+  *trace = recorder_->finish(nanobind::tuple(), "computation");
+  Segment& s = entry_->segments.emplace_back();
+  s.modes = segment_modes_;
+  add_segment_inputs(s);
+  return true;
+}
+
 }  // namespace fulmen::jit
