@@ -51,11 +51,11 @@ struct FlatArgs {
 std::vector<std::string> argument_names(nb::handle fn, const FlatArgs& flat) {
   std::vector<std::string> names;
   nb::handle callee = fn;
-  nb::object forward;
+  nb::object method;
   size_t skip = PyMethod_Check(fn.ptr()) ? 1 : 0;
-  if (!nb::hasattr(fn, "__code__") && nb::hasattr(fn, "forward")) {
-    forward = fn.attr("forward");
-    callee = forward;
+  if (!nb::hasattr(fn, "__code__")) {
+    method = nb::hasattr(fn, "forward") ? fn.attr("forward") : fn.type().attr("__call__");
+    callee = method;
     skip = 1;
   }
   const nb::object code = nb::getattr(callee, "__code__", nb::none());

@@ -366,6 +366,7 @@ void add_entry(PyObject* function, std::shared_ptr<Entry> entry) {
   entry->guards.set_wanted(std::move(wanted));
   const std::vector<int>& first = entry->segments.front().inputs;
   entry->guards.set_inputs({first.begin(), first.end()});
+  entry->guards.set_argument_names(entry->argument_names);
   if (entry->trusted) entry->guards.trust();
   entries.insert(entry->refused ? entries.end() : entries.begin(), std::move(entry));
 }
