@@ -14,6 +14,7 @@ tensor holds its proxy, so that proxies live as long as a graph of autograd need
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import types
 import weakref
 from collections.abc import Callable
@@ -92,6 +93,8 @@ class Levels:
         """Whether `call` has to carry out a call."""
         if func in FUNCTIONS or self.active:
             return True
+        if not self._values:
+            return False
         return any(_wrapped_of(leaf) is not None for leaf in pytree.tree_leaves((args, kwargs)))
 
     def enter_tape(self) -> None:
@@ -135,6 +138,11 @@ class Levels:
             self._stack = []
         self._tapes = 0
 
+    def fake_of(self, proxy: Any) -> torch.Tensor:
+        """The fake tensor that a proxy stands for."""
+        fake = _wrapped_of(proxy)
+        return fake if fake is not None else self._tracer.fakes.of(proxy)
+
     def seen(self, proxy: Any, attribute: str) -> Any:
         """An attribute of a value as its level sees it; None: what the proxy says."""
         fake = _wrapped_of(proxy)
@@ -167,15 +175,17 @@ class Levels:
         """
         if func is _ENGINE:
             self._check_engine(*args, **kwargs)
-        fake_args, fake_kwargs = pytree.tree_map(self._to_fake, (args, kwargs))
-        recording = _Recording(self._tracer.fakes.mode)
-        try:
-            with torch._C.DisableTorchFunction():
+        if _functorch.peek_interpreter_stack() is not None:
+            raise Unsupported("a transform of torch.func inside of one that the call is made in")
+        with torch._C.DisableTorchFunction():
+            fake_args, fake_kwargs = pytree.tree_map(self._to_fake, (args, kwargs))
+            recording = _Recording(self._tracer.fakes.mode)
+            try:
                 out = self._run(recording, func, fake_args, fake_kwargs)
-        finally:
-            self._record(recording.operations)
-            self.tell_recorder()
-        result = pytree.tree_map(self._to_proxy, out)
+            finally:
+                self._record(recording.operations)
+                self.tell_recorder()
+            result = pytree.tree_map(self._to_proxy, out)
         self.tell_recorder()
         return result
 
@@ -232,8 +242,9 @@ class Levels:
             isinstance(b, _core.TensorProxy) for b in (value.start, value.stop, value.step)
         ):
             raise Unsupported("a slice with tensors as bounds inside of a transform of torch.func")
-        if _calls_python(value):
-            raise Unsupported(f"{_name_of(value)}() is called by PyTorch inside of a transform")
+        if not isinstance(value, _CONSTANTS) and not type(value).__module__.startswith("torch"):
+            what = type(value).__name__  # a callable, or what may hold other data at each call
+            raise Unsupported(f"an argument of type {what} in a transform of torch.func")
         return value
 
     def _fake_of(self, proxy: Any) -> torch.Tensor:
@@ -246,6 +257,8 @@ class Levels:
     def _remember(self, fake: torch.Tensor, proxy: Any, is_outer: bool) -> None:
         plain = _Plain(proxy, is_outer)
         fake._fulmen_proxy = plain
+        if is_outer:
+            fake._fulmen_in_outer = True  # in its storage, of which it may be a part
         self._plains.add(plain)
         self._fakes[proxy.proxy_id] = fake
 
@@ -276,7 +289,7 @@ class Levels:
             return
         grad_mode = torch.is_grad_enabled()
         try:
-            with modes.autocast_restored(), torch._C.DisableTorchFunction():
+            with modes.autocast_restored():
                 for device in ("cpu", "cuda"):
                     torch.set_autocast_enabled(device, False)
                 for operation in operations:
@@ -343,6 +356,9 @@ def _plain_of(fake: Any) -> Any:
     return plain.proxy
 
 
+_CONSTANTS = (numbers.Number, str, bytes, type(None), type(...), slice, type)
+
+
 def is_wrapped(proxy: _core.TensorProxy) -> bool:
     """Whether a proxy stands for a value of a level."""
     return "_fulmen_fake" in proxy.__dict__
@@ -372,10 +388,6 @@ def _check_history(fake: torch.Tensor, proxy: Any) -> None:
         requires_grad = fake.requires_grad
     if requires_grad != proxy._requires_grad:
         raise Unsupported("a result of a transform has a history that a trace does not have")
-
-
-def _calls_python(value: Any) -> bool:
-    return callable(value) and not isinstance(value, type) and hasattr(value, "__code__")
 
 
 def _name_of(func: Any) -> str:
@@ -413,9 +425,15 @@ def _offset_is_unknown(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
     offset = args[position] if len(args) > position else kwargs.get("storage_offset")
     if offset is None:
         return False
-    base = args[0] if args[0]._base is None else args[0]._base
-    plain = getattr(base, "_fulmen_proxy", None)
-    return plain is None or bool(plain.is_outer)
+    return hasattr(args[0], "_fulmen_in_outer")
+
+
+def _is_view(func: Any) -> bool:
+    return any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+
+
+# PyTorch's vmap makes one of each sample where it has no rule for an operation.
+_MOST_OPERATIONS = 20_000
 
 
 class _Recording(TorchDispatchMode):
@@ -446,6 +464,11 @@ class _Recording(TorchDispatchMode):
         if is_zero:
             out._fulmen_is_zero = True
         outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
+        if _is_view(func) and args and hasattr(args[0], "_fulmen_in_outer"):
+            for tensor in outputs:
+                tensor._fulmen_in_outer = True
+        if len(self.operations) > _MOST_OPERATIONS:
+            raise Unsupported(f"more than {_MOST_OPERATIONS} operations in one call of a transform")
         if outputs or func._schema.is_mutable:
             metadata = [_metadata(t) for t in outputs]
             self.operations.append(_Operation(func, args, kwargs, outputs, metadata, grad_mode))
@@ -472,9 +495,7 @@ class _Recording(TorchDispatchMode):
                 like = func(*args, **kwargs)
             options = {"dtype": like.dtype, "device": like.device}
             return torch.ops.aten.zeros.default, (list(like.shape),), options, True
-        returned = func._schema.returns
-        is_view = len(returned) == 1 and returned[0].alias_info is not None
-        return func, args, kwargs, is_view
+        return func, args, kwargs, _is_view(func) and len(func._schema.returns) == 1
 
 
 def _record_operation(

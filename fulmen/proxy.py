@@ -56,8 +56,9 @@ def _is_contiguous(
 ) -> bool:
     if memory_format == torch.contiguous_format:
         return self.is_contiguous_default
-    tracer = current_tracer()
-    return tracer.fakes.of(self).is_contiguous(memory_format=memory_format)
+    fake = current_tracer().levels.fake_of(self)
+    with torch._C.DisableTorchFunction():
+        return fake.is_contiguous(memory_format=memory_format)
 
 
 def _format(self: TensorProxy, spec: str) -> str:

@@ -268,8 +268,8 @@ _TENSOR_PROPERTIES = {
     "H": lambda x: x.adjoint() if x.ndim == 2 else x,
     "mH": lambda x: x.adjoint(),
     "data": lambda x: x.detach(),
-    "real": lambda x: current_tracer().call(torch.real, (x,), {}),
-    "imag": lambda x: current_tracer().call(torch.imag, (x,), {}),
+    "real": lambda x: call_traced(current_tracer(), torch.real, (x,), {}),
+    "imag": lambda x: call_traced(current_tracer(), torch.imag, (x,), {}),
 }
 
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -281,6 +282,52 @@ def test_writes_to_what_is_captured() -> None:
 
 
 # Gradients
+
+
+def test_what_the_inner_function_sees() -> None:
+    def inner(a: torch.Tensor) -> Any:
+        rows = [r * i for i, r in enumerate(a)]
+        sizes = (len(a), a.numel(), a.ndim, a.size(-1), a.stride(), a.is_contiguous())
+        assert isinstance(a, torch.Tensor) and type(a) is torch.Tensor and sizes[0] == 2
+        out = torch.stack(rows) * sum(sizes[:4]) * (2 if a.is_contiguous() else 3)
+        return out.mT @ a, torch.max(a, 0).values, torch.fft.fft(out).real
+
+    check(lambda x: vmap(inner)(x.reshape(2, 2, 3)), X)
+    check(lambda x: vmap(inner, in_dims=1)(x.reshape(2, 2, 3)), X)
+
+
+def test_data_of_python() -> None:
+    table = np.ones(3, np.float32)
+    check(lambda x: vmap(lambda a: a + torch.tensor([1.0, 2.0, 3.0]) * np.float64(2))(x), X)
+    check(lambda x: vmap(lambda a: a + torch.as_tensor(table))(x), X, compiled=False)
+
+
+def test_jitted_functions_inside_and_outside() -> None:
+    inner = fulmen.jit(lambda a: a.sin() * 2)
+    check(lambda x: vmap(inner)(x) + grad(lambda y: inner(y).sum())(x), X)
+    jitted = fulmen.jit(lambda w: vmap(torch.sin)(w))
+    same(vmap(lambda a: a * jitted(W).sum())(X), vmap(lambda a: a * W.sin().sum())(X))
+    same(grad(lambda a: inner(a).sum())(X), grad(lambda a: (a.sin() * 2).sum())(X))
+
+
+def test_infinity_times_a_tangent_that_is_zero() -> None:
+    """Forward mode has zeros that are no numbers: nothing times them is a NaN."""
+
+    def inner(a: torch.Tensor) -> torch.Tensor:
+        return (a * W[0]).masked_fill(a > 0, float("-inf")) * torch.full_like(a, 2.0)
+
+    check(lambda x: jvp(inner, (x,), (torch.ones_like(x),)), X)
+    check(lambda x: jacfwd(lambda a: torch.softmax(inner(a), -1))(x[3]), X)
+
+
+def test_parts_of_larger_tensors() -> None:
+    base = torch.arange(40.0)
+
+    def strided(x: torch.Tensor, offset: int | None) -> torch.Tensor:
+        return grad(lambda a: (torch.as_strided(a, (2, 2), (2, 1), offset) ** 2).sum())(x)
+
+    check(lambda x: strided(x[4:24].reshape(4, 5), None), base)
+    check(lambda x: strided(x, 4), base[2:30], compiled=False)
 
 
 def test_argnums_and_aux() -> None:
