@@ -504,7 +504,10 @@ def _record_operation(
     """Records an operation of ATen: by a row that gives these results, or as opaque."""
     reason = "no row for this operation of ATen"
     func = _PLAIN_TWINS.get(operation.func, operation.func)
-    for candidate in _callables(func):
+    by_row = func not in _WITH_STATISTICS or not operation.grad_mode
+    if not by_row:
+        reason = "PyTorch knows how what it takes depends on its input"
+    for candidate in _callables(func) if by_row else ():
         start = tracer.recorder.num_recorded
         try:
             result = tracer.recorder.record(candidate, args, kwargs)
@@ -532,6 +535,12 @@ def _metadata_of_proxy(proxy: Any) -> tuple[Any, ...]:
 _PLAIN_TWINS = {
     torch.ops.aten.lift_fresh.default: torch.ops.aten.clone.default,
     torch.ops.aten._unsafe_view.default: torch.ops.aten.view.default,
+}
+
+# Their gradient, when it is differentiated again, is one of the input and what a forward made of it.
+_WITH_STATISTICS = {
+    torch.ops.aten.log_sigmoid_backward.default,
+    torch.ops.aten.native_layer_norm_backward.default,
 }
 
 _NAMESPACES = (torch, torch.Tensor, torch._C._nn, torch.special, torch.linalg, torch.fft)
