@@ -72,6 +72,8 @@ _REFUSED = (
     "torch.seed",
     "torch.set_default_dtype",
     "torch.set_default_device",
+    "torch.device.__enter__",
+    "torch.utils._device.DeviceContext.__enter__",
     "torch.set_num_threads",
     "torch.set_rng_state",
     "torch.use_deterministic_algorithms",

@@ -203,6 +203,7 @@ class Jitted:
         """Follows the call; without symbolic numbers where some code can't take them."""
         compile_segment = None if self.options.fullgraph else self._compile_segment
         tracer = Tracer()
+        _refuse_function_modes()
         try:
             with _ACQUIRING:
                 acquired = _core.acquire(
@@ -264,6 +265,15 @@ class Jitted:
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""
         return list(self.compiled[-1].stages) if self.compiled else []
+
+
+def _refuse_function_modes() -> None:
+    """A mode changes what functions of PyTorch do: torch.device and set_default_device are such."""
+    active = torch.overrides._get_current_function_mode_stack()
+    if active:
+        device = getattr(active[-1], "device", None)
+        what = type(active[-1]).__name__ if device is None else f"torch.device('{device}')"
+        raise Unsupported(f"a mode of torch functions is on: {what}")
 
 
 def _broken_promise(reasons: list[str]) -> UserValueError:
