@@ -84,9 +84,9 @@ class Recording(TorchDispatchMode):
                 out = func(*args, **kwargs)
         finally:
             self._in_operation = False
-        if is_zero:
-            out._fulmen_is_zero = True
         outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
+        for tensor in outputs if is_zero else ():
+            tensor._fulmen_is_zero = True
         if _is_view(func) and args and hasattr(args[0], "_fulmen_in_outer"):
             for tensor in outputs:
                 tensor._fulmen_in_outer = True
@@ -118,7 +118,7 @@ class Recording(TorchDispatchMode):
                 like = func(*args, **kwargs)
             options = {"dtype": like.dtype, "device": like.device}
             return torch.ops.aten.zeros.default, (list(like.shape),), options, True
-        return func, args, kwargs, _is_view(func) and len(func._schema.returns) == 1
+        return func, args, kwargs, _is_view(func)
 
 
 def record_operation(

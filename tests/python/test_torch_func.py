@@ -320,6 +320,14 @@ def test_infinity_times_a_tangent_that_is_zero() -> None:
     check(lambda x: jacfwd(lambda a: torch.softmax(inner(a), -1))(x[3]), X)
 
 
+def test_parts_of_a_tangent_that_is_zero() -> None:
+    def inner(a: torch.Tensor) -> torch.Tensor:
+        return torch.cat([p * 2 for p in torch.full_like(a, 3.0).split([1, 2], -1)], -1) * a
+
+    check(lambda x: jacfwd(inner)(x[0]), X)
+    check(lambda x: jvp(lambda a: (a.split([1, 2], -1)[1] * W[0, 1:], W + 1), (x,), (x,)), X)
+
+
 def test_parts_of_larger_tensors() -> None:
     base = torch.arange(40.0)
 
