@@ -7,13 +7,34 @@ docs/autodiff.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
-from fulmen import _core
+from fulmen import _core, levels
 from fulmen.errors import Unsupported
 from fulmen.tracer import current_tracer, source_suffix
+
+
+def _unruled(function: Any) -> Any:
+    """A function of PyTorch's under no rule: it is followed as it stands."""
+    return FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__
+    )
+
+
+_backward = _unruled(torch.autograd.backward)
+_grad = _unruled(torch.autograd.grad)
+
+
+def belongs_to_levels(*values: Any) -> bool:
+    """Whether the gradients are those of a transform of torch.func: see fulmen.levels."""
+    return current_tracer().levels.active or any(
+        isinstance(leaf, _core.TensorProxy) and levels.is_wrapped(leaf)
+        for leaf in pytree.tree_leaves(values)
+    )
 
 
 def _sequence(value: Any) -> list[Any]:
@@ -94,6 +115,10 @@ def backward(
     inputs: Sequence[torch.Tensor] | torch.Tensor | None = None,
 ) -> None:
     """torch.autograd.backward, as the interpreter follows it."""
+    if belongs_to_levels(tensors, grad_tensors, inputs):
+        return _backward(
+            tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs
+        )
     if grad_variables is not None:
         raise Unsupported("grad_variables, which is deprecated")
     leaves, gradients = plan(tensors, grad_tensors, retain_graph, create_graph, inputs)
@@ -130,6 +155,18 @@ def grad(
     materialize_grads: bool = False,
 ) -> tuple[torch.Tensor | None, ...]:
     """torch.autograd.grad, as the interpreter follows it."""
+    if belongs_to_levels(outputs, inputs, grad_outputs):
+        return _grad(
+            outputs,
+            inputs,
+            grad_outputs,
+            retain_graph,
+            create_graph,
+            only_inputs,
+            allow_unused,
+            is_grads_batched,
+            materialize_grads,
+        )
     if is_grads_batched or not only_inputs:
         raise Unsupported("torch.autograd.grad with is_grads_batched")
     unused = allow_unused or materialize_grads

@@ -33,6 +33,9 @@ from fulmen.transform import Transform
 # The hook by which Python code that C code calls is followed is one for the whole process.
 _ACQUIRING = threading.RLock()
 
+# Guards of refused calls that are kept: where each call is another one, more would not help.
+_MOST_REMEMBERED = 8
+
 
 def jit(
     fn: Callable[..., Any] | torch.nn.Module,
@@ -98,6 +101,8 @@ class Jitted:
         self.acquired: list[_core.Acquired] = []
         self._segments: dict[str, CompiledTrace] = {}
         self._warned: set[tuple[str, int]] = set()
+        self._last_refusal = ""
+        self._num_remembered = 0
         self._lock = threading.RLock()
         self.function = _core.JitFunction(self._miss, fn)
         self.function._fulmen_state = self
@@ -145,9 +150,12 @@ class Jitted:
         try:
             acquired, tracer = self._acquire(args, kwargs, ran, symbolic)
         except (Unsupported, DataDependentError) as e:
+            refused = e.__dict__.pop("acquired", None)
             if isinstance(e, SharpEdge):
                 edges.meet(e, self.options.sharp_edges, self._warned)
-            return self._refuse(e)
+            self._refuse(e)
+            self._remember(refused, str(e))
+            return None
         except UserError as refusal:
             return refusal.with_traceback(None)
         except Exception as e:
@@ -201,6 +209,7 @@ class Jitted:
         """Follows the call; without symbolic numbers where some code can't take them."""
         compile_segment = None if self.options.fullgraph else self._compile_segment
         tracer = Tracer()
+        _refuse_function_modes()
         try:
             with _ACQUIRING:
                 acquired = _core.acquire(
@@ -232,6 +241,23 @@ class Jitted:
             self._segments[text] = compiled
         return compiled.program
 
+    def _remember(self, acquired: _core.Acquired | None, reason: str) -> None:
+        """Calls like one that was refused are not followed any more.
+
+        Only where two calls in a row were refused for one reason: the first may have been the one
+        that initializes something.
+        """
+        again, self._last_refusal = reason == self._last_refusal, reason
+        if acquired is None or not again or self.options.cache == CACHE.NO_CACHING:
+            return
+        if self._num_remembered < _MOST_REMEMBERED:
+            self._num_remembered += 1
+            _core.install_refusal(self.function, acquired, reason)
+
+    def _left_again(self, reason: str) -> None:
+        """Eager PyTorch runs a call like one that was refused."""
+        self._leave_to_eager(reason)
+
     def _leave_to_eager(self, reason: str) -> None:
         self.counters.splits["the whole function"] = reason
         log.fallback.info("run by eager PyTorch: %s", reason)
@@ -245,6 +271,15 @@ class Jitted:
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""
         return list(self.compiled[-1].stages) if self.compiled else []
+
+
+def _refuse_function_modes() -> None:
+    """A mode changes what functions of PyTorch do: torch.device and set_default_device are such."""
+    active = torch.overrides._get_current_function_mode_stack()
+    if active:
+        device = getattr(active[-1], "device", None)
+        what = type(active[-1]).__name__ if device is None else f"torch.device('{device}')"
+        raise Unsupported(f"a mode of torch functions is on: {what}")
 
 
 def _broken_promise(reasons: list[str]) -> UserValueError:

@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
+
+from fulmen import tracer
+
+# They differentiate what they call with PyTorch's autograd.
+DIFFERENTIATING: tuple[types.FunctionType, ...] = tuple(
+    getattr(torch.autograd.functional, name)
+    for name in ("vjp", "jvp", "jacobian", "hessian", "hvp", "vhp")
+)
+
+
+def on_tape(function: types.FunctionType) -> Callable[..., Any]:
+    """A function of DIFFERENTIATING, in a program that is traced: see Note [Levels]."""
+    # Another object than `function`, for which this is called.
+    body = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__
+    )
+    body.__kwdefaults__ = function.__kwdefaults__
+
+    def followed(*args: Any, **kwargs: Any) -> Any:
+        tracer.enter_tape()
+        result: Any = None
+        try:
+            result = body(*args, **kwargs)
+        finally:
+            result = tracer.leave_tape(result)
+        return result
+
+    return followed
 
 
 def associative_scan(

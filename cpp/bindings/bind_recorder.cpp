@@ -67,6 +67,16 @@ void bind_recorder(nb::module_& m) {
       .def_prop_ro("grad_enabled", &Recorder::grad_enabled)
       .def("clear_cast_cache", &Recorder::clear_cast_cache)
       .def("try_truncate", &Recorder::try_truncate)
+      .def(
+          "set_levels",
+          [](Recorder& r, bool values, bool active) {
+            r.set_levels(active   ? Recorder::Levels::kActive
+                         : values ? Recorder::Levels::kValues
+                                  : Recorder::Levels::kNone);
+          },
+          nb::arg("values"), nb::arg("active"))
+      .def("describe", &Recorder::describe, nb::arg("spec"),
+           nb::sig("def describe(self, spec: object) -> typing.Any"))
       .def_prop_ro("num_recorded", &Recorder::num_recorded);
   m.def("set_grad_enabled", bridge::set_grad_enabled, nb::arg("enabled"),
         "Sets PyTorch's grad mode, past any mode of torch functions.");

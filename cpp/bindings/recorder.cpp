@@ -3,6 +3,7 @@
 #include <unordered_set>
 
 #include "bindings/symbolic_number.h"
+#include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "ops/getitem.h"
 #include "ops/registry.h"
@@ -326,6 +327,25 @@ nb::object Recorder::record_opaque(const std::string& name, nb::tuple args, nb::
       Registry::get().opaque(name, (mutates ? kInplace : 0u) | (views ? kView : 0u));
   builder().append(ctx_->make_bound_symbol(symbol, bound, output, builder().source));
   return to_object(output, ctx_);
+}
+
+nb::object Recorder::describe(nb::handle spec) {
+  bool views = false;
+  return to_object(output_from_spec(spec, &views), ctx_);
+}
+
+bool Recorder::leaves_to_levels(PyObject* const* args, size_t count) const {
+  if (levels_ != Levels::kValues) return levels_ == Levels::kActive;
+  for (size_t i = 0; i < count; ++i) {
+    const PyProxy* proxy = tensor_proxy_state(args[i]);
+    if (proxy && proxy->ctx != ctx_) return true;
+    const bool list = PyList_CheckExact(args[i]);
+    if (!list && !PyTuple_CheckExact(args[i])) continue;
+    PyObject** items = list ? reinterpret_cast<PyListObject*>(args[i])->ob_item
+                            : reinterpret_cast<PyTupleObject*>(args[i])->ob_item;
+    if (leaves_to_levels(items, static_cast<size_t>(Py_SIZE(args[i])))) return true;
+  }
+  return false;
 }
 
 nb::object Recorder::getitem(nb::handle self, nb::handle index) {

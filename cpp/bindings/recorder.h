@@ -81,6 +81,15 @@ class Recorder final : public TensorLifter {
   // Forgets what was recorded after the first n calls; false if a write is among it, after which
   // proxies stand for the written tensor.
   bool try_truncate(size_t n);
+  // What a program has of the levels of torch.func: values of levels are proxies of another
+  // context, and in a level every operation is left to fulmen.levels.
+  enum class Levels : uint8_t { kNone, kValues, kActive };
+  void set_levels(Levels levels) { levels_ = levels; }
+  bool in_level() const { return levels_ == Levels::kActive; }
+  // Whether fulmen.levels carries out a call on these objects.
+  bool leaves_to_levels(PyObject* const* args, size_t count) const;
+  // Proxies as `spec` says (see record_opaque) that nothing computes.
+  nb::object describe(nb::handle spec);
   size_t num_recorded() const { return builder_ ? builder_->body().size() : 0; }
 
  private:
@@ -103,6 +112,7 @@ class Recorder final : public TensorLifter {
   Recorder* outer_ = nullptr;
   bool entered_ = false;
   bool takes_numbers_ = false;
+  Levels levels_ = Levels::kNone;
   std::vector<const Proxy*> inputs_;
   std::vector<std::pair<const void*, const Proxy*>> storages_;  // of the inputs
   std::vector<nb::object> lifted_;

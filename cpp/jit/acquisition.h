@@ -54,6 +54,9 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   // Ends the acquisition, well or not: undoes the stores. With a `result` it first fills the entry
   // and the trace. False with a Python error set.
   bool finish(PyObject* result, Trace* trace);
+  // Ends an acquisition that was refused: fills the entry with the guards of what was read until
+  // then, and the trace with the inputs. False if a segment has run.
+  bool finish_refused(Trace* trace);
   // What the segments but the last have put out, and what was asked of them. Owned here.
   const std::vector<PyObject*>& segment_outputs() const { return segment_outputs_; }
 

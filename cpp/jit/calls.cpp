@@ -303,6 +303,8 @@ Answer Acquisition::settle(Frame& frame, Val* result) {
 
 Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, const Args& given,
                            Val* result) {
+  if (recorder_->leaves_to_levels(given.objects, static_cast<size_t>(given.total())))
+    return call_tracer(callable, frame, given, result);
   set_source(frame);
   if (!pin_foreign(given)) return Answer::kError;
   look_at_operands(given);

@@ -75,6 +75,7 @@ PyObject* observe(const char* method, PyObject* tensor) {
 Entry::~Entry() {
   if (!Py_IsInitialized()) return;
   Py_XDECREF(kwnames);
+  Py_XDECREF(refused);
   for (const Segment& s : segments) Py_XDECREF(s.observed);
   for (const Write& w : writes) Py_XDECREF(w.key);
 }
@@ -90,7 +91,7 @@ bool Entry::takes(size_t n, PyObject* names) const {
 }
 
 int Entry::plain_output() const {
-  return segments.size() == 1 && writes.empty() ? recipe.output_of(result) : -1;
+  return !refused && segments.size() == 1 && writes.empty() ? recipe.output_of(result) : -1;
 }
 
 bool PlainCall::accepts(PyObject* const* args, size_t n) {

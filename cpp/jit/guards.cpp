@@ -455,7 +455,7 @@ int GuardProgram::run_always(PyObject* const* args, size_t n, Values& values, st
     const bool good = run(at, args, n, values);
     if (runs_python_ && snapshots_ != snapshot) return -1;
     if (good) continue;
-    if (failed) *failed = text(code_[at], {});
+    if (failed) *failed = text(code_[at], argument_names_);
     return 0;
   }
   return 1;
@@ -466,7 +466,7 @@ bool GuardProgram::run_all(PyObject* const* args, size_t n, Values& values, std:
   std::fill(values.slots.begin(), values.slots.end(), nullptr);
   for (size_t at = 0; at < code_.size(); ++at) {
     if (run(at, args, n, values)) continue;
-    if (failed) *failed = text(code_[at], {});
+    if (failed) *failed = text(code_[at], argument_names_);
     return false;
   }
   return true;

@@ -189,6 +189,7 @@ PyObject* Acquisition::compute(PyObject* function, PyObject* const* operands, si
 }
 
 PyObject* Acquisition::item_of(PyObject* tensor, std::string_view how) {
+  if (recorder_->leaves_to_levels(&tensor, 1)) return nullptr;
   const DType dtype = as_tensor(bindings::tensor_proxy_state(tensor)->p)->type.dtype;
   if (how != "item" && how != (is_floating(dtype) ? "__float__" : "__int__")) return nullptr;
   try {

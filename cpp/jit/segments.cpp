@@ -8,6 +8,7 @@
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "jit/acquisition.h"
+#include "support/cat.h"
 #include "support/error.h"
 
 namespace fulmen::jit {
@@ -111,6 +112,10 @@ PyObject* Acquisition::ask_for(PyObject* proxy, const char* how) {
 bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
   const interp::OwnCode own(interp::current_context());
   try {
+    if (recorder_->leaves_to_levels(&proxy, 1)) {
+      throw Unsupported(cat(how, "() inside of a transform of torch.func, where the value of a ",
+                            "tensor is not known", recorder_->where()));
+    }
     if (compile_ == Py_None) {
       nb::object error =
           nb::module_::import_("fulmen.tracer").attr("value_needed")(how, recorder_->where());
@@ -198,6 +203,7 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     recorder_ = recorder_of(tracer_);
     for (const auto& [p, tensor] : adopted) recorder_->adopt(p, tensor);
     for (const nb::object& number : numbers) recorder_->adopt_number(number);
+    nb::handle(tracer_).attr("resume")();
     *answer = Py_NewRef(seen.ptr());
     return true;
   } catch (nb::python_error& e) {

@@ -351,12 +351,27 @@ bool Acquisition::finish(PyObject* result, Trace* trace) {
         std::make_exception_ptr(Unsupported("the call leaves torch.autocast in another state")));
     return false;
   }
+  if (recorder_->leaves_to_levels(outputs_.data(), outputs_.size())) {
+    bindings::set_python_error(std::make_exception_ptr(
+        Unsupported("a value of a transform of torch.func is still in use after the transform")));
+    return false;
+  }
   nanobind::object outputs = nanobind::steal(PyTuple_New(static_cast<Py_ssize_t>(outputs_.size())));
   for (size_t i = 0; i < outputs_.size(); ++i)
     PyTuple_SET_ITEM(outputs.ptr(), static_cast<Py_ssize_t>(i), Py_NewRef(outputs_[i]));
   *trace = recorder_->finish(outputs, "computation");
   Segment& s = entry_->segments.emplace_back();
   s.num_outputs = outputs_.size();
+  s.modes = segment_modes_;
+  add_segment_inputs(s);
+  return true;
+}
+
+bool Acquisition::finish_refused(Trace* trace) {
+  if (!entry_->segments.empty()) return false;
+  undo();
+  *trace = recorder_->finish(nanobind::tuple(), "computation");
+  Segment& s = entry_->segments.emplace_back();
   s.modes = segment_modes_;
   add_segment_inputs(s);
   return true;
