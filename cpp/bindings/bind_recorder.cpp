@@ -61,6 +61,8 @@ void bind_recorder(nb::module_& m) {
           nb::sig("def lifted(self) -> list[typing.Any]"))
       .def_prop_ro("grad_enabled", &Recorder::grad_enabled)
       .def("clear_cast_cache", &Recorder::clear_cast_cache)
+      .def("enter_checkpoint", &Recorder::enter_checkpoint)
+      .def("leave_checkpoint", &Recorder::leave_checkpoint, nb::arg("redraws"))
       .def("try_truncate", &Recorder::try_truncate)
       .def_prop_ro("num_recorded", &Recorder::num_recorded);
   m.def("set_grad_enabled", bridge::set_grad_enabled, nb::arg("enabled"),

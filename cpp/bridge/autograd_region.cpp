@@ -15,12 +15,14 @@
 #include "bridge/gil.h"
 #include "bridge/ivalue.h"
 #include "bridge/no_autocast.h"
+#include "bridge/random_state.h"
 #include "bridge/scalar_type.h"
 #include "exec/claim.h"
 #include "ir/builder.h"
 #include "ops/control.h"
 #include "passes/autodiff.h"
 #include "passes/pipeline.h"
+#include "passes/rematerialize.h"
 
 // Note [Regions under autograd]
 // A region's forward runs below autograd; its results are joined to autograd by one node. What the
@@ -219,13 +221,18 @@ bool Region::make_backward(const std::vector<bool>& given, Backward& b) const {
   std::vector<passes::NoRule> missing;
   const passes::Differentiated d = passes::differentiate(primal_trace(), request, missing);
   if (!missing.empty()) return false;
+  const std::span<const Proxy* const> seeds(d.backward.inputs.begin() + d.saved.size(),
+                                            d.backward.inputs.end());
+  const Trace backward =
+      passes::with_recomputation(d.backward, primal_->body, saved_proxies_, seeds);
   b.saved.clear();
-  for (const Proxy* p : d.saved) {
+  for (size_t i = 0; i + seeds.size() < backward.inputs.size(); ++i) {
+    const Proxy* p = backward.inputs[i];
     const int at = index_of(saved_proxies_, p);
     if (at < 0) return false;
     b.saved.push_back(static_cast<size_t>(at));
   }
-  b.program = compile(d.backward, Inputs::kConsumed);
+  b.program = compile(backward, Inputs::kConsumed);
   return true;
 }
 
@@ -500,7 +507,8 @@ class AutogradExecutor final : public exec::Executor {
 
 std::span<const exec::Executor* const> executors() {
   static const AutogradExecutor autograd;
-  static const exec::Executor* const all[] = {&autograd, &fusion_executor(), &aten_executor(),
+  static const exec::Executor* const all[] = {&autograd, &random_state_executor(),
+                                              &fusion_executor(), &aten_executor(),
                                               &python_executor()};
   return all;
 }

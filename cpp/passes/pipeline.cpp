@@ -7,6 +7,7 @@
 #include "passes/functionalize.h"
 #include "passes/grad_regions.h"
 #include "passes/partition.h"
+#include "passes/rematerialize.h"
 
 namespace fulmen::passes {
 namespace {
@@ -33,6 +34,8 @@ constexpr Pass kPipeline[] = {
      "folding and transforms leave operands that nobody reads"},
     {"autodiff", "Autodiff", differentiate_regions, kFunctional,
      "the program is as small as it gets, and gradients are to be optimized like everything else"},
+    {"rematerialize", "Rematerialization", rematerialize, kFunctional,
+     "forward and backward are both known; kernels are formed from what each of them computes"},
 };
 
 constexpr Pass kPartition = {"partition", "Partition into regions", partition, kFunctional,
