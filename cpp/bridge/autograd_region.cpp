@@ -1,3 +1,5 @@
+#include "bridge/autograd_region.h"
+
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/jit_type.h>
 #include <c10/core/GradMode.h>
@@ -68,16 +70,8 @@ void run(const exec::Program& program, exec::Slot* slots) {
   }
 }
 
-enum class Inputs : uint8_t { kKept, kConsumed };
-
 std::shared_ptr<const exec::Program> compile(const Trace& trace, Inputs inputs) {
-  passes::PassContext quiet;
-  exec::ClaimReport report;
-  Trace claimed = exec::transform_for_execution(with_regions(trace), executors(), report);
-  if (inputs == Inputs::kConsumed) claimed.inputs.clear();
-  claimed = passes::last_pass().run(claimed, quiet);
-  claimed.inputs = trace.inputs;
-  return exec::Program::build(claimed, executors(), slot_ops());
+  return exec::Program::build(executable(trace, inputs), executors(), slot_ops());
 }
 
 // What the gradients of one backward look like.
@@ -218,21 +212,13 @@ bool Region::make_backward(const std::vector<bool>& given, Backward& b) const {
     }
     request.types.push_back(type);
   }
-  std::vector<passes::NoRule> missing;
-  const passes::Differentiated d = passes::differentiate(primal_trace(), request, missing);
-  if (!missing.empty()) return false;
-  const std::span<const Proxy* const> seeds(d.backward.inputs.begin() + d.saved.size(),
-                                            d.backward.inputs.end());
-  const Trace backward =
-      passes::with_recomputation(d.backward, primal_->body, saved_proxies_, seeds);
+  const auto backward = passes::region_backward(*primal_, request, saved_proxies_);
+  if (!backward) return false;
   b.saved.clear();
-  for (size_t i = 0; i + seeds.size() < backward.inputs.size(); ++i) {
-    const Proxy* p = backward.inputs[i];
-    const int at = index_of(saved_proxies_, p);
-    if (at < 0) return false;
-    b.saved.push_back(static_cast<size_t>(at));
+  for (size_t i = 0; i < backward->num_saved; ++i) {
+    b.saved.push_back(static_cast<size_t>(index_of(saved_proxies_, backward->trace.inputs[i])));
   }
-  b.program = compile(backward, Inputs::kConsumed);
+  b.program = compile(backward->trace, Inputs::kConsumed);
   return true;
 }
 
@@ -504,6 +490,16 @@ class AutogradExecutor final : public exec::Executor {
 };
 
 }  // namespace
+
+Trace executable(const Trace& trace, Inputs inputs) {
+  passes::PassContext quiet;
+  exec::ClaimReport report;
+  Trace claimed = exec::transform_for_execution(with_regions(trace), executors(), report);
+  if (inputs == Inputs::kConsumed) claimed.inputs.clear();
+  claimed = passes::last_pass().run(claimed, quiet);
+  claimed.inputs = trace.inputs;
+  return claimed;
+}
 
 std::span<const exec::Executor* const> executors() {
   static const AutogradExecutor autograd;

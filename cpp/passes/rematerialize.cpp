@@ -370,6 +370,24 @@ Trace with_recomputation(const Trace& backward, std::span<const BoundSymbol* con
   return out;
 }
 
+std::optional<RegionBackward> region_backward(const Subprogram& primal, const GradRequest& request,
+                                              std::span<const Proxy* const> saved) {
+  Trace trace = to_trace(primal);
+  trace.output = trace.output.items()[0];
+  std::vector<NoRule> missing;
+  const Differentiated d = differentiate(trace, request, missing);
+  if (!missing.empty()) return std::nullopt;
+  const std::span<const Proxy* const> seeds(d.backward.inputs.begin() + d.saved.size(),
+                                            d.backward.inputs.end());
+  Trace backward = with_recomputation(d.backward, primal.body, saved, seeds);
+  const size_t num_saved = backward.inputs.size() - seeds.size();
+  for (size_t i = 0; i < num_saved; ++i) {
+    if (std::find(saved.begin(), saved.end(), backward.inputs[i]) == saved.end())
+      return std::nullopt;
+  }
+  return RegionBackward{std::move(backward), num_saved};
+}
+
 Trace rematerialize(const Trace& trace, PassContext& ctx) {
   Trace out = trace;
   bool changed = false;
