@@ -7,7 +7,7 @@ from typing import Any
 
 from fulmen import _core
 from fulmen.errors import UserValueError
-from fulmen.jit import last_traces
+from fulmen.jit import last_program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Stage:
     """A program of a call.
 
     Attributes:
-        name: "forward", or the name of a backward in the trace.
+        name: "forward"; the name of a backward in the trace; or "autograd", for the gradients of
+            what PyTorch's own autograd differentiates.
         peak: the most bytes while it runs, above those before the call.
         end: the bytes when it has run.
     """
@@ -67,13 +68,13 @@ def memory(fn: Any) -> Memory:
         UserTypeError: `fn` is nothing that `fulmen.jit` returned.
         UserValueError: it has compiled no program so far.
     """
-    traces = last_traces(fn)
-    if not traces:
+    program = last_program(fn)
+    if program is None:
         raise UserValueError(
             "examine.memory(): got a function without a program; expected one that was called",
             "no-program",
         )
-    return Memory(tuple(Stage(*stage) for stage in _core.predicted_memory(traces[-1])))
+    return Memory(tuple(Stage(*stage) for stage in _core.predicted_memory(program.trace)))
 
 
 __all__ = ["Memory", "Stage", "memory"]

@@ -245,6 +245,10 @@ class Jitted:
         total.calls, total.cache_hits, _ = self.function.counts
         return total
 
+    def last_program(self) -> _core.Program | None:
+        """The program compiled last."""
+        return self.compiled[-1].program if self.compiled else None
+
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""
         return list(self.compiled[-1].stages) if self.compiled else []
@@ -335,6 +339,11 @@ def _state_of(fn: Any) -> Any:
 def last_traces(fn: Any) -> list[_core.Trace]:
     """All stages of the program that `fn` compiled last: acquired first, executed last."""
     return _state_of(fn).last_traces()
+
+
+def last_program(fn: Any) -> _core.Program | None:
+    """The program that `fn` compiled last, if there is one."""
+    return _state_of(fn).last_program()
 
 
 class Prologue(str):

@@ -79,10 +79,7 @@ def checkpoint(
         tracer.refuse(f"determinism_check={determinism_check!r}")
     if not torch.is_grad_enabled():
         return function(*args, **kwargs)
-    tracer.enter_checkpoint()
-    result = function(*args, **kwargs)
-    tracer.leave_checkpoint(preserve)
-    return result
+    return _marked(function, args, kwargs, preserve)
 
 
 _NOT_PASSED = (
@@ -93,6 +90,16 @@ _NOT_PASSED = (
     "behavior, you can pass use_reentrant=True. Refer to docs for more "
     "details on the differences between the two variants."
 )
+
+
+def _marked(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], preserve: bool
+) -> Any:
+    tracer.enter_checkpoint()
+    try:
+        return function(*args, **kwargs)
+    finally:
+        tracer.leave_checkpoint(preserve)
 
 
 def _reentrant_checkpoint(
@@ -106,9 +113,7 @@ def _reentrant_checkpoint(
     if not torch.is_grad_enabled() or not any(t.requires_grad for t in inputs):
         with torch.no_grad():
             return function(*args)
-    tracer.enter_checkpoint()
-    result = function(*args)
-    tracer.leave_checkpoint(preserve)
+    result = _marked(function, args, {}, preserve)
     results = result if isinstance(result, tuple) else (result,)
     for r in results:
         if isinstance(r, torch.Tensor):

@@ -14,9 +14,10 @@ void MemoryUse::hold(const Proxy* p) {
   const Proxy* storage = storage_of(p);
   if (ignored_.contains(storage)) return;
   if (holders_[storage]++) return;
-  // Of a view whose base nobody has told of, at least its own elements are there.
-  const int64_t bytes = bytes_of(storage);
-  bytes_[storage] = bytes;
+  add(bytes_of(storage));
+}
+
+void MemoryUse::add(int64_t bytes) {
   now_ += bytes;
   peak_ = std::max(peak_, now_);
 }
@@ -24,7 +25,7 @@ void MemoryUse::hold(const Proxy* p) {
 void MemoryUse::drop(const Proxy* p) {
   const auto it = holders_.find(storage_of(p));
   if (it == holders_.end() || it->second == 0 || --it->second) return;
-  now_ -= bytes_[it->first];
+  now_ -= bytes_of(it->first);
 }
 
 void MemoryUse::ignore(const Proxy* p) { ignored_.insert(storage_of(p)); }

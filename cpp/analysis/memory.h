@@ -21,6 +21,8 @@ class MemoryUse {
   void hold(const Proxy* p);
   // The value is kept by one less; the storage is free when nobody keeps any of its values.
   void drop(const Proxy* p);
+  // Memory of no value, which stays.
+  void add(int64_t bytes);
   // A value that belongs to somebody else, and is not counted.
   void ignore(const Proxy* p);
 
@@ -31,9 +33,8 @@ class MemoryUse {
            const Arg& output, bool consumes);
 
  private:
-  std::unordered_map<const Proxy*, int> holders_;    // by storage
-  std::unordered_map<const Proxy*, int64_t> bytes_;  // by storage
-  std::unordered_set<const Proxy*> ignored_;         // storages
+  std::unordered_map<const Proxy*, int> holders_;  // by storage
+  std::unordered_set<const Proxy*> ignored_;       // storages
   int64_t now_ = 0;
   int64_t peak_ = 0;
 };

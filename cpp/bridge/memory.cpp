@@ -1,8 +1,10 @@
 #include "bridge/memory.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <unordered_set>
 
+#include "analysis/cost.h"
 #include "analysis/memory.h"
 #include "bridge/autograd_region.h"
 #include "ops/control.h"
@@ -36,7 +38,9 @@ Proxies differentiated(const Trace& trace) {
   return found;
 }
 
-void run_backward(const BoundSymbol& region, const Proxies& differentiated, MemoryUse& use) {
+// The gradients of `region`'s inputs are added to `grads`.
+void run_backward(const BoundSymbol& region, const Proxies& differentiated, MemoryUse& use,
+                  std::unordered_map<const Proxy*, std::vector<const Proxy*>>& grads) {
   const Subprogram& primal = *region.arg("primal").program();
   passes::GradRequest request;
   for (const TensorProxy* t : passes::differentiable_results(region.output))
@@ -52,6 +56,10 @@ void run_backward(const BoundSymbol& region, const Proxies& differentiated, Memo
     if (!read.contains(p)) use.drop(p);
   }
   use.run(program.inputs, program.body, program.output, true);
+  for (size_t i = 0; i < primal.inputs.size(); ++i) {
+    const Arg& grad = program.output.items()[i];
+    if (grad.is_proxy()) grads[primal.inputs[i]].push_back(grad.proxy());
+  }
 }
 
 }  // namespace
@@ -61,13 +69,29 @@ std::vector<MemoryStage> predicted_memory(const Trace& trace) {
   for (const Proxy* p : trace.inputs) use.ignore(p);
   use.run(trace.inputs, trace.body, trace.output, false);
   std::vector<MemoryStage> stages{{"forward", use.peak(), use.now()}};
-  const Proxies grads = differentiated(trace);
+  const Proxies wanted = differentiated(trace);
+  std::unordered_map<const Proxy*, std::vector<const Proxy*>> grads;
   for (auto it = trace.body.rbegin(); it != trace.body.rend(); ++it) {
     if ((*it)->symbol != &ops::differentiable) continue;
     use.restart();
-    run_backward(**it, grads, use);
+    run_backward(**it, wanted, use, grads);
     stages.push_back({std::string((*it)->arg("backward").program()->name), use.peak(), use.now()});
   }
+  // What PyTorch's own autograd makes of the gradients that leave the regions.
+  use.restart();
+  bool outside = false;
+  for (const Proxy* p : trace.inputs) {
+    const TensorProxy* t = as_tensor(p);
+    if (!t || !t->type.requires_grad || !wanted.contains(p) || grads.contains(p)) continue;
+    use.add(bytes_of(p));
+    outside = true;
+  }
+  for (const auto& [p, own] : grads) {
+    if (std::find(trace.inputs.begin(), trace.inputs.end(), p) != trace.inputs.end()) continue;
+    for (const Proxy* grad : own) use.drop(grad);
+    outside = true;
+  }
+  if (outside) stages.push_back({"autograd", use.peak(), use.now()});
   return stages;
 }
 

@@ -33,6 +33,8 @@ constexpr double kFreeTime = 0.02;
 constexpr double kStepTime = 3;
 // More than any program saves: only for a checkpoint, which has to be computed from something.
 constexpr double kLastResort = 1e15;
+// The part of what is needed that a segment has at least.
+constexpr double kSmallestSegment = 1.0 / 16;
 constexpr double kLowestRate = 1;      // bytes for a second
 constexpr double kHighestRate = 1e14;  // recomputes nothing but what costs nothing
 
@@ -82,8 +84,10 @@ struct Plan {
 // One region: what can be said of its values, and the plans for it.
 class Planner {
  public:
-  Planner(const Subprogram& forward, const PassOptions& options)
-      : forward_(forward), options_(options) {
+  // `written`: storages that the program writes to afterwards.
+  Planner(const Subprogram& forward, const PassOptions& options,
+          const std::unordered_set<const Proxy*>& written)
+      : forward_(forward), options_(options), written_(written) {
     const auto results = forward.output.items()[0].items();
     const auto saved = forward.output.items()[1].items();
     for (const Proxy* p : forward.inputs) inputs_.insert(p);
@@ -96,6 +100,7 @@ class Planner {
       seconds_.push_back(estimated_seconds(b, options.fused));
       total_seconds_ += seconds_.back();
     }
+    find_segments();
     find_leaving();
   }
 
@@ -134,20 +139,89 @@ class Planner {
     return it != producer_.end() && forward_.body[it->second]->checkpoint() != 0;
   }
 
-  // What is made in a checkpoint and used outside of it.
+  // Chains of values that are computed again from each other would all be alive at once. With a
+  // budget, the program is cut into segments where the least is alive, and what goes from one to
+  // another is not computed again; so a backward has one segment's values at a time.
+  void find_segments() {
+    segment_.assign(forward_.body.size() + 1, 0);
+    if (options_.memory_budget < 0 || options_.memory_budget >= 1) return;
+    const std::vector<double> alive = alive_after();
+    const double share = std::max(options_.memory_budget / 2, kSmallestSegment);
+    const double size = share * bytes_unplanned();
+    double filled = 0, least = 0;
+    size_t best = 0, from = 0;
+    int segment = 0;
+    const auto end_at = [&](size_t at) {
+      for (size_t i = from; i <= at; ++i) segment_[i] = segment;
+      ++segment;
+      from = at + 1;
+      filled = 0;
+      best = 0;
+    };
+    for (size_t i = 0; i < forward_.body.size(); ++i) {
+      filled += static_cast<double>(bytes_needed_of(*forward_.body[i]));
+      if (filled > size / 2 && (!best || alive[i] <= least)) {
+        best = i + 1;
+        least = alive[i];
+      }
+      if (filled <= size || !best) continue;
+      i = best - 1;
+      end_at(i);
+    }
+    for (size_t i = from; i < segment_.size(); ++i) segment_[i] = segment;
+    num_segments_ = segment + 1;
+  }
+
+  int64_t bytes_needed_of(const BoundSymbol& b) const {
+    int64_t sum = 0;
+    for_each_proxy(b.output, [&](const Proxy* p) {
+      if (needed_set_.contains(p)) sum += bytes_of(p);
+    });
+    return sum;
+  }
+
+  // After each bound symbol: bytes that were made so far, and are used by later ones.
+  std::vector<double> alive_after() const {
+    std::unordered_map<const Proxy*, size_t> last;  // by storage
+    for (size_t i = 0; i < forward_.body.size(); ++i) {
+      for (const Arg& a : forward_.body[i]->args)
+        for_each_proxy(a, [&](const Proxy* p) { last[storage_of(p)] = i; });
+    }
+    std::vector<double> change(forward_.body.size() + 1, 0);
+    for (size_t i = 0; i < forward_.body.size(); ++i) {
+      for_each_proxy(forward_.body[i]->output, [&](const Proxy* p) {
+        const auto it = last.find(p);
+        if (it == last.end()) return;  // a view, or used by nobody
+        change[i] += static_cast<double>(bytes_of(p));
+        change[it->second] -= static_cast<double>(bytes_of(p));
+      });
+    }
+    for (size_t i = 1; i < change.size(); ++i) change[i] += change[i - 1];
+    return change;
+  }
+
+  // Where a bound symbol belongs to: its checkpoint, or its segment.
+  std::pair<int, int> part(size_t i) const {
+    if (i < forward_.body.size() && forward_.body[i]->checkpoint())
+      return {forward_.body[i]->checkpoint(), 0};
+    return {0, segment_[i]};
+  }
+
+  // What is made in a checkpoint or segment and used outside of it.
   void find_leaving() {
-    const auto use = [&](const Proxy* p, int where) {
+    const auto use = [&](const Proxy* p, size_t by) {
       const auto it = producer_.find(p);
       if (it == producer_.end()) return;
-      const int made = forward_.body[it->second]->checkpoint();
-      if (made && made != where) leaves_.insert(p);
+      const auto made = part(it->second), used = part(by);
+      const bool returned = by == forward_.body.size();
+      if (returned ? made.first != 0 : made != used && (made.first || num_segments_ > 1))
+        leaves_.insert(p);
     };
-    for (const BoundSymbol* b : forward_.body) {
-      for (const Arg& a : b->args)
-        for_each_proxy(a, [&](const Proxy* p) { use(p, b->checkpoint()); });
-      for_each_proxy(b->output, [&](const Proxy* p) { use(p, b->checkpoint()); });
+    for (size_t i = 0; i < forward_.body.size(); ++i) {
+      for (const Arg& a : forward_.body[i]->args)
+        for_each_proxy(a, [&](const Proxy* p) { use(p, i); });
     }
-    for (const Proxy* p : results_) use(p, 0);
+    for (const Proxy* p : results_) use(p, forward_.body.size());
   }
 
   // Inside of a checkpoint: never saved.
@@ -167,7 +241,8 @@ class Planner {
     if (inside(p)) return MinCut::kInfinite;
     // What others may write to is saved where eager saves it, and would see the same write.
     const bool exposed = inputs_.contains(p) || results_.contains(p);
-    if (exposed && options_.memory_budget < 0 && !needed_set_.contains(p)) return kLastResort;
+    const bool changes = options_.memory_budget < 0 ? exposed : written_.contains(storage_of(p));
+    if (changes && !needed_set_.contains(p)) return kLastResort;
     if (inputs_.contains(p)) return 0;
     if (!as_tensor(p)) return 1;
     return std::max<double>(1, static_cast<double>(bytes_of(storage_of(p))));
@@ -186,6 +261,11 @@ class Planner {
       if (storages.insert(storage).second) sum += static_cast<double>(bytes_of(storage));
     }
     return sum;
+  }
+
+  // Equal layers would all change at the same rate: the later cost a little more.
+  double price(size_t i) const {
+    return seconds_[i] * (1 + static_cast<double>(segment_[i]) / num_segments_);
   }
 
   Plan cut(double rate) const {
@@ -208,7 +288,7 @@ class Planner {
       const uint32_t symbol = graph.add_node();
       symbols.push_back(symbol);
       const bool forced = b.checkpoint() != 0;
-      const double cost = !may_run_again(i) ? MinCut::kInfinite : forced ? 0 : seconds_[i] * rate;
+      const double cost = !may_run_again(i) ? MinCut::kInfinite : forced ? 0 : price(i) * rate;
       if (cost > 0) graph.add_edge(MinCut::kSource, symbol, cost);
       for (const Arg& a : b.args) {
         for_each_proxy(
@@ -238,6 +318,9 @@ class Planner {
   std::unordered_map<const Proxy*, size_t> producer_;
   std::vector<double> seconds_;
   double total_seconds_ = 0;
+  const std::unordered_set<const Proxy*>& written_;
+  std::vector<int> segment_;
+  int num_segments_ = 1;
 };
 
 // Puts bound symbols of the forward before the first use of what they make.
@@ -321,11 +404,12 @@ const BoundSymbol* state_of(TraceContext& ctx, const BoundSymbol& drawing) {
   return builder.body()[0];
 }
 
-const BoundSymbol* planned(const BoundSymbol& region, PassContext& ctx) {
+const BoundSymbol* planned(const BoundSymbol& region,
+                           const std::unordered_set<const Proxy*>& written, PassContext& ctx) {
   const Subprogram& forward = *region.arg("forward").program();
   const Subprogram& backward = *region.arg("backward").program();
   const auto old_saved = forward.output.items()[1].items();
-  const Planner planner(forward, ctx.options);
+  const Planner planner(forward, ctx.options, written);
   const Plan plan = planner.plan();
   if (std::find(plan.again.begin(), plan.again.end(), true) == plan.again.end()) return &region;
   if (!ctx.take_fuel()) return &region;
@@ -389,11 +473,17 @@ std::optional<RegionBackward> region_backward(const Subprogram& primal, const Gr
 }
 
 Trace rematerialize(const Trace& trace, PassContext& ctx) {
+  std::unordered_set<const Proxy*> written;
+  for (const BoundSymbol* b : trace.body) {
+    if (!b->symbol->has(kInplace)) continue;
+    for (const Arg& a : b->args)
+      for_each_proxy(a, [&](const Proxy* p) { written.insert(storage_of(p)); });
+  }
   Trace out = trace;
   bool changed = false;
   for (const BoundSymbol*& b : out.body) {
     if (b->symbol != &ops::differentiable) continue;
-    const BoundSymbol* now = planned(*b, ctx);
+    const BoundSymbol* now = planned(*b, written, ctx);
     changed = changed || now != b;
     b = now;
   }
