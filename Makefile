@@ -121,6 +121,7 @@ bench: build $(STAMPS)/bench
 	@$(PY) benchmarks/compile_time.py
 	@$(PY) benchmarks/call_overhead.py
 	@$(PY) benchmarks/models.py
+	@$(PY) benchmarks/memory.py
 
 .PHONY: wheel
 wheel: $(STAMPS)/build

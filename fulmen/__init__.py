@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch  # noqa: F401 - first: its libraries are what the core links to
 
-from fulmen import autograd, dynamo, errors, number, proxy, symbols
+from fulmen import autograd, dynamo, errors, examine, number, proxy, symbols
 from fulmen._core import (
     BoundSymbol,
     NumberProxy,
@@ -42,6 +42,7 @@ __all__ = [
     "autograd",
     "dynamo",
     "errors",
+    "examine",
     "grad",
     "interpret",
     "jit",

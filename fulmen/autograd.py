@@ -23,6 +23,23 @@ class _Region(torch.autograd.Function):
         return (None, None, *ctx.backward_program(*saved, *grads))
 
 
+def random_state(device: torch.device) -> torch.Tensor:
+    """A copy of the state of a device's generator."""
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.get_rng_state()
+
+
+def exchange_random_state(device: torch.device, state: torch.Tensor) -> torch.Tensor:
+    """Sets the state of a device's generator, and returns the one that it had."""
+    before = random_state(device)
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
+    return before
+
+
 def differentiable(
     forward: Callable[..., Any],
     backward: Callable[..., Any],

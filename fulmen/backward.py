@@ -116,9 +116,7 @@ def backward(
 ) -> None:
     """torch.autograd.backward, as the interpreter follows it."""
     if belongs_to_levels(tensors, grad_tensors, inputs):
-        return _backward(
-            tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs
-        )
+        return _backward(tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs)
     if grad_variables is not None:
         raise Unsupported("grad_variables, which is deprecated")
     leaves, gradients = plan(tensors, grad_tensors, retain_graph, create_graph, inputs)

@@ -167,6 +167,11 @@ _named_rules: list[tuple[str, str, Any]] = [
     ("torch.autograd.grad", "same", backward.grad),
     ("fulmen.backward.plan", "native", None),
     ("fulmen.backward.belongs_to_levels", "native", None),
+    ("torch.utils.checkpoint.checkpoint", "same", polyfills.checkpoint),
+    *(
+        (f"fulmen.tracer.{name}", "native", None)
+        for name in ("enter_checkpoint", "leave_checkpoint", "refuse")
+    ),
     # What they set is set while the program is followed, and put back at its end.
     ("torch._C._set_grad_enabled", "same", tracer.set_grad_enabled),
     ("torch.clear_autocast_cache", "same", tracer.clear_autocast_cache),

@@ -27,7 +27,10 @@ class CompiledTrace:
 
 
 def compile_trace(
-    trace: _core.Trace, transforms: Sequence[Transform] = (), stats: Stats | None = None
+    trace: _core.Trace,
+    transforms: Sequence[Transform] = (),
+    stats: Stats | None = None,
+    memory_budget: float | None = None,
 ) -> CompiledTrace:
     """Runs the pass pipeline, the transforms and the executors on an acquired trace.
 
@@ -36,7 +39,7 @@ def compile_trace(
         UserNotImplementedError: an operation that no executor runs.
     """
     stats = stats if stats is not None else Stats()
-    pipeline = _core.Pipeline(transforms)
+    pipeline = _core.Pipeline(transforms, memory_budget, executors.uses_fusion())
     start = time.perf_counter()
     acquired, trace = trace, pipeline.run(trace)
     stats.add_seconds("passes", time.perf_counter() - start)

@@ -43,6 +43,13 @@ class FulmenCompiler:
         total.splits.update(self.splits)
         return total
 
+    def last_program(self) -> _core.Program | None:
+        """The program compiled last."""
+        for graph in reversed(collect(self.graphs)):
+            if graph.compiled:
+                return graph.compiled[-1].program
+        return None
+
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""
         for graph in reversed(collect(self.graphs)):

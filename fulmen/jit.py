@@ -44,6 +44,7 @@ def jit(
     fullgraph: bool = False,
     cache: str = CACHE.CONSTANT_VALUES,
     sharp_edges: str = SHARP_EDGES.ALLOW,
+    memory_budget: float | None = None,
     **unknown: Any,
 ) -> Any:
     """Compiles a function or module.
@@ -64,12 +65,15 @@ def jit(
             caller's promise), "no caching" (never).
         sharp_edges: what becomes of a call that does what a program can't hold (random numbers of
             Python, clocks, files, printing): "allow" (eager PyTorch runs it), "warn", "error".
+        memory_budget: of the memory that a forward keeps for its backward, the part that it may
+            keep, from 0 to 1; the backward computes the rest again. 1 keeps everything; None
+            computes again what takes practically no time. See docs/autodiff.md.
 
     Raises:
         UserTypeError: `fn` is neither a function nor a module; an option that there is none of.
         UserValueError: a value that an option can't have.
     """
-    options = make_options(transforms, fullgraph, cache, sharp_edges, unknown)
+    options = make_options(transforms, fullgraph, cache, sharp_edges, memory_budget, unknown)
     call_rules.install()
     if isinstance(fn, torch.nn.Module):
         return _jit_module(fn, options)
@@ -166,7 +170,7 @@ class Jitted:
         counters = self.counters
         counters.add_seconds("acquisition", time.perf_counter() - start)
         try:
-            compiled = compile_trace(acquired.trace, self.options.transforms, counters)
+            compiled = self._compile_trace(acquired.trace)
             function = None if cache == CACHE.NO_CACHING else self.function
             _core.install(function, acquired, compiled.program, cache == CACHE.SAME_INPUT)
         except Unsupported as e:
@@ -232,12 +236,16 @@ class Jitted:
         """Eager PyTorch ran a call that was expected to raise."""
         self._leave_to_eager(str(refusal))
 
+    def _compile_trace(self, trace: _core.Trace) -> CompiledTrace:
+        options = self.options
+        return compile_trace(trace, options.transforms, self.counters, options.memory_budget)
+
     def _compile_segment(self, trace: _core.Trace) -> _core.Program:
         """The program of a part of a call; the same one for equal parts of two calls."""
         text = str(trace)
         compiled = self._segments.get(text)
         if compiled is None:
-            compiled = compile_trace(trace, self.options.transforms, self.counters)
+            compiled = self._compile_trace(trace)
             self._segments[text] = compiled
         return compiled.program
 
@@ -267,6 +275,10 @@ class Jitted:
         total = copy.deepcopy(self.counters)
         total.calls, total.cache_hits, _ = self.function.counts
         return total
+
+    def last_program(self) -> _core.Program | None:
+        """The program compiled last."""
+        return self.compiled[-1].program if self.compiled else None
 
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""
@@ -367,6 +379,11 @@ def _state_of(fn: Any) -> Any:
 def last_traces(fn: Any) -> list[_core.Trace]:
     """All stages of the program that `fn` compiled last: acquired first, executed last."""
     return _state_of(fn).last_traces()
+
+
+def last_program(fn: Any) -> _core.Program | None:
+    """The program that `fn` compiled last, if there is one."""
+    return _state_of(fn).last_program()
 
 
 class Prologue(str):

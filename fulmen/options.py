@@ -40,6 +40,7 @@ class Options:
     fullgraph: bool = False
     cache: CACHE = CACHE.CONSTANT_VALUES
     sharp_edges: SHARP_EDGES = SHARP_EDGES.ALLOW
+    memory_budget: float | None = None
 
 
 def make_options(
@@ -47,6 +48,7 @@ def make_options(
     fullgraph: bool,
     cache: str,
     sharp_edges: str,
+    memory_budget: float | None,
     unknown: dict[str, Any],
 ) -> Options:
     """The options of a call of `fulmen.jit`.
@@ -79,7 +81,25 @@ def make_options(
         fullgraph,
         _choice("cache", cache, CACHE),
         _choice("sharp_edges", sharp_edges, SHARP_EDGES),
+        _budget(memory_budget),
     )
+
+
+def _budget(given: Any) -> float | None:
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise UserTypeError(
+            f"jit(): got memory_budget={given!r}; expected a number from 0 to 1, or None",
+            "jit-option",
+        )
+    if not 0 <= given <= 1:
+        raise UserValueError(
+            f"jit(): got memory_budget={given!r}; expected a number from 0 (compute as much again "
+            "as can be) to 1 (keep everything)",
+            "jit-option",
+        )
+    return float(given)
 
 
 def _choice(option: str, given: Any, choices: type[_Choice]) -> _Choice:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch.utils import _pytree as pytree
 
 from fulmen import tracer
@@ -137,3 +139,79 @@ FOREACH = tuple(
     if hasattr(torch.Tensor, name) or hasattr(torch.Tensor, name.removesuffix("_"))
 )
 """The functions over lists of tensors that this PyTorch has."""
+
+
+def checkpoint(
+    function: Callable[..., Any],
+    *args: Any,
+    use_reentrant: bool | None = None,
+    context_fn: Callable[[], Any] = torch.utils.checkpoint.noop_context_fn,
+    determinism_check: str = "default",
+    debug: bool = False,
+    early_stop: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """torch.utils.checkpoint.checkpoint: the call itself, marked as what a backward computes again.
+
+    Where eager does more than to compute the function twice, the call is left to it.
+    """
+    del early_stop
+    if use_reentrant is None:
+        warnings.warn(_NOT_PASSED, stacklevel=2)
+        use_reentrant = True
+    preserve = kwargs.pop("preserve_rng_state", True)
+    if context_fn is not torch.utils.checkpoint.noop_context_fn:
+        tracer.refuse("an activation checkpoint with a context_fn")
+    if debug or torch.utils.checkpoint._checkpoint_debug_enabled:
+        tracer.refuse("an activation checkpoint that is debugged")
+    if use_reentrant:
+        return _reentrant_checkpoint(function, args, kwargs, preserve)
+    if determinism_check not in ("default", "none"):
+        tracer.refuse(f"determinism_check={determinism_check!r}")
+    if not torch.is_grad_enabled():
+        return function(*args, **kwargs)
+    return _marked(function, args, kwargs, preserve)
+
+
+_NOT_PASSED = (
+    "torch.utils.checkpoint: the use_reentrant parameter should be "
+    "passed explicitly. Starting in PyTorch 2.9, calling checkpoint "
+    "without use_reentrant will raise an exception. use_reentrant=False is "
+    "recommended, but if you need to preserve the current default "
+    "behavior, you can pass use_reentrant=True. Refer to docs for more "
+    "details on the differences between the two variants."
+)
+
+
+def _marked(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], preserve: bool
+) -> Any:
+    tracer.enter_checkpoint()
+    try:
+        return function(*args, **kwargs)
+    finally:
+        tracer.leave_checkpoint(preserve)
+
+
+def _reentrant_checkpoint(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], preserve: bool
+) -> Any:
+    """use_reentrant=True: one node of autograd, whose inputs are the tensors among `args`."""
+    if kwargs:
+        raise ValueError("Unexpected keyword arguments: " + ",".join(arg for arg in kwargs))
+    torch.utils.checkpoint.check_backward_validity(args)
+    inputs = [a for a in args if isinstance(a, torch.Tensor)]
+    if not torch.is_grad_enabled() or not any(t.requires_grad for t in inputs):
+        with torch.no_grad():
+            return function(*args)
+    result = _marked(function, args, {}, preserve)
+    results = result if isinstance(result, tuple) else (result,)
+    for r in results:
+        if isinstance(r, torch.Tensor):
+            if any(r is t for t in inputs):
+                tracer.refuse("a reentrant activation checkpoint that returns its input")
+            if r.is_floating_point() and not r.requires_grad:
+                tracer.refuse("a reentrant activation checkpoint with a result without gradient")
+        elif r is not None and not isinstance(r, (bool, int, float, str)):
+            tracer.refuse(f"a reentrant activation checkpoint that returns a {type(r).__name__}")
+    return result

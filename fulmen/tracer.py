@@ -436,6 +436,21 @@ def set_grad_enabled(enabled: bool) -> None:
     _core.set_grad_enabled(enabled)
 
 
+def enter_checkpoint() -> None:
+    """Begins an activation checkpoint in a program that is traced: see Note [Checkpoints]."""
+    current_tracer().recorder.enter_checkpoint()
+
+
+def leave_checkpoint(redraws: bool) -> None:
+    """Ends it; raises Unsupported for what a backward can't compute again as eager does."""
+    current_tracer().recorder.leave_checkpoint(redraws)
+
+
+def refuse(reason: str) -> None:
+    """Leaves the call that is followed to eager PyTorch."""
+    raise Unsupported(reason)
+
+
 def clear_autocast_cache() -> None:
     """torch.clear_autocast_cache in a program that is traced."""
     current_tracer().recorder.clear_cast_cache()

@@ -1,4 +1,5 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -57,8 +58,11 @@ class PythonTransform final : public passes::Transform {
 // The passes of one compilation, with what they report.
 class Pipeline {
  public:
-  explicit Pipeline(nb::sequence transforms) : ctx_(passes::context_from_flags()) {
+  Pipeline(nb::sequence transforms, std::optional<double> memory_budget, bool fused)
+      : ctx_(passes::context_from_flags()) {
     ctx_.stages = &stages_;
+    ctx_.options.fused = fused;
+    if (memory_budget) ctx_.options.memory_budget = *memory_budget;
     for (nb::handle t : transforms) {
       transforms_.push_back(std::make_shared<PythonTransform>(nb::borrow(t)));
     }
@@ -133,7 +137,8 @@ nb::list passes_table() {
 
 void bind_passes(nb::module_& m) {
   nb::class_<Pipeline>(m, "Pipeline", "The passes of one compilation.")
-      .def(nb::init<nb::sequence>(), nb::arg("transforms"))
+      .def(nb::init<nb::sequence, std::optional<double>, bool>(), nb::arg("transforms"),
+           nb::arg("memory_budget") = nb::none(), nb::arg("fused") = false)
       .def("run", &Pipeline::run, "Every pass up to the executors, transforms included.")
       .def("fuse", &Pipeline::fuse, nb::arg("trace"), nb::arg("single") = false,
            "Makes regions of what generated kernels can run.")

@@ -7,6 +7,7 @@
 #include "bindings/bind.h"
 #include "bindings/program_object.h"
 #include "bridge/bridge.h"
+#include "bridge/memory.h"
 #include "codegen/cpu/isa.h"
 #include "codegen/cpu/kernel_cache.h"
 #include "codegen/cpu/llvm_api.h"
@@ -46,6 +47,17 @@ void bind_program(nb::module_& m) {
   m.def("build_program", [](const Trace& trace) {
     return PyProgram{exec::Program::build(trace, bridge::executors(), bridge::slot_ops())};
   });
+  m.def(
+      "predicted_memory",
+      [](const Trace& trace) {
+        nb::list list;
+        for (const bridge::MemoryStage& s : bridge::predicted_memory(trace))
+          list.append(nb::make_tuple(s.name, s.peak, s.end));
+        return list;
+      },
+      nb::sig("def predicted_memory(trace: Trace) -> list[tuple[str, int, int]]"),
+      "(program, peak, bytes at its end) of a claimed trace and its backwards; see "
+      "fulmen.examine.memory.");
   m.def(
       "set_flag", [](const std::string& name, const std::string& value) { set_flag(name, value); },
       nb::arg("name"), nb::arg("value"), "Sets what an environment variable FULMEN_NAME would.");

@@ -66,6 +66,8 @@ void bind_recorder(nb::module_& m) {
                    "candidates: list[typing.Any] | None = None) -> list[typing.Any]"))
       .def_prop_ro("grad_enabled", &Recorder::grad_enabled)
       .def("clear_cast_cache", &Recorder::clear_cast_cache)
+      .def("enter_checkpoint", &Recorder::enter_checkpoint)
+      .def("leave_checkpoint", &Recorder::leave_checkpoint, nb::arg("redraws"))
       .def("try_truncate", &Recorder::try_truncate)
       .def(
           "set_levels",

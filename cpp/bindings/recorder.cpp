@@ -489,7 +489,7 @@ Trace Recorder::finish_rewrite(const Trace& original, const std::string& provena
 }
 
 void Recorder::set_source(std::string_view file, int line, std::string_view function) {
-  const SourceLine next{file, line, function};
+  const SourceLine next{file, line, function, checkpoints_.empty() ? 0 : num_checkpoints_};
   if (builder().source && *builder().source == next) return;
   builder().source = ctx_->make_source(next);
 }

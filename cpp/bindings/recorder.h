@@ -51,6 +51,13 @@ class Recorder final : public TensorLifter {
   Trace finish_rewrite(const Trace& original, const std::string& provenance);
 
   void set_source(std::string_view file, int line, std::string_view function);
+  // What is recorded from here to `leave_checkpoint` is an activation checkpoint: its values are
+  // computed again by the backward. An inner one is a part of the outer one. See Note
+  // [Checkpoints].
+  void enter_checkpoint();
+  // Throws Unsupported for what can't be computed again. `redraws`: random numbers are the same
+  // when they are drawn again.
+  void leave_checkpoint(bool redraws);
   std::string where() const { return source_suffix(builder().source); }
   // That of this thread: see Note [Modes].
   bool grad_enabled() const;
@@ -97,6 +104,8 @@ class Recorder final : public TensorLifter {
   nb::object result_object(const Arg& output, std::span<PyObject* const> args);
   std::optional<Arg> try_record(const Symbol& symbol, std::span<const Arg> args,
                                 const Kwargs& kwargs, std::string* why);
+  // Gives the source line the checkpoint that is open.
+  void mark_source();
   // Records how grad and inference mode have changed on this thread.
   void follow_modes();
   // The casts of PyTorch's autocast, as this thread has it now; see recorder_modes.cpp.
@@ -121,6 +130,8 @@ class Recorder final : public TensorLifter {
   std::unordered_map<PyObject*, std::string> names_;
   std::unordered_map<PyObject*, const Proxy*> numbers_;
   Substitution substitution_;
+  std::vector<size_t> checkpoints_;  // where those that are open began
+  int num_checkpoints_ = 0;
   bool follows_modes_ = true;  // not a recorder of rewrites, whose calls say what they mean
   std::unordered_map<const Proxy*, Arg> cast_cache_;  // leaf → its cast
 };

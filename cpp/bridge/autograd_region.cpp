@@ -1,3 +1,5 @@
+#include "bridge/autograd_region.h"
+
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/jit_type.h>
 #include <c10/core/GradMode.h>
@@ -16,12 +18,14 @@
 #include "bridge/ivalue.h"
 #include "bridge/no_autocast.h"
 #include "bridge/node.h"
+#include "bridge/random_state.h"
 #include "bridge/scalar_type.h"
 #include "exec/claim.h"
 #include "ir/builder.h"
 #include "ops/control.h"
 #include "passes/autodiff.h"
 #include "passes/pipeline.h"
+#include "passes/rematerialize.h"
 #include "passes/reuse.h"
 
 // Note [Regions under autograd]
@@ -49,19 +53,8 @@ void run(const exec::Program& program, exec::Slot* slots) {
   }
 }
 
-// kRecorded: the program runs under PyTorch's autograd, and keeps its inputs.
-enum class Inputs : uint8_t { kKept, kConsumed, kRecorded };
-
 std::shared_ptr<const exec::Program> compile(const Trace& trace, Inputs inputs) {
-  passes::PassContext quiet;
-  exec::ClaimReport report;
-  const Trace reused =
-      inputs == Inputs::kRecorded ? trace : passes::reuse_below_autograd(with_regions(trace));
-  Trace claimed = exec::transform_for_execution(reused, executors(), report);
-  if (inputs == Inputs::kConsumed) claimed.inputs.clear();
-  claimed = passes::last_pass().run(claimed, quiet);
-  claimed.inputs = trace.inputs;
-  return exec::Program::build(claimed, executors(), slot_ops());
+  return exec::Program::build(executable(trace, inputs), executors(), slot_ops());
 }
 
 // What the gradients of one backward look like.
@@ -202,16 +195,13 @@ bool Region::make_backward(const std::vector<bool>& given, Backward& b) const {
     }
     request.types.push_back(type);
   }
-  std::vector<passes::NoRule> missing;
-  const passes::Differentiated d = passes::differentiate(primal_trace(), request, missing);
-  if (!missing.empty()) return false;
+  const auto backward = passes::region_backward(*primal_, request, saved_proxies_);
+  if (!backward) return false;
   b.saved.clear();
-  for (const Proxy* p : d.saved) {
-    const int at = index_of(saved_proxies_, p);
-    if (at < 0) return false;
-    b.saved.push_back(static_cast<size_t>(at));
+  for (size_t i = 0; i < backward->num_saved; ++i) {
+    b.saved.push_back(static_cast<size_t>(index_of(saved_proxies_, backward->trace.inputs[i])));
   }
-  b.program = compile(d.backward, Inputs::kConsumed);
+  b.program = compile(backward->trace, Inputs::kConsumed);
   return true;
 }
 
@@ -484,11 +474,23 @@ class AutogradExecutor final : public exec::Executor {
 
 }  // namespace
 
+Trace executable(const Trace& trace, Inputs inputs) {
+  passes::PassContext quiet;
+  exec::ClaimReport report;
+  const Trace reused =
+      inputs == Inputs::kRecorded ? trace : passes::reuse_below_autograd(with_regions(trace));
+  Trace claimed = exec::transform_for_execution(reused, executors(), report);
+  if (inputs == Inputs::kConsumed) claimed.inputs.clear();
+  claimed = passes::last_pass().run(claimed, quiet);
+  claimed.inputs = trace.inputs;
+  return claimed;
+}
+
 std::span<const exec::Executor* const> executors() {
   static const AutogradExecutor autograd;
-  static const exec::Executor* const all[] = {&autograd,          &grad_state_executor(),
-                                              &number_executor(), &fusion_executor(),
-                                              &aten_executor(),   &python_executor()};
+  static const exec::Executor* const all[] = {
+      &autograd,          &grad_state_executor(), &number_executor(), &random_state_executor(),
+      &fusion_executor(), &aten_executor(),       &python_executor()};
   return all;
 }
 

@@ -16,6 +16,10 @@ struct PassOptions {
   bool paranoid = false;  // a pass that claims to have changed nothing must return an equal trace
   bool dump = false;      // print every changed trace to stderr
   std::vector<std::string> disabled;  // passes by name
+  // How much of the memory that gradients would keep they may keep, from 0 to 1; negative: what is
+  // cheap to compute again is not kept. See docs/autodiff.md.
+  double memory_budget = -1;
+  bool fused = false;  // generated kernels run what is pointwise
 };
 
 struct PassTiming {

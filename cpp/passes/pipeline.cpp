@@ -9,6 +9,7 @@
 #include "passes/gradients.h"
 #include "passes/partition.h"
 #include "passes/reuse.h"
+#include "passes/rematerialize.h"
 
 namespace fulmen::passes {
 namespace {
@@ -39,6 +40,8 @@ constexpr Pass kPipeline[] = {
      "a backward computes gradients that nobody asked for"},
     {"autodiff", "Autodiff", differentiate_regions, kFunctional,
      "the program is as small as it gets, and gradients are to be optimized like everything else"},
+    {"rematerialize", "Rematerialization", rematerialize, kFunctional,
+     "forward and backward are both known; kernels are formed from what each of them computes"},
 };
 
 constexpr Pass kPartition = {"partition", "Partition into regions", partition, kFunctional,

@@ -123,6 +123,7 @@ UNSAMPLED: dict[str, str] = {
     "set_inference_mode": "a mode, no operation: tests/python/test_inference_mode.py",
     "cuda": "needs a device",
     **dict.fromkeys(("check_leaves", "freed", "gradients"), STEP),
+    **dict.fromkeys(("exchange_random_state", "random_state"), "tests/python/test_checkpoint.py"),
     **{s.name: STEP for s in _core.symbols() if s.name.startswith("number_")},
     **dict.fromkeys(("conj", "cpu", "positive", "resolve_conj", "resolve_neg"), ARGUMENT),
     **{f"{name}.Scalar_Tensor": REFLECTED for name in ("eq", "ge", "gt", "le", "lt", "ne")},
