@@ -4,7 +4,10 @@
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bind.h"
+#include "bindings/executor_object.h"
+#include "bridge/bridge.h"
 #include "codegen/cpu/compiled_region.h"
+#include "exec/claim.h"
 #include "ir/verify.h"
 #include "passes/autodiff.h"
 #include "passes/pipeline.h"
@@ -57,8 +60,16 @@ class PythonTransform final : public passes::Transform {
 // The passes of one compilation, with what they report.
 class Pipeline {
  public:
-  explicit Pipeline(nb::sequence transforms) : ctx_(passes::context_from_flags()) {
+  Pipeline(nb::sequence transforms, const PyCompilation* compilation)
+      : ctx_(passes::context_from_flags()),
+        compilation_(compilation ? compilation->compilation : bridge::make_compilation()) {
     ctx_.stages = &stages_;
+    if (compilation && compilation_->fuel()) ctx_.fuel = compilation_->fuel();
+    if (compilation_->has_own_gradients()) {
+      ctx_.own_gradients = [this](const Trace& trace, passes::PassContext& ctx) {
+        return exec::claim_gradients(trace, *compilation_, ctx);
+      };
+    }
     for (nb::handle t : transforms) {
       transforms_.push_back(std::make_shared<PythonTransform>(nb::borrow(t)));
     }
@@ -76,6 +87,9 @@ class Pipeline {
     Trace out = passes::run_pass(passes::partition_pass(), trace, ctx_);
     ctx_.fusion = nullptr;
     return out;
+  }
+  Trace transform_for_execution(const Trace& trace, exec::ClaimReport& report) {
+    return exec::transform_for_execution(trace, *compilation_, ctx_, report);
   }
   Trace run_last(const Trace& trace) { return passes::run_pass(passes::last_pass(), trace, ctx_); }
 
@@ -100,6 +114,7 @@ class Pipeline {
  private:
   std::vector<Trace> stages_;
   passes::PassContext ctx_;
+  std::shared_ptr<const exec::Compilation> compilation_;
   passes::Transforms transforms_;
 };
 
@@ -130,7 +145,10 @@ nb::list passes_table() {
 
 void bind_passes(nb::module_& m) {
   nb::class_<Pipeline>(m, "Pipeline", "The passes of one compilation.")
-      .def(nb::init<nb::sequence>(), nb::arg("transforms"))
+      .def(nb::init<nb::sequence, const PyCompilation*>(), nb::arg("transforms"),
+           nb::arg("compilation").none() = nb::none())
+      .def("transform_for_execution", &Pipeline::transform_for_execution, nb::arg("trace"),
+           nb::arg("report"), "Hands every bound symbol to an executor.")
       .def("run", &Pipeline::run, "Every pass up to the executors, transforms included.")
       .def("fuse", &Pipeline::fuse, nb::arg("trace"), nb::arg("single") = false,
            "Makes regions of what generated kernels can run.")
@@ -152,7 +170,7 @@ void bind_passes(nb::module_& m) {
         passes::PassContext ctx;
         std::vector<Trace> stages;
         ctx.stages = &stages;
-        ctx.fuel = fuel;
+        ctx.fuel = std::make_shared<Fuel>(fuel);
         for (const std::string& name : names) {
           trace = passes::run_pass(find_pass(name), trace, ctx);
         }

@@ -19,6 +19,8 @@ void bind_recorder(nb::module_& m) {
       .def("append", &Recorder::append)
       .def("replace", &Recorder::replace, nb::arg("output").none(), nb::arg("value").none())
       .def("finish_rewrite", &Recorder::finish_rewrite)
+      .def("gradient_of", &Recorder::gradient_of, nb::arg("proxy"),
+           nb::sig("def gradient_of(self, proxy: object) -> typing.Any"))
       .def("enter", &Recorder::enter)
       .def("exit", &Recorder::exit)
       .def("add_tensor_input", &Recorder::add_tensor_input, nb::arg("tensor"), nb::arg("name"),

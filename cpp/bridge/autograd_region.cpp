@@ -11,7 +11,6 @@
 #include <mutex>
 
 #include "bridge/bridge.h"
-#include "bridge/fusion.h"
 #include "bridge/gil.h"
 #include "bridge/ivalue.h"
 #include "bridge/no_autocast.h"
@@ -68,14 +67,17 @@ void run(const exec::Program& program, exec::Slot* slots) {
 
 enum class Inputs : uint8_t { kKept, kConsumed };
 
-std::shared_ptr<const exec::Program> compile(const Trace& trace, Inputs inputs) {
+std::shared_ptr<const exec::Program> compile(
+    const Trace& trace, Inputs inputs, const std::shared_ptr<const exec::Compilation>& compilation) {
   passes::PassContext quiet;
+  quiet.fuel = compilation->fuel();
   exec::ClaimReport report;
-  Trace claimed = exec::transform_for_execution(with_regions(trace), executors(), report);
+  Trace claimed = exec::transform_for_execution(trace, *compilation, quiet, report);
+  compilation->add_to_report(std::move(report));
   if (inputs == Inputs::kConsumed) claimed.inputs.clear();
   claimed = passes::last_pass().run(claimed, quiet);
   claimed.inputs = trace.inputs;
-  return exec::Program::build(claimed, executors(), slot_ops());
+  return exec::Program::build(claimed, compilation, slot_ops());
 }
 
 // What the gradients of one backward look like.
@@ -97,7 +99,7 @@ struct Backward {
 // A region, compiled: what all its nodes share.
 class Region {
  public:
-  explicit Region(const BoundSymbol& bsym);
+  Region(const BoundSymbol& bsym, std::shared_ptr<const exec::Compilation> compilation);
 
   // A value that is saved: an input, a result, or neither: then its place in the forward's second
   // output.
@@ -123,6 +125,7 @@ class Region {
   bool make_backward(const std::vector<bool>& given, Backward& b) const;
 
   std::shared_ptr<TraceContext> ctx_;
+  std::shared_ptr<const exec::Compilation> compilation_;
   const Subprogram* primal_;
   std::shared_ptr<const exec::Program> forward_;
   std::vector<const Proxy*> saved_proxies_;
@@ -149,11 +152,12 @@ int index_of(std::span<const Proxy* const> proxies, const Proxy* p) {
   return at == proxies.end() ? -1 : static_cast<int>(at - proxies.begin());
 }
 
-Region::Region(const BoundSymbol& bsym)
+Region::Region(const BoundSymbol& bsym, std::shared_ptr<const exec::Compilation> compilation)
     : ctx_(bsym.arg("primal").program()->ctx->shared_from_this()),
+      compilation_(std::move(compilation)),
       primal_(bsym.arg("primal").program()) {
   forward_ =
-      exec::Program::build(to_trace(*bsym.arg("forward").program()), executors(), slot_ops());
+      exec::Program::build(to_trace(*bsym.arg("forward").program()), compilation_, slot_ops());
   std::vector<const Proxy*> results;
   for (const Arg& r : primal_->output.items()[0].items()) results.push_back(r.proxy());
   seeded_ = passes::differentiable_results(bsym.output);
@@ -193,7 +197,7 @@ const exec::Program& Region::primal() const {
   const std::lock_guard lock(compile_mutex());
   if (!primal_program_) {
     const HoldGil gil;
-    primal_program_ = compile(primal_trace(), Inputs::kKept);
+    primal_program_ = compile(primal_trace(), Inputs::kKept, compilation_);
   }
   return *primal_program_;
 }
@@ -225,7 +229,7 @@ bool Region::make_backward(const std::vector<bool>& given, Backward& b) const {
     if (at < 0) return false;
     b.saved.push_back(static_cast<size_t>(at));
   }
-  b.program = compile(d.backward, Inputs::kConsumed);
+  b.program = compile(d.backward, Inputs::kConsumed, compilation_);
   return true;
 }
 
@@ -436,8 +440,9 @@ class RegionNode final : public torch::autograd::Node {
 
 class RegionKernel final : public exec::Kernel {
  public:
-  RegionKernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of)
-      : region_(std::make_shared<const Region>(bsym)) {
+  RegionKernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+               std::shared_ptr<const exec::Compilation> compilation)
+      : region_(std::make_shared<const Region>(bsym, std::move(compilation))) {
     for (const Arg& a : bsym.arg("inputs").items()) inputs_.push_back(slot_of(a.proxy()));
     for (const Arg& a : bsym.output.items()) outputs_.push_back(slot_of(a.proxy()));
   }
@@ -489,20 +494,28 @@ class AutogradExecutor final : public exec::Executor {
  public:
   std::string_view name() const override { return "autograd"; }
   bool concerns(const Symbol& symbol) const override { return &symbol == &ops::differentiable; }
-  std::string refusal(const BoundSymbol&) const override { return {}; }
-  std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,
-                                        const exec::SlotOf& slot_of) const override {
-    return std::make_unique<RegionKernel>(bsym, slot_of);
+  bool is_optional() const override { return false; }
+  std::string refusal(const exec::Offer&) const override { return {}; }
+  std::unique_ptr<exec::Kernel> compile(
+      const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+      const std::shared_ptr<const exec::Compilation>& compilation) const override {
+    return std::make_unique<RegionKernel>(bsym, slot_of, compilation);
   }
 };
 
 }  // namespace
 
-std::span<const exec::Executor* const> executors() {
-  static const AutogradExecutor autograd;
-  static const exec::Executor* const all[] = {&autograd, &fusion_executor(), &aten_executor(),
-                                              &python_executor()};
-  return all;
+exec::ExecutorPtr autograd_executor() {
+  static const auto executor = std::make_shared<const AutogradExecutor>();
+  return executor;
+}
+
+std::shared_ptr<const exec::Compilation> make_compilation(std::vector<exec::ExecutorPtr> chosen,
+                                                          std::shared_ptr<Fuel> fuel) {
+  return std::make_shared<const exec::Compilation>(
+      std::vector<exec::ExecutorPtr>{autograd_executor()}, std::move(chosen),
+      std::vector<exec::ExecutorPtr>{fusion_executor(false), aten_executor(), python_executor()},
+      std::move(fuel));
 }
 
 }  // namespace fulmen::bridge

@@ -42,6 +42,8 @@ Arg fitted(const Arg& grad, const TensorType& type) {
   return ops::converted(g, type.dtype);
 }
 
+bool has_vjp(const Symbol& s) { return s.vjp || (s.info->rules && s.info->rules->has_vjp()); }
+
 // The reverse walk: what the forward becomes, and the gradients in order.
 class ReverseWalk {
  public:
@@ -131,11 +133,13 @@ class ReverseWalk {
   }
 
   bool by_vjp(const BoundSymbol& b, std::string& why) {
-    if (!b.symbol->vjp) return false;
+    if (!has_vjp(*b.symbol)) return false;
     const size_t mark = builder_.body().size();
     try {
       Call call(*b.symbol, b.args, builder_);
-      const Args grads = b.symbol->vjp(call, b.output, gradient(b.output));
+      const Arg grad = gradient(b.output);
+      const Args grads = b.symbol->vjp ? b.symbol->vjp(call, b.output, grad)
+                                       : b.symbol->info->rules->vjp(call, b.output, grad);
       for (size_t i = 0; i < std::min(grads.size(), b.args.size()); ++i)
         distribute(b.args[i], grads[i]);
     } catch (const Unsupported& e) {
@@ -216,7 +220,7 @@ class ReverseWalk {
                std::vector<const BoundSymbol*>& steps) {
     for (const BoundSymbol* b : body) {
       if (b->symbol->has(kRandom)) return false;
-      if (b->symbol->vjp || !any_requires_grad(b->output)) {
+      if (has_vjp(*b->symbol) || !any_requires_grad(b->output)) {
         steps.push_back(b);
         continue;
       }

@@ -14,6 +14,11 @@ namespace {
 // Where users' transforms change the program: nothing by itself.
 Trace user_transforms(const Trace& trace, PassContext&) { return trace; }
 
+// What executors differentiate in their own way: nothing by itself.
+Trace own_gradients(const Trace& trace, PassContext& ctx) {
+  return ctx.own_gradients ? ctx.own_gradients(trace, ctx) : trace;
+}
+
 constexpr auto kAny = Needs::kAnyTrace;
 constexpr auto kFunctional = Needs::kFunctionalTrace;
 
@@ -31,6 +36,8 @@ constexpr Pass kPipeline[] = {
      "users see a small trace with no in-place operations, before gradients are made"},
     {"dce", "Dead code elimination", dead_code_elimination, kAny,
      "folding and transforms leave operands that nobody reads"},
+    {"own_gradients", "Own gradients of executors", own_gradients, kFunctional,
+     "an executor's gradient goes with its forward, so that autodiff must see which it is"},
     {"autodiff", "Autodiff", differentiate_regions, kFunctional,
      "the program is as small as it gets, and gradients are to be optimized like everything else"},
 };
