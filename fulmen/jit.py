@@ -25,6 +25,7 @@ from fulmen.errors import (
     UserTypeError,
     UserValueError,
 )
+from fulmen.executor import Executor
 from fulmen.options import CACHE, SHARP_EDGES, Options, make_options
 from fulmen.stats import Stats
 from fulmen.tracer import Tracer
@@ -38,6 +39,7 @@ def jit(
     fn: Callable[..., Any] | torch.nn.Module,
     *,
     transforms: Sequence[Transform] = (),
+    executors: Sequence[Executor | str] | None = None,
     fullgraph: bool = False,
     cache: str = CACHE.CONSTANT_VALUES,
     sharp_edges: str = SHARP_EDGES.ALLOW,
@@ -55,6 +57,8 @@ def jit(
     Args:
         fn: a function or an nn.Module; it is not changed (unless a transform changes a module).
         transforms: applied to the module, then to every program.
+        executors: who runs operations, first asked first: executors of fulmen.extend or their
+            names; what they leave, ATen runs. None: the default list.
         fullgraph: raise instead of running a call in eager PyTorch.
         cache: when a program is used again, see docs/jit.md: "constant values" (where all that was
             read is the same), "symbolic values" (numbers may differ), "same input" (always; the
@@ -66,7 +70,7 @@ def jit(
         UserTypeError: `fn` is neither a function nor a module; an option that there is none of.
         UserValueError: a value that an option can't have.
     """
-    options = make_options(transforms, fullgraph, cache, sharp_edges, unknown)
+    options = make_options(transforms, executors, fullgraph, cache, sharp_edges, unknown)
     call_rules.install()
     if isinstance(fn, torch.nn.Module):
         return _jit_module(fn, options)
@@ -85,13 +89,17 @@ class Jitted:
     Attributes:
         fn: the user's function or module.
         options: what the user asked for.
+        fuel: how many rewrites and claims its programs may still have.
         function: the native callable.
         compiled: every program so far, the newest last.
         acquired: what was read, and written, for each of them.
     """
 
-    def __init__(self, fn: Callable[..., Any], options: Options) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], options: Options, fuel: _core.Fuel | None = None
+    ) -> None:
         self.fn = fn
+        self.fuel = fuel or _core.fuel_from_flags()
         self.options = options
         self.counters = Stats()
         self.compiled: list[CompiledTrace] = []
@@ -157,6 +165,8 @@ class Jitted:
             self._leave_to_eager(str(e))
             return None
         except UserError as refusal:
+            if refusal.id == "operator-meta":
+                raise  # eager PyTorch would not ask
             return refusal.with_traceback(None)
         except Exception as e:
             # The user's own exception: eager raises it, with everything that happens before.
@@ -166,7 +176,7 @@ class Jitted:
         counters = self.counters
         counters.add_seconds("acquisition", time.perf_counter() - start)
         try:
-            compiled = compile_trace(acquired.trace, self.options.transforms, counters)
+            compiled = self._compile_trace(acquired.trace)
             function = None if cache == CACHE.NO_CACHING else self.function
             _core.install(function, acquired, compiled.program, cache == CACHE.SAME_INPUT)
         except BaseException as e:
@@ -223,9 +233,15 @@ class Jitted:
         text = str(trace)
         compiled = self._segments.get(text)
         if compiled is None:
-            compiled = compile_trace(trace, self.options.transforms, self.counters)
+            compiled = self._compile_trace(trace)
             self._segments[text] = compiled
         return compiled.program
+
+    def _compile_trace(self, trace: _core.Trace) -> CompiledTrace:
+        options = self.options
+        return compile_trace(
+            trace, options.transforms, self.counters, options.executors, self.fuel
+        )
 
     def _leave_to_eager(self, reason: str) -> None:
         self.counters.splits["the whole function"] = reason
@@ -236,6 +252,10 @@ class Jitted:
         total = copy.deepcopy(self.counters)
         total.calls, total.cache_hits, _ = self.function.counts
         return total
+
+    def all_programs(self) -> list[CompiledTrace]:
+        """The programs, those of parts of calls included."""
+        return [*self._segments.values(), *self.compiled]
 
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""
@@ -312,7 +332,8 @@ def _name_of(fn: Any) -> str:
     return getattr(fn, "__qualname__", None) or type(fn).__qualname__
 
 
-def _state_of(fn: Any) -> Any:
+def state_of(fn: Any) -> Any:
+    """What a jitted function keeps; a FulmenCompiler is its own."""
     if isinstance(fn, FulmenCompiler):
         return fn
     function = getattr(fn, "_fulmen", None)
@@ -326,7 +347,7 @@ def _state_of(fn: Any) -> Any:
 
 def last_traces(fn: Any) -> list[_core.Trace]:
     """All stages of the program that `fn` compiled last: acquired first, executed last."""
-    return _state_of(fn).last_traces()
+    return state_of(fn).last_traces()
 
 
 class Prologue(str):
@@ -352,7 +373,7 @@ def _lookup(cls: type, name: str) -> Any:
 
 def last_prologue(fn: Any) -> Prologue:
     """The guards of the program that `fn` compiled last; empty if there is none."""
-    acquired = _state_of(fn).acquired
+    acquired = state_of(fn).acquired
     constants: dict[str, Any] = {"lookup": _lookup, "absent": _ABSENT}
     text = Prologue(acquired[-1].prologue(constants) if acquired else "")
     text.constants = constants
@@ -361,4 +382,4 @@ def last_prologue(fn: Any) -> Prologue:
 
 def stats(fn: Any) -> Stats:
     """Calls, hits, misses, compile seconds by phase, instructions, kernels, fallbacks."""
-    return _state_of(fn).stats()
+    return state_of(fn).stats()

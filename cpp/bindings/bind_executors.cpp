@@ -14,6 +14,7 @@
 #include "exec/compilation.h"
 #include "ops/registry.h"
 #include "support/cat.h"
+#include "support/flags.h"
 
 namespace fulmen::bindings {
 namespace {
@@ -50,6 +51,9 @@ void bind_executors(nb::module_& m) {
       .def(nb::init<int64_t>(), nb::arg("limit") = -1)
       .def_prop_ro("taken", &Fuel::taken)
       .def_prop_ro("last", &Fuel::last, "What the last one was taken for.");
+  m.def(
+      "fuel_from_flags", [] { return std::make_shared<Fuel>(flag_int(Flag::kFuel)); },
+      "What FULMEN_FUEL says.");
   nb::class_<PyExecutor>(m, "Executor", "Who runs operations; see fulmen.extend.")
       .def_prop_ro("name", [](const PyExecutor& e) { return std::string(e.executor->name()); })
       .def_prop_ro("makes_regions", [](const PyExecutor& e) { return e.executor->is_fusion(); })

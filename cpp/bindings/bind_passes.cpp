@@ -91,6 +91,10 @@ class Pipeline {
   Trace transform_for_execution(const Trace& trace, exec::ClaimReport& report) {
     return exec::transform_for_execution(trace, *compilation_, ctx_, report);
   }
+  // Only what the chosen operator executors take; the rest stays unclaimed.
+  Trace claim_operators(const Trace& trace, exec::ClaimReport& report) {
+    return exec::claim_operators(trace, *compilation_, ctx_, report);
+  }
   Trace run_last(const Trace& trace) { return passes::run_pass(passes::last_pass(), trace, ctx_); }
 
   nb::list stages() const {
@@ -147,6 +151,8 @@ void bind_passes(nb::module_& m) {
   nb::class_<Pipeline>(m, "Pipeline", "The passes of one compilation.")
       .def(nb::init<nb::sequence, const PyCompilation*>(), nb::arg("transforms"),
            nb::arg("compilation").none() = nb::none())
+      .def("claim_operators", &Pipeline::claim_operators, nb::arg("trace"), nb::arg("report"),
+           "Hands to the chosen operator executors what they take.")
       .def("transform_for_execution", &Pipeline::transform_for_execution, nb::arg("trace"),
            nb::arg("report"), "Hands every bound symbol to an executor.")
       .def("run", &Pipeline::run, "Every pass up to the executors, transforms included.")

@@ -1,5 +1,7 @@
 #include "bindings/user_executor.h"
 
+#include <nanobind/stl/string.h>
+
 #include <mutex>
 #include <shared_mutex>
 #include <unordered_set>

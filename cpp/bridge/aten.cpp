@@ -323,7 +323,7 @@ const std::vector<std::string>* overload_names(const std::string& op) {
   return it == names->end() ? nullptr : &it->second;
 }
 
-bool bind(const c10::FunctionSchema& schema, const AtenCall& call, const exec::SlotOf* slot_of,
+bool bind_call(const c10::FunctionSchema& schema, const AtenCall& call, const exec::SlotOf* slot_of,
           std::vector<Operand>* operands) {
   const auto& params = schema.arguments();
   operands->assign(params.size(), Operand());
@@ -445,7 +445,7 @@ class AtenExecutor final : public exec::Executor {
     if (!overloads) return std::nullopt;
     for (const std::string& overload : *overloads) {
       const auto op = c10::Dispatcher::singleton().findSchema({"aten::" + call.op, overload});
-      if (op && bind(op->schema(), call, slot_of, operands)) return op;
+      if (op && bind_call(op->schema(), call, slot_of, operands)) return op;
     }
     return std::nullopt;
   }
@@ -463,7 +463,7 @@ class CustomOpExecutor final : public exec::Executor {
     const auto op = find(*offer.bsym.symbol);
     if (!op) return "PyTorch has no such operator";
     std::vector<Operand> operands;
-    return bind(op->schema(), call_of(offer.bsym), nullptr, &operands)
+    return bind_call(op->schema(), call_of(offer.bsym), nullptr, &operands)
                ? ""
                : "arguments that its schema does not name";
   }
@@ -472,7 +472,7 @@ class CustomOpExecutor final : public exec::Executor {
       const std::shared_ptr<const exec::Compilation>&) const override {
     const auto op = find(*bsym.symbol);
     std::vector<Operand> operands;
-    if (!op || !bind(op->schema(), call_of(bsym), &slot_of, &operands))
+    if (!op || !bind_call(op->schema(), call_of(bsym), &slot_of, &operands))
       internal_error(bsym.symbol->name(), ": claimed, but there is no such operator");
     return std::make_unique<AtenKernel>(*op, std::move(operands),
                                         make_target(bsym.output, slot_of));

@@ -38,7 +38,7 @@ bool is_of_executor() {
   PyObject* id = value ? PyObject_GetAttrString(value, "id") : nullptr;
   if (!id) PyErr_Clear();
   const bool found =
-      id && PyUnicode_Check(id) && PyUnicode_CompareWithASCIIString(id, "executor") == 0;
+      id && PyUnicode_Check(id) && PyUnicode_CompareWithASCIIString(id, "executor-kernel") == 0;
   Py_XDECREF(id);
   PyErr_Restore(type, value, traceback);
   return found;

@@ -34,7 +34,7 @@ bool in_strides(const at::Tensor& t, const TensorType& type) {
 }
 
 bool is_below_autograd() {
-  return c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutogradCPU);
+  return c10::impl::tls_is_dispatch_key_excluded(c10::DispatchKey::AutogradFunctionality);
 }
 
 }  // namespace
@@ -134,7 +134,7 @@ void Contract::fail(const std::string& what) const {
   PyObject* cls = resolve_torch_name("fulmen.errors.UserRuntimeError");
   const std::string message = cat("the implementation of ", name_, "() ", what, where_);
   PyObject* error =
-      cls ? PyObject_CallFunction(cls, "ss", message.c_str(), "executor") : nullptr;
+      cls ? PyObject_CallFunction(cls, "ss", message.c_str(), "executor-kernel") : nullptr;
   if (error) PyErr_SetObject(cls, error);
   Py_XDECREF(cls);
   Py_XDECREF(error);

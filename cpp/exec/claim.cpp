@@ -31,6 +31,15 @@ class Claimer {
           ClaimReport& report, bool inside)
       : trace_(trace), compilation_(compilation), ctx_(ctx), report_(report), inside_(inside) {}
 
+  // Leaves what the chosen operator executors do not take.
+  Trace run_chosen() {
+    only_chosen_ = true;
+    Trace out = trace_;
+    out.body.clear();
+    for (const BoundSymbol* b : trace_.body) claim(*b, out.body, 0);
+    return out;
+  }
+
   Trace run() {
     Trace out = trace_;
     out.provenance = "Transform for execution";
@@ -80,6 +89,7 @@ class Claimer {
     for (size_t i = first; i < executors.size(); ++i) {
       const Executor& ex = *executors[i];
       if (!ex.concerns(*bsym.symbol)) continue;
+      if (only_chosen_ && (!ex.is_optional() || is_fusion(executors[i]))) continue;
       if (rewriting(ex, *bsym.symbol)) continue;
       const bool fuses = is_fusion(executors[i]) && !region_of(*bsym.symbol);
       if (fuses && regions_are_made_) continue;
@@ -102,7 +112,11 @@ class Claimer {
       }
       return;
     }
-    decompose(bsym, refusals, body);
+    if (only_chosen_) {
+      body.push_back(&bsym);
+    } else {
+      decompose(bsym, refusals, body);
+    }
   }
 
   bool is_fusion(const ExecutorPtr& ex) const {
@@ -209,6 +223,7 @@ class Claimer {
   ClaimReport& report_;
   const bool inside_;
   std::unordered_map<const BoundSymbol*, Open> open_;
+  bool only_chosen_ = false;
   bool regions_are_made_ = false;
   Refusals pending_;  // what a bound symbol that was open was refused for before
   std::vector<std::pair<const Executor*, const Symbol*>> rewriting_;
@@ -221,8 +236,13 @@ Trace transform_for_execution(const Trace& trace, const Compilation& compilation
   return Claimer(trace, compilation, ctx, report, /*inside=*/false).run();
 }
 
+Trace claim_operators(const Trace& trace, const Compilation& compilation, passes::PassContext& ctx,
+                      ClaimReport& report) {
+  return Claimer(trace, compilation, ctx, report, /*inside=*/false).run_chosen();
+}
+
 Trace claim_gradients(const Trace& trace, const Compilation& compilation,
-                      passes::PassContext& ctx) {
+                      passes::PassContext&) {
   Trace out = trace;
   bool changed = false;
   for (const BoundSymbol*& b : out.body) {

@@ -13,6 +13,10 @@ namespace fulmen::exec {
 Trace transform_for_execution(const Trace& trace, const Compilation& compilation,
                               passes::PassContext& ctx, ClaimReport& report);
 
+// The same with the chosen operator executors alone: what they do not take stays as it is.
+Trace claim_operators(const Trace& trace, const Compilation& compilation, passes::PassContext& ctx,
+                      ClaimReport& report);
+
 // Gives each bound symbol that needs gradients, and whose first executor to take it brings one of
 // its own, that gradient; see with_own_gradient.
 Trace claim_gradients(const Trace& trace, const Compilation& compilation, passes::PassContext& ctx);

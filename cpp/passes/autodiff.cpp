@@ -7,6 +7,7 @@
 #include "analysis/liveness.h"
 #include "ir/builder.h"
 #include "ir/control.h"
+#include "ir/region.h"
 #include "ir/rewrite.h"
 #include "ops/arith.h"
 #include "ops/reduction.h"
@@ -43,6 +44,9 @@ Arg fitted(const Arg& grad, const TensorType& type) {
 }
 
 bool has_vjp(const Symbol& s) { return s.vjp || (s.info->rules && s.info->rules->has_vjp()); }
+
+// Whether one kernel computes it: ATen's, or that of an operator of the user's.
+bool is_kernel(const Symbol& s) { return s.aten != "-" || (s.info->rules && !region_of(s)); }
 
 // The reverse walk: what the forward becomes, and the gradients in order.
 class ReverseWalk {
@@ -180,7 +184,7 @@ class ReverseWalk {
     for (const bool augmented : {true, false}) {
       Form form;
       if (!expand(b, augmented, form, why)) continue;
-      if (!augmented && b.symbol->aten != "-" && by_recomputation(b, form)) return true;
+      if (!augmented && is_kernel(*b.symbol) && by_recomputation(b, form)) return true;
       if (!replace(b, form.output, form.body)) {
         why = "its decomposition has results of other types";
         continue;

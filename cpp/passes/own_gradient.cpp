@@ -85,7 +85,8 @@ const BoundSymbol* with_own_gradient(const std::shared_ptr<TraceContext>& ctx,
       if (std::find(inputs.begin(), inputs.end(), p) == inputs.end()) inputs.push_back(p);
     });
   }
-  Args grads(inputs.size());
+  Args grads;
+  grads.resize(inputs.size(), Arg());
   for (const auto& [argument, gradient] : own.puts) {
     const auto at = std::find(inputs.begin(), inputs.end(), argument);
     if (at == inputs.end()) throw Unsupported("it put a gradient for what is no argument");
