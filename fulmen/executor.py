@@ -6,6 +6,7 @@ Users import these names from `fulmen.extend`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Sequence
@@ -100,8 +101,10 @@ class _Face:
         fn: Callable[..., Any],
         like: Callable[..., Any] | None,
         keyword_only: tuple[str, ...],
+        make: Callable[[], Callable[..., Any]] | None,
     ) -> None:
         self.name = name
+        self.make = make
         self.meta = meta
         self.implementation = fn
         self.like = like
@@ -173,6 +176,18 @@ class OperatorExecutor(Executor):
             UserTypeError: neither or both of `like` and `meta`; a signature with *args or **kwargs.
             UserValueError: a name or tag that there is none of.
         """
+        return self._register(name, fn, like, meta, tags, replaces, None)
+
+    def _register(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        like: Callable[..., Any] | None,
+        meta: Callable[..., Any] | None,
+        tags: Sequence[str],
+        replaces: Callable[..., Any] | None,
+        make: Callable[[], Callable[..., Any]] | None,
+    ) -> Operator:
         if (like is None) == (meta is None):
             raise UserTypeError(
                 f"register_operator({name!r}): expected one of like= and meta=", "operator-meta"
@@ -186,7 +201,7 @@ class OperatorExecutor(Executor):
         schema, keyword_only = _schema(full, fn)
         rule = meta if meta is not None else like
         assert rule is not None
-        face = _Face(full, rule, fn, like, keyword_only)
+        face = _Face(full, rule, fn, like, keyword_only, make)
         symbol = _core.define_symbol(schema, self.name, list(tags), face)
         operator = Operator(symbol, fn)
         self.operators[name] = operator
@@ -277,6 +292,39 @@ class OperatorExecutor(Executor):
         finally:
             _state.gradients = outer
         return output, rules.asked, list(rules.put.values())
+
+
+class StatefulExecutor(OperatorExecutor):
+    """An operator executor some of whose operators keep a state for each place that uses them."""
+
+    def register_stateful_operator(
+        self,
+        name: str,
+        make: Callable[[], Callable[..., Any]],
+        *,
+        like: Callable[..., Any] | None = None,
+        meta: Callable[..., Any] | None = None,
+        tags: Sequence[str] = (),
+        replaces: Callable[..., Any] | None = None,
+    ) -> Operator:
+        """As `register_operator`, with a callable of its own for each use in a program.
+
+        Args:
+            make: makes the callable, when a program is compiled; a class with `__call__`, say. It
+                lives as long as the program. Calls outside of programs share one.
+            tags: without "pure", the default, every use stays, though others are equal to it.
+        """
+        shared: list[Callable[..., Any]] = []
+
+        def fn(*args: Any, **kwargs: Any) -> Any:
+            if not shared:
+                shared.append(make())
+            return shared[0](*args, **kwargs)
+
+        rule = meta if meta is not None else like
+        if rule is not None:
+            functools.update_wrapper(fn, rule)
+        return self._register(name, fn, like, meta, tags, replaces, make)
 
 
 class FusionExecutor(Executor):
@@ -404,7 +452,15 @@ def _schema(name: str, fn: Callable[..., Any]) -> tuple[str, tuple[str, ...]]:
     """The schema text of a function, and the names of its keyword-only parameters."""
     params: list[str] = []
     keyword_only: list[str] = []
-    for p in inspect.signature(fn).parameters.values():
+    try:
+        signature = inspect.signature(fn)
+    except ValueError:
+        raise UserTypeError(
+            f"register_operator(): the function of {name} has no signature; wrap it in a Python "
+            "function",
+            "operator-signature",
+        ) from None
+    for p in signature.parameters.values():
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
             raise UserTypeError(
                 f"register_operator(): {name} has a parameter {p}; expected named parameters only",

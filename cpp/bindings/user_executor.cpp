@@ -64,6 +64,10 @@ class OperatorRules final : public bridge::PythonRules {
   PyObject* implementation() const override {
     return implementation_.is_none() ? nullptr : implementation_.ptr();
   }
+  PyObject* instance() const override {
+    const nb::object make = face_.attr("make");
+    return make.is_none() ? Py_NewRef(implementation()) : make().release().ptr();
+  }
   bool has_decomposition() const override { return decomposes_; }
 
   Arg meta(Call& in) override {

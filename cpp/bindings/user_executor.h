@@ -26,7 +26,7 @@ exec::ExecutorPtr make_fusion_executor(const std::string& name, nanobind::object
                                        size_t smallest);
 
 // face._meta(recorder, args) -> the results; face._decompose(recorder, args) -> the output;
-// face.has_decomposition; face.implementation
+// face.has_decomposition; face.implementation; face.make() -> what one use calls, or None
 const Symbol& define_operator(const std::string& schema, const std::string& executor,
                               const std::vector<std::string>& tags, nanobind::object face);
 

@@ -74,6 +74,8 @@ std::unique_ptr<exec::Kernel> python_kernel(const BoundSymbol& bsym, const exec:
 // Rules of a symbol that has an implementation in Python.
 struct PythonRules : SymbolRules {
   virtual PyObject* implementation() const = 0;  // borrowed; null: none
+  // What one use in a program calls: a new reference. One with a state is made for each use.
+  virtual PyObject* instance() const { return Py_XNewRef(implementation()); }
 };
 PyObject* implementation_of(const Symbol& symbol);  // borrowed; null: it has none
 

@@ -253,8 +253,8 @@ std::unique_ptr<exec::Kernel> python_kernel(const BoundSymbol& bsym, const exec:
                                             PythonCall call) {
   if (!call.callable) {
     const HoldGil gil;
-    if (PyObject* own = implementation_of(*bsym.symbol)) {
-      call.callable = Py_NewRef(own);
+    if (implementation_of(*bsym.symbol)) {
+      call.callable = static_cast<const PythonRules&>(*bsym.symbol->info->rules).instance();
       call.checked = true;
     } else {
       call.callable = resolve_torch_name(bsym.symbol->info->torch_names.at(0));
