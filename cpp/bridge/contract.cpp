@@ -6,6 +6,7 @@
 #include <torch/csrc/Exceptions.h>
 
 #include "bridge/bridge.h"
+#include "bridge/gil.h"
 #include "bridge/ivalue.h"
 #include "bridge/scalar_type.h"
 #include "ir/builder.h"
@@ -31,6 +32,26 @@ bool in_strides(const at::Tensor& t, const TensorType& type) {
     if (t.size(d) > 1 && expected >= 0 && t.stride(d) != expected) return false;
   }
   return true;
+}
+
+std::string described(const TensorType& type) {
+  std::string text;
+  TensorType plain = type;
+  plain.requires_grad = false;
+  plain.strides = contiguous_strides(plain.shape);
+  append(text, plain);
+  return text;
+}
+
+std::string described(const at::Tensor& t) {
+  const auto dtype = t.defined() ? from_scalar_type(t.scalar_type()) : std::nullopt;
+  if (!dtype || t.layout() != c10::kStrided) return "a tensor of another kind";
+  TensorType type;
+  type.dtype = *dtype;
+  for (const int64_t d : t.sizes()) type.shape.push_back(Dim(d));
+  std::string text = described(type);
+  if (!t.is_cpu()) append(text, cat(" on ", t.device().str()));
+  return text;
 }
 
 bool is_below_autograd() {
@@ -76,10 +97,7 @@ void Contract::check(exec::Slot* slots, const std::vector<int64_t>& versions) co
       fits = size < 0 || t.size(d) == size;
     }
     if (!fits) {
-      std::string expected;
-      append(expected, r.type);
-      fail(cat("returned ", t.toString(), " of shape ", c10::str(t.sizes()), " on ",
-               t.device().str(), "; its metadata says ", expected));
+      fail(cat("returned ", described(t), "; its metadata says ", described(r.type)));
     }
     if (r.type.requires_grad && !t.requires_grad() && c10::GradMode::is_enabled() &&
         !is_below_autograd() && !t.is_inference()) {
@@ -131,8 +149,12 @@ void Contract::blame() const {
 }
 
 void Contract::fail(const std::string& what) const {
+  throw_kernel_error(cat("the implementation of ", name_, "() ", what, where_));
+}
+
+void throw_kernel_error(const std::string& message) {
+  const HoldGil gil;
   PyObject* cls = resolve_torch_name("fulmen.errors.UserRuntimeError");
-  const std::string message = cat("the implementation of ", name_, "() ", what, where_);
   PyObject* error =
       cls ? PyObject_CallFunction(cls, "ss", message.c_str(), "executor-kernel") : nullptr;
   if (error) PyErr_SetObject(cls, error);

@@ -40,4 +40,7 @@ class Contract {
   std::vector<Result> results_;
 };
 
+// Throws python_error: UserRuntimeError "executor-kernel", which eager PyTorch is not asked about.
+[[noreturn]] void throw_kernel_error(const std::string& message);
+
 }  // namespace fulmen::bridge

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "bridge/bridge.h"
+#include "bridge/contract.h"
 #include "bridge/ivalue.h"
 #include "bridge/scalar_type.h"
 #include "ir/builder.h"
@@ -238,7 +239,7 @@ class PluginKernel final : public exec::Kernel {
     call_.with_values(slots, [&](const auto& args, const auto& results) {
       const char* problem =
           op_.run(args.data(), args.size(), results.data(), results.size(), &kHost);
-      if (problem) throw std::runtime_error(cat("a plug-in's kernel for ", what_, ": ", problem));
+      if (problem) throw_kernel_error(cat("a plug-in's kernel for ", what_, ": ", problem));
     });
   }
 

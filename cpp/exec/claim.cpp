@@ -104,8 +104,9 @@ class Claimer {
         return;
       }
       if (ex.is_optional() && !take_fuel(ex, bsym)) continue;
-      note_claim(bsym, ex.name(), refusals);
-      if (std::optional<Form> form = ex.rewrite(offer)) {
+      std::optional<Form> form = ex.rewrite(offer);
+      note_claim(bsym, ex.name(), refusals, form ? 0 : 1);
+      if (form) {
         replace(ex, bsym, *form, body);
       } else {
         body.push_back(claimed(ex, bsym));
@@ -175,9 +176,10 @@ class Claimer {
     for (const BoundSymbol* b : inner) claim(*b, body, 0);
   }
 
-  void note_claim(const BoundSymbol& bsym, std::string_view executor, const Refusals& refusals) {
+  void note_claim(const BoundSymbol& bsym, std::string_view executor, const Refusals& refusals,
+                  int instructions = 1) {
     const std::string& symbol = bsym.symbol->name();
-    if (!executor.empty()) ++report_.claimed[std::string(executor)];
+    if (!executor.empty() && instructions) ++report_.claimed[std::string(executor)];
     if (!refusals.empty() || executor.empty())
       report_.refusals.emplace(symbol, text(refusals));
     report_.decisions.push_back(

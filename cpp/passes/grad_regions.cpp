@@ -126,7 +126,11 @@ class Regions {
     const auto leave = [&] {
       for (const size_t i : pending) out_.body.push_back(trace_.body[i]);
     };
-    if (differentiated < fewest(body) || !ctx_.take_fuel(body.empty() ? nullptr : body.front())) return leave();
+    const bool own = std::any_of(body.begin(), body.end(), [](const BoundSymbol* b) {
+      return b->symbol->info->rules && b->symbol->info->rules->has_vjp();
+    });
+    if (differentiated < fewest(body)) return leave();
+    if (!own && !ctx_.take_fuel(body.front())) return leave();
     // Results that are views are made again outside, from the last first.
     std::unordered_set<const Proxy*> wanted;
     std::vector<const BoundSymbol*> views;

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 
 import fulmen
 from fulmen import _core, extend, symbols
+from fulmen import executors as registry
+from fulmen.executor import _registry
 from fulmen.extend import (
     FusionExecutor,
     OperatorExecutor,
@@ -32,15 +34,14 @@ def ex() -> OperatorExecutor:
 
 
 @pytest.fixture(autouse=True)
-def _same_executors() -> Iterator[None]:
+def _same_executors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tests leave the registry and the default list as they were."""
-    before, defaults = dict(extend.get_executor.__globals__["_registry"]), None
-    defaults = extend.get_default_executors.__globals__["_defaults"]
+    monkeypatch.setattr(registry, "_defaults", None)
+    before = {e.name: e for e in extend.get_all_executors()}
     yield
-    registry = extend.get_executor.__globals__["_registry"]
-    registry.clear()
-    registry.update(before)
-    extend.get_default_executors.__globals__["_defaults"] = defaults
+    _registry.clear()
+    _registry.update(before)
+    monkeypatch.undo()
 
 
 def claims_of(fn: Any, symbol: str) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
@@ -137,9 +138,9 @@ def test_the_first_executor_that_takes_a_call_runs_it() -> None:
     log: list[str] = []
     a, b = make("a", log), make("b", log)
     x = torch.randn(3)
-    for executors, expected in (([a, b], "a"), ([b, a], "b"), (["aten", a], "aten")):
+    for given, expected in (([a, b], "a"), ([b, a], "b"), (["aten", a], "aten")):
         log.clear()
-        f = fulmen.jit(lambda x: torch.sin(x) * 2, executors=executors)
+        f = fulmen.jit(lambda x: torch.sin(x) * 2, executors=given)
         close(f(x), torch.sin(x) * 2)
         assert claims_of(f, "sin")[0][0] == expected
         assert log == ([] if expected == "aten" else [expected])
@@ -184,7 +185,7 @@ def test_arguments_that_an_operator_lacks_are_a_refusal(ex: OperatorExecutor) ->
 
 
 def test_a_checker_that_raises_is_named(ex: OperatorExecutor) -> None:
-    op = ex.register_operator("sin", like=torch.sin, fn=torch.sin.__call__)  # type: ignore[arg-type]
+    op = ex.register_operator("sin", like=torch.sin, fn=lambda x: torch.sin(x))
     ex.register_implementation(torch.sin, op, checker=lambda x: x.no_such_thing)
     with pytest.raises(fulmen.UserError, match=r"executor mine: the checker for sin\(\) raised"):
         fulmen.jit(lambda x: torch.sin(x), executors=[ex])(torch.ones(2))
@@ -316,12 +317,12 @@ def test_an_operator_runs_traced_and_eagerly(ex: OperatorExecutor) -> None:
         a, b = op(x, k=3)
         return a * 2, b
 
-    for executors in ([], [ex]):
-        f = fulmen.jit(fn, executors=executors, fullgraph=True)
+    for given in ([], [ex]):
+        f = fulmen.jit(fn, executors=given, fullgraph=True)
         a, b = f(x)
         close(a, expected[0] * 2)
         close(b, expected[1])
-        assert claims_of(f, "mine.pair")[0][0] == ("mine" if executors else "python")
+        assert claims_of(f, "mine.pair")[0][0] == ("mine" if given else "python")
     trace = fulmen.trace(fn)(x)
     assert "fulmen.symbols.mine.pair(x, k=3)" in str(trace)
     assert fulmen.parse_trace(str(trace)).equals(trace)
@@ -399,11 +400,11 @@ def test_state_belongs_to_one_use() -> None:
 
     ex = StatefulExecutor("counting")
     count = ex.register_stateful_operator("count", Counter, meta=lambda x: torch.empty_like(x))
-    for executors in ([], [ex]):
-        f = fulmen.jit(lambda x: (count(x), count(x)), executors=executors)
+    for given in ([], [ex]):
+        f = fulmen.jit(lambda x: (count(x), count(x)), executors=given)
         zero = torch.zeros(())
         assert [[int(v) for v in f(zero)] for _ in range(3)] == [[1, 1], [2, 2], [3, 3]]
-        again = fulmen.jit(lambda x: count(x), executors=executors)
+        again = fulmen.jit(lambda x: count(x), executors=given)
         assert int(again(zero)) == 1
 
 
@@ -423,8 +424,8 @@ def write(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("fn", "text"),
     [
-        (lambda x: x[:2], r"returned .*FloatTensor of shape \[2\].* its metadata says f32\[3\]"),
-        (lambda x: x.double(), "returned .*DoubleTensor"),
+        (lambda x: x[:2], r"returned f32\[2\]; its metadata says f32\[3\]"),
+        (lambda x: x.double(), r"returned f64\[3\]; its"),
         (lambda x: (x, x), "returned tuple; its metadata says one tensor"),
         (lambda x: None, "returned NoneType"),
         (write, "wrote to an argument"),
@@ -506,8 +507,8 @@ def test_an_operator_has_the_gradient_of_what_it_is_like(ex: OperatorExecutor) -
 
     op = ex.register_operator("f", like=lambda x, w: torch.sin(x * w), fn=run)
     x, w = torch.randn(3, 4, requires_grad=True), torch.randn(4, requires_grad=True)
-    for executors in ([], [ex]):
-        f = fulmen.jit(lambda x, w: op(x, w), executors=executors)
+    for given in ([], [ex]):
+        f = fulmen.jit(lambda x, w: op(x, w), executors=given)
         ours, theirs = gradients(f, x, w), gradients(lambda x, w: torch.sin(x * w), x, w)
         close(ours[0], theirs[0])
         for a, b in zip(ours[1], theirs[1], strict=True):
@@ -563,7 +564,7 @@ def test_an_own_gradient(fn: Any) -> None:
         @staticmethod
         def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
             ctx.save_for_backward(x)
-            return torch.sin(x)
+            return x.sin()
 
         @staticmethod
         def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
@@ -604,7 +605,8 @@ def test_an_own_gradient_of_several_results(ex: OperatorExecutor) -> None:
 @pytest.mark.parametrize(
     ("transform", "text"),
     [
-        (lambda x: get_grad(torch.sin(x)), "depends on a gradient"),
+        (lambda x: get_grad(torch.sin(x)) * 1, "depends on a gradient"),
+        (lambda x: get_grad(torch.sin(x)), "returned an argument"),
         (lambda x: (put_grad(torch.cos(x), x), torch.sin(x))[1], "no argument"),
     ],
 )
@@ -711,7 +713,7 @@ def test_priority_between_operators_and_regions() -> None:
     fn = lambda x: torch.sin(x) * 2 + 1  # noqa: E731
     x = torch.randn(3)
     for order, kernels in (
-        ([make("a", log), Recorded()], {"a": 2, "recorded": 1}),
+        ([make("a", log), Recorded()], {"a": 1, "recorded": 1}),
         ([Recorded(), make("a", log)], {"recorded": 1}),
         ([Recorded(names=("mul", "add")), Recorded("second")], {"recorded": 1, "aten": 1}),
         ([Recorded(names=("mul",)), Recorded("second")], {"aten": 3}),
@@ -784,7 +786,7 @@ def test_operators_before_the_reference(ex: OperatorExecutor) -> None:
     log: list[str] = []
     f = fulmen.jit(lambda x: torch.sin(x) * 2, executors=[make("a", log), "python"])
     close(f(torch.ones(3)), torch.sin(torch.ones(3)) * 2)
-    assert log == ["a"] and fulmen.stats(f).kernels == {"a": 1, "python": 1}
+    assert log == ["a"] and fulmen.stats(f).kernels == {"python": 1}
 
 
 @torch.library.custom_op("fulmen_tests::scale", mutates_args=())
@@ -799,18 +801,18 @@ scale.register_autograd(
 )
 
 
-@pytest.mark.parametrize("executors", [[], ["custom_op"]])
-def test_operators_of_torch_library(executors: list[str]) -> None:
+@pytest.mark.parametrize("given", [[], ["custom_op"]])
+def test_operators_of_torch_library(given: list[str]) -> None:
     def fn(x: torch.Tensor) -> torch.Tensor:
         ops = torch.ops.fulmen_tests
         return scale(x, 2.5) + ops.scale(x, k=1.5) * ops.scale.default(x, 2.0)
 
     x = torch.randn(4, requires_grad=True)
-    f = fulmen.jit(fn, executors=executors)
+    f = fulmen.jit(fn, executors=given)
     ours, theirs = gradients(f, x), gradients(fn, x)
     close(ours[0], theirs[0])
     close(ours[1][0], theirs[1][0])
-    assert fulmen.stats(f).kernels.get("custom_op", 0) == (3 if executors else 0)
+    assert fulmen.stats(f).kernels.get("custom_op", 0) == (3 if given else 0)
     assert fulmen.stats(f).splits == {}
 
 
@@ -829,7 +831,7 @@ def test_sdpa(grad: bool) -> None:
         for a, b in zip(gradients(f, q, k, v)[1], gradients(fn, q, k, v)[1], strict=True):
             close(a, b)
     else:
-        assert fulmen.stats(f).kernels["sdpa"] == 2
+        assert [c for c, _ in claims_of(f, "scaled_dot_product_attention")] == ["sdpa", "sdpa"]
 
 
 def test_sdpa_refuses_with_its_reason() -> None:
@@ -857,7 +859,7 @@ def test_a_plugin(tmp_path: Path) -> None:
     plugin = fulmen.load_plugin(build(tmp_path, source))
     assert plugin.name == "my_silu" and get_executor("my_silu") is plugin
     x = torch.randn(50, 700, requires_grad=True)
-    fn = lambda x: F.silu(x) * 2 + F.silu(x.t()).t() + F.silu(x.double())  # noqa: E731
+    fn = lambda x: F.silu(x) * 2 + F.silu(x.t()).t() + F.silu(x.double()).float()  # noqa: E731
     f = fulmen.jit(fn, executors=["my_silu"])
     ours, theirs = gradients(f, x), gradients(fn, x)
     close(ours[0], theirs[0])
@@ -875,7 +877,6 @@ C_PLUGIN = """
 static const char* run(const FulmenValue* args, size_t n, const FulmenTensor* results, size_t m,
                        const FulmenHost* host) {
   (void)n; (void)m; (void)host;
-  if (args[2].kind != FULMEN_REAL && args[2].kind != FULMEN_INTEGER) return "no alpha";
   if (args[1].kind == FULMEN_INTEGER) return "a number is too hard";
   float* out = (float*)results[0].data;
   for (int64_t i = 0; i < results[0].sizes[0]; ++i)
