@@ -18,9 +18,8 @@ class _Region(torch.autograd.Function):
         for i, r in enumerate(results):
             asked[i] = asked[i] and not any(r is other for other in results[:i])
         results, saved = [_detached(r) for r in results], [_detached(s) for s in saved]
-        ctx.mark_non_differentiable(
-            *(r for r, a in zip(results, asked, strict=True) if isinstance(r, torch.Tensor) and not a)
-        )
+        others = [r for r, wanted in zip(results, asked, strict=True) if not wanted]
+        ctx.mark_non_differentiable(*(r for r in others if isinstance(r, torch.Tensor)))
         ctx.asked = asked
         ctx.backward_program = backward
         ctx.numbers = [None if isinstance(s, torch.Tensor) else s for s in saved]

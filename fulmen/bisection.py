@@ -45,7 +45,7 @@ def bisect(
     differs: Callable[[Any, Any], str | bool] | None = None,
     **kwargs: Any,
 ) -> Culprit | None:
-    """Compiles a function again and again with fewer rewrites, until it knows the one that breaks it.
+    """Compiles a function with fewer and fewer rewrites, to find the one that breaks a result.
 
     Results are compared with eager PyTorch's; so are the gradients of arguments and parameters,
     where results need them. The function and its arguments are copied for each run, and random
@@ -136,9 +136,13 @@ def _gradients(result: Any, fn: Any, inputs: Any) -> list[Any]:
     leaves = [t for t in leaves if t.requires_grad and t.is_leaf]
     if not outputs or not leaves:
         return []
-    seeds = [torch.linspace(0.5, 1.5, t.numel(), dtype=t.real.dtype) for t in outputs]
-    seeds = [s.to(t.dtype).reshape(t.shape).to(t.device) for s, t in zip(seeds, outputs, strict=True)]
+    seeds = [_seed(t) for t in outputs]
     return list(torch.autograd.grad(outputs, leaves, seeds, allow_unused=True))
+
+
+def _seed(of: torch.Tensor) -> torch.Tensor:
+    values = torch.linspace(0.5, 1.5, of.numel(), dtype=torch.float64)
+    return values.reshape(of.shape).to(of.device, of.dtype)
 
 
 def _differs(expected: Any, got: Any) -> str:

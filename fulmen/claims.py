@@ -78,7 +78,7 @@ def executors(fn: Any) -> Claims:
     notes: list[str] = []
     for program in programs:
         names = tuple(program.compilation.executors)
-        claims += [_claim(d, False) for d in program.decisions]
+        claims += [_claim(d, False) for report in program.reports for d in report.decisions]
         claims += [_claim(d, True) for d in program.compilation.later.decisions]
         notes += [text for name, text in program.notes if name == "partition"]
     return Claims(names, tuple(claims), tuple(notes))

@@ -24,7 +24,7 @@ class CompiledTrace:
     """A program with the traces that led to it, first to last.
 
     Attributes:
-        decisions: what became of each bound symbol; see `fulmen.examine.executors`.
+        reports: what became of each bound symbol; see `fulmen.examine.executors`.
         compilation: what backwards are compiled for when they first run.
     """
 
@@ -33,13 +33,13 @@ class CompiledTrace:
         program: _core.Program,
         stages: list[_core.Trace],
         compilation: _core.Compilation,
-        report: _core.ClaimReport,
+        reports: list[_core.ClaimReport],
         notes: list[tuple[str, str]],
     ) -> None:
         self.program = program
         self.stages = stages
         self.compilation = compilation
-        self.decisions = report.decisions
+        self.reports = reports
         self.notes = notes
 
 
@@ -70,8 +70,10 @@ def compile_trace(
     stats.add_seconds("passes", time.perf_counter() - start)
     start = time.perf_counter()
     report = _core.ClaimReport()
+    reports = [report]
     if registry.runs_as_python(executors):
-        trace = registry.as_python(pipeline.claim_operators(trace, report))
+        reports.insert(0, _core.ClaimReport())
+        trace = registry.as_python(pipeline.claim_operators(trace, reports[0]))
     claimed = pipeline.transform_for_execution(trace, report)
     seconds = time.perf_counter() - start
     regions = sum(took for name, took, _ in pipeline.timings if name == "partition") * 1e-6
@@ -89,7 +91,7 @@ def compile_trace(
     for name, note in pipeline.notes:
         stats.notes.append(f"{name}: {note}")
     stages = [acquired, *pipeline.stages]
-    return CompiledTrace(program, stages, compilation, report, pipeline.notes)
+    return CompiledTrace(program, stages, compilation, reports, pipeline.notes)
 
 
 class CompiledGraph:

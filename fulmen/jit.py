@@ -239,9 +239,7 @@ class Jitted:
 
     def _compile_trace(self, trace: _core.Trace) -> CompiledTrace:
         options = self.options
-        return compile_trace(
-            trace, options.transforms, self.counters, options.executors, self.fuel
-        )
+        return compile_trace(trace, options.transforms, self.counters, options.executors, self.fuel)
 
     def _leave_to_eager(self, reason: str) -> None:
         self.counters.splits["the whole function"] = reason

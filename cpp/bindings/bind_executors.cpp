@@ -13,6 +13,7 @@
 #include "bridge/bridge.h"
 #include "exec/compilation.h"
 #include "ops/registry.h"
+#include "passes/pass.h"
 #include "support/cat.h"
 #include "support/flags.h"
 
@@ -23,7 +24,8 @@ exec::ExecutorPtr builtin_executor(const std::string& name) {
   if (name == "aten") return bridge::aten_executor();
   if (name == "fusion") return bridge::fusion_executor(/*makes_regions=*/true);
   if (name == "custom_op") return bridge::custom_op_executor();
-  throw UserError(ErrorKind::kValue, "unknown-executor", cat("no executor '", name, "' is built in"));
+  throw UserError(ErrorKind::kValue, "unknown-executor",
+                  cat("no executor '", name, "' is built in"));
 }
 
 nb::list decisions(const exec::ClaimReport& report) {
@@ -31,7 +33,8 @@ nb::list decisions(const exec::ClaimReport& report) {
   for (const exec::Decision& d : report.decisions) {
     nb::list refusals;
     for (const auto& [executor, why] : d.refusals) refusals.append(nb::make_tuple(executor, why));
-    list.append(nb::make_tuple(d.operation, d.symbol, d.executor, refusals));
+    list.append(
+        nb::make_tuple(passes::describe(*d.bsym), d.bsym->symbol->name(), d.executor, refusals));
   }
   return list;
 }
@@ -77,9 +80,12 @@ void bind_executors(nb::module_& m) {
       .def_prop_ro(
           "later", [](const PyCompilation& c) { return c.compilation->later(); },
           "What became of the bound symbols of backwards, so far.");
-  m.def("make_compilation", &make_compilation, nb::arg("executors"), nb::arg("fuel").none() = nb::none());
-  m.def("builtin_executor", [](const std::string& name) { return PyExecutor{builtin_executor(name)}; });
-  m.def("load_plugin", [](const std::string& path) { return PyExecutor{bridge::load_plugin(path)}; });
+  m.def("make_compilation", &make_compilation, nb::arg("executors"),
+        nb::arg("fuel").none() = nb::none());
+  m.def("builtin_executor",
+        [](const std::string& name) { return PyExecutor{builtin_executor(name)}; });
+  m.def("load_plugin",
+        [](const std::string& path) { return PyExecutor{bridge::load_plugin(path)}; });
   m.def(
       "operator_executor",
       [](const std::string& name, nb::object face) {

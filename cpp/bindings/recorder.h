@@ -34,7 +34,9 @@ class Recorder final : public TensorLifter {
 
   void enter();
   void exit();
-  std::string ambient_suffix() const { return source_suffix(ambient_ ? ambient_->source : nullptr); }
+  std::string ambient_suffix() const {
+    return source_suffix(ambient_ ? ambient_->source : nullptr);
+  }
   // What it recorded, once it was left.
   const std::vector<const BoundSymbol*>& recorded() const { return recorded_; }
   // A tensor of the type of `proxy`, which stands for its gradient.

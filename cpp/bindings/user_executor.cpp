@@ -190,8 +190,8 @@ class OperatorExecutor final : public exec::Executor {
   std::optional<exec::Form> rewrite(const exec::Offer& offer) const override {
     const BoundSymbol& b = offer.bsym;
     if (owns(*b.symbol)) return std::nullopt;
-    Recorded r = record(offer.ctx, ambient_of(b, true), face_, "_rewrite",
-                        PyBoundSymbol{offer.ctx, &b});
+    Recorded r =
+        record(offer.ctx, ambient_of(b, true), face_, "_rewrite", PyBoundSymbol{offer.ctx, &b});
     exec::Form form{to_arg(r.result, *offer.ctx, nullptr), std::move(r.body)};
     check_form(name_, b, form.output, form.body);
     return form;
@@ -301,9 +301,10 @@ class FusionExecutor final : public exec::Executor {
 
 uint32_t tag_bits(const std::vector<std::string>& names) {
   static constexpr std::pair<const char*, uint32_t> kTags[] = {
-      {"pure", kPure},       {"pointwise", kPointwise}, {"reduction", kReduction},
-      {"random", kRandom},   {"effect", kEffect},       {"non_differentiable", kNonDifferentiable},
-      {"matmul", kMatmul},   {"first_differentiable", kFirstDifferentiable}};
+      {"pure", kPure},           {"pointwise", kPointwise},
+      {"reduction", kReduction}, {"random", kRandom},
+      {"effect", kEffect},       {"non_differentiable", kNonDifferentiable},
+      {"matmul", kMatmul},       {"first_differentiable", kFirstDifferentiable}};
   uint32_t bits = 0;
   for (const std::string& name : names) {
     uint32_t bit = 0;

@@ -324,7 +324,7 @@ const std::vector<std::string>* overload_names(const std::string& op) {
 }
 
 bool bind_call(const c10::FunctionSchema& schema, const AtenCall& call, const exec::SlotOf* slot_of,
-          std::vector<Operand>* operands) {
+               std::vector<Operand>* operands) {
   const auto& params = schema.arguments();
   operands->assign(params.size(), Operand());
   std::vector<bool> given(params.size());

@@ -68,7 +68,8 @@ void run(const exec::Program& program, exec::Slot* slots) {
 enum class Inputs : uint8_t { kKept, kConsumed };
 
 std::shared_ptr<const exec::Program> compile(
-    const Trace& trace, Inputs inputs, const std::shared_ptr<const exec::Compilation>& compilation) {
+    const Trace& trace, Inputs inputs,
+    const std::shared_ptr<const exec::Compilation>& compilation) {
   passes::PassContext quiet;
   quiet.fuel = compilation->fuel();
   exec::ClaimReport report;

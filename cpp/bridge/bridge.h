@@ -59,8 +59,8 @@ exec::ExecutorPtr autograd_executor();
 // can't be loaded.
 exec::ExecutorPtr load_plugin(const std::string& path);
 // The chosen executors, between those that every program has.
-std::shared_ptr<const exec::Compilation> make_compilation(std::vector<exec::ExecutorPtr> chosen = {},
-                                                          std::shared_ptr<Fuel> fuel = nullptr);
+std::shared_ptr<const exec::Compilation> make_compilation(
+    std::vector<exec::ExecutorPtr> chosen = {}, std::shared_ptr<Fuel> fuel = nullptr);
 
 // What a kernel written in Python is called with, and what is done with its result.
 struct PythonCall {

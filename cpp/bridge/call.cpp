@@ -105,7 +105,8 @@ PyObject* call_program(const exec::Program& program, PyObject* const* args, size
   set_grad_enabled(grad_mode);
   add_source_note(failed_at);
   if (failed_clean) {
-    *failed_clean = !is_of_executor() && PyErr_ExceptionMatches(PyExc_Exception) && !saves_through_hooks() &&
+    *failed_clean = !is_of_executor() && PyErr_ExceptionMatches(PyExc_Exception) &&
+                    !saves_through_hooks() &&
                     (!failed_at || !has_effect_before(program.trace(), failed_at));
   }
   return nullptr;

@@ -101,14 +101,14 @@ void Contract::check(exec::Slot* slots, const std::vector<int64_t>& versions) co
     }
     if (r.type.requires_grad && !t.requires_grad() && c10::GradMode::is_enabled() &&
         !is_below_autograd() && !t.is_inference()) {
-      fail("returned a tensor without a gradient, which is needed here; register it with "
-           "grad_transform=, or with like= of functions that have gradients");
+      fail(
+          "returned a tensor without a gradient, which is needed here; register it with "
+          "grad_transform=, or with like= of functions that have gradients");
     }
     bool shares = false;
     for (const uint32_t slot : arguments_) {
       const c10::IValue& argument = value_of(slots[slot]);
-      shares = shares || (!r.is_view && argument.isTensor() &&
-                          argument.toTensor().is_alias_of(t));
+      shares = shares || (!r.is_view && argument.isTensor() && argument.toTensor().is_alias_of(t));
     }
     if (!shares && (r.is_view || in_strides(t, r.type))) continue;
     c10::SmallVector<int64_t, 6> strides;

@@ -10,8 +10,8 @@
 
 namespace fulmen::bridge {
 
-// What an implementation of the user's must keep to: its results are of the type that metadata says,
-// it writes to no argument, and gradients go through it where they have to. Results in other
+// What an implementation of the user's must keep to: its results are of the type that metadata
+// says, it writes to no argument, and gradients go through it where they have to. Results in other
 // strides, or that share storage with an argument, are copied. The GIL must be held.
 class Contract {
  public:

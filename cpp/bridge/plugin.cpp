@@ -110,8 +110,7 @@ class Call {
       r.data = made.back().data_ptr();
     }
     f(args, results);
-    for (size_t i = 0; i < made.size(); ++i)
-      value_of(slots[result_slots_[i]]) = std::move(made[i]);
+    for (size_t i = 0; i < made.size(); ++i) value_of(slots[result_slots_[i]]) = std::move(made[i]);
   }
 
  private:
@@ -202,8 +201,8 @@ class Call {
 
   // In the layout that `check` saw.
   static void* data_of(const at::Tensor& t, const Description& d, std::vector<at::Tensor>& keep) {
-    const bool same = t.scalar_type() == to_scalar_type(d.type.dtype) &&
-                      t.sizes() == c10::IntArrayRef(d.sizes);
+    const bool same =
+        t.scalar_type() == to_scalar_type(d.type.dtype) && t.sizes() == c10::IntArrayRef(d.sizes);
     if (!same) internal_error("a plug-in's argument is not of the type that it was compiled for");
     if (t.strides() == c10::IntArrayRef(d.strides) && !t.is_conj() && !t.is_neg())
       return const_cast<void*>(t.const_data_ptr());
@@ -223,8 +222,7 @@ class Call {
 
 void parallel_for(int64_t begin, int64_t end, int64_t grain,
                   void (*body)(void* data, int64_t from, int64_t to), void* data) {
-  at::parallel_for(begin, end, grain,
-                   [&](int64_t from, int64_t to) { body(data, from, to); });
+  at::parallel_for(begin, end, grain, [&](int64_t from, int64_t to) { body(data, from, to); });
 }
 
 constexpr FulmenHost kHost = {parallel_for};
@@ -232,7 +230,8 @@ constexpr FulmenHost kHost = {parallel_for};
 class PluginKernel final : public exec::Kernel {
  public:
   PluginKernel(const FulmenOperator& op, const BoundSymbol& bsym, const exec::SlotOf& slot_of)
-      : op_(op), call_(bsym, &slot_of),
+      : op_(op),
+        call_(bsym, &slot_of),
         what_(cat(bsym.symbol->name(), "()", source_suffix(bsym.source))) {}
 
   void run(exec::Slot* slots) const override {

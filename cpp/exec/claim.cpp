@@ -29,7 +29,9 @@ class Claimer {
   // `inside`: the trace runs inside of a region under autograd.
   Claimer(const Trace& trace, const Compilation& compilation, passes::PassContext& ctx,
           ClaimReport& report, bool inside)
-      : trace_(trace), compilation_(compilation), ctx_(ctx), report_(report), inside_(inside) {}
+      : trace_(trace), compilation_(compilation), ctx_(ctx), report_(report), inside_(inside) {
+    report_.ctx = trace.ctx;
+  }
 
   // Leaves what the chosen operator executors do not take.
   Trace run_chosen() {
@@ -135,7 +137,8 @@ class Claimer {
 
   bool take_fuel(const Executor& ex, const BoundSymbol& bsym) {
     const auto& fuel = compilation_.fuel();
-    return !fuel || fuel->take(cat("executor ", ex.name(), ": ", passes::describe(bsym)));
+    return !fuel ||
+           fuel->take([&] { return cat("executor ", ex.name(), ": ", passes::describe(bsym)); });
   }
 
   const BoundSymbol* claimed(const Executor& ex, const BoundSymbol& bsym) {
@@ -180,10 +183,8 @@ class Claimer {
                   int instructions = 1) {
     const std::string& symbol = bsym.symbol->name();
     if (!executor.empty() && instructions) ++report_.claimed[std::string(executor)];
-    if (!refusals.empty() || executor.empty())
-      report_.refusals.emplace(symbol, text(refusals));
-    report_.decisions.push_back(
-        {passes::describe(bsym), symbol, std::string(executor), refusals});
+    if (!refusals.empty() || executor.empty()) report_.refusals.emplace(symbol, text(refusals));
+    report_.decisions.push_back({&bsym, std::string(executor), refusals});
   }
 
   void note_regions(const std::vector<const BoundSymbol*>& before,
@@ -197,8 +198,7 @@ class Claimer {
       if (left.contains(b)) continue;
       const Open& open = open_.at(b);
       report_.decisions.push_back(
-          {passes::describe(*b), b->symbol->name(),
-           std::string(compilation_.executors()[open.executor]->name()), open.refusals});
+          {b, std::string(compilation_.executors()[open.executor]->name()), open.refusals});
     }
   }
 
@@ -207,8 +207,8 @@ class Claimer {
     rules->executor = ex.name();
     rules->refusal = [&](const BoundSymbol& b) -> std::string {
       const auto found = open_.find(&b);
-      const bool its = found != open_.end() &&
-                       compilation_.executors()[found->second.executor].get() == &ex;
+      const bool its =
+          found != open_.end() && compilation_.executors()[found->second.executor].get() == &ex;
       return its ? "" : "another executor's";
     };
     ctx_.fusion = rules.get();
@@ -243,8 +243,7 @@ Trace claim_operators(const Trace& trace, const Compilation& compilation, passes
   return Claimer(trace, compilation, ctx, report, /*inside=*/false).run_chosen();
 }
 
-Trace claim_gradients(const Trace& trace, const Compilation& compilation,
-                      passes::PassContext&) {
+Trace claim_gradients(const Trace& trace, const Compilation& compilation, passes::PassContext&) {
   Trace out = trace;
   bool changed = false;
   for (const BoundSymbol*& b : out.body) {
@@ -258,10 +257,10 @@ Trace claim_gradients(const Trace& trace, const Compilation& compilation,
       try {
         const BoundSymbol* replaced = passes::with_own_gradient(trace.ctx, *b, *own);
         const auto& fuel = compilation.fuel();
-        if (fuel && !fuel->take(cat("gradient of executor ", ex->name(), ": ",
-                                    passes::describe(*b)))) {
-          break;
-        }
+        const auto what = [&] {
+          return cat("gradient of executor ", ex->name(), ": ", passes::describe(*b));
+        };
+        if (fuel && !fuel->take(what)) break;
         b = replaced;
         changed = true;
       } catch (const Unsupported& e) {

@@ -43,6 +43,7 @@ void Compilation::add_to_report(ClaimReport report) const {
   const std::lock_guard lock(mutex_);
   for (const auto& [name, count] : report.claimed) later_.claimed[name] += count;
   later_.refusals.merge(report.refusals);
+  later_.ctx = report.ctx;
   for (Decision& d : report.decisions) later_.decisions.push_back(std::move(d));
 }
 

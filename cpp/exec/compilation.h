@@ -15,8 +15,7 @@ using ExecutorPtr = std::shared_ptr<const Executor>;
 
 // What became of one bound symbol on the way to executors.
 struct Decision {
-  std::string operation;  // "t3 = gelu(…)  [model.py:12 in forward]"
-  std::string symbol;
+  const BoundSymbol* bsym;
   std::string executor;  // empty: nobody took it as it was, and its decomposition was offered
   std::vector<std::pair<std::string, std::string>> refusals;  // (executor, why)
 };
@@ -24,7 +23,8 @@ struct Decision {
 struct ClaimReport {
   std::map<std::string, int> claimed;           // executor → bound symbols
   std::map<std::string, std::string> refusals;  // symbol → reasons of the executors that refused it
-  std::vector<Decision> decisions;              // in the order of the program
+  std::vector<Decision> decisions;
+  std::shared_ptr<TraceContext> ctx;  // owns their bound symbols
 };
 
 // What the programs of one compilation share, those of backwards that are compiled later included:

@@ -52,7 +52,7 @@ class Program {
   };
 
   std::shared_ptr<const Compilation> compilation_;  // keeps the executors alive
-  Trace trace_;  // keeps the bound symbols alive
+  Trace trace_;                                     // keeps the bound symbols alive
   SlotOps ops_{};
   size_t num_inputs_ = 0;
   size_t num_slots_ = 0;

@@ -213,8 +213,8 @@ class Partitioner {
                                                free_values(body), outputs);
     *why = rules_.region_refusal(to_trace(*region_of(*call->symbol)));
     if (!why->empty() || rules_.executor.empty()) return why->empty() ? call : nullptr;
-    BoundSymbol* claimed = trace_.ctx->make_bound_symbol(*call->symbol, call->args, call->output,
-                                                         call->source);
+    BoundSymbol* claimed =
+        trace_.ctx->make_bound_symbol(*call->symbol, call->args, call->output, call->source);
     claimed->executor = rules_.executor;
     return claimed;
   }

@@ -24,9 +24,10 @@ bool same_program(const Trace& a, const Trace& b) {
 
 bool PassContext::take_fuel(const BoundSymbol* of) {
   if (!fuel) return true;
-  std::string what(pass.empty() ? "a rewrite" : pass);
-  if (of) append(what, cat(": ", describe(*of)));
-  return fuel->take(std::move(what));
+  return fuel->take([&] {
+    const std::string_view name = pass.empty() ? "a rewrite" : pass;
+    return of ? cat(name, ": ", describe(*of)) : std::string(name);
+  });
 }
 
 std::string describe(const BoundSymbol& bsym) {

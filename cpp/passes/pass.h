@@ -45,8 +45,8 @@ struct PassContext {
   std::vector<PassTiming> timings;
   std::vector<PassNote> notes;
 
-  // A pass asks before each rewrite, so that a wrong one can be found by bisection; it says of which
-  // bound symbol.
+  // A pass asks before each rewrite, so that a wrong one can be found by bisection; it says of
+  // which bound symbol.
   bool take_fuel(const BoundSymbol* of = nullptr);
   bool out_of_fuel() const { return fuel && fuel->empty(); }
   void note(std::string_view pass, std::string text) { notes.push_back({pass, std::move(text)}); }

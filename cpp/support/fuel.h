@@ -14,12 +14,12 @@ class Fuel {
   // Negative: any number.
   explicit Fuel(int64_t limit) : limit_(limit) {}
 
-  // False once `limit` were taken. `what` names what is done with it.
-  bool take(std::string what) {
+  // False once `limit` were taken. `what()` names what is done with it; it is asked of the last.
+  template <class F>
+  bool take(F&& what) {
     const std::lock_guard lock(mutex_);
     if (limit_ >= 0 && taken_ >= limit_) return false;
-    ++taken_;
-    last_ = std::move(what);
+    if (++taken_ == limit_) last_ = what();
     return true;
   }
   bool empty() const {
@@ -30,7 +30,7 @@ class Fuel {
     const std::lock_guard lock(mutex_);
     return taken_;
   }
-  // What the last one was taken for.
+  // What the last one that there was, of a limited number, was taken for.
   std::string last() const {
     const std::lock_guard lock(mutex_);
     return last_;

@@ -61,8 +61,8 @@ def deregister_executor(ex: Executor | str) -> None:
     found = get_executor(ex) if isinstance(ex, str) else ex
     if found.name in _BUILT_IN:
         raise UserValueError(
-            f"deregister_executor(): {found.name!r} is built in; take it from the default list with "
-            "remove_default_executor",
+            f"deregister_executor(): {found.name!r} is built in; take it from the default "
+            "list with remove_default_executor",
             "executor-name",
         )
     remove_default_executor(found)

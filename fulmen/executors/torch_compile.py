@@ -20,7 +20,9 @@ log = logging.getLogger("fulmen")
 def problem() -> str:
     """What Inductor lacks here, or an empty string."""
     if not any(shutil.which(c) for c in ("g++", "clang++", "c++")):
-        text = "torch.compile needs a C++ compiler at run time (g++ or clang++); none is on the PATH"
+        text = (
+            "torch.compile needs a C++ compiler at run time (g++ or clang++); none is on the PATH"
+        )
         log.warning("%s", text)
         return text
     return ""

@@ -1,8 +1,7 @@
-"""Executors, operators and kernels of users: who runs what, and what happens where they are wrong."""
+"""Which executor runs what: lists, claims, regions, and the executors that are built in."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,16 @@ import torch
 import torch.nn.functional as F
 
 import fulmen
-from fulmen import _core, extend, symbols
+from fulmen import _core, extend
 from fulmen import executors as registry
 from fulmen.executor import _registry
 from fulmen.extend import (
-    FusionExecutor,
     OperatorExecutor,
-    StatefulExecutor,
     get_executor,
     get_grad,
     put_grad,
-    python_callable,
 )
+from own_executors import Recorded, claims_of, close, gradients, make
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,18 +38,6 @@ def _same_executors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     _registry.clear()
     _registry.update(before)
-    monkeypatch.undo()
-
-
-def claims_of(fn: Any, symbol: str) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
-    return [(c.executor, c.refusals) for c in fulmen.examine.executors(fn).of(symbol)]
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
-    torch.testing.assert_close(a, b)
-
-
-# --- The list of executors ----------------------------------------------------------------------
 
 
 def test_a_misspelt_name_says_what_there_is() -> None:
@@ -115,23 +100,6 @@ def test_a_compiler_of_dynamo_takes_executors(ex: OperatorExecutor) -> None:
     f = torch.compile(lambda x: torch.sin(x) + 1, backend=compiler)
     close(f(torch.ones(3)), torch.sin(torch.ones(3)) + 1)
     assert claims_of(compiler, "sin") == [("mine", ())]
-
-
-# --- Claims -------------------------------------------------------------------------------------
-
-
-def make(name: str, log: list[str], checker: Any = None) -> OperatorExecutor:
-    """An executor that runs torch.sin."""
-    made = OperatorExecutor(name)
-
-    def run(x: torch.Tensor) -> torch.Tensor:
-        log.append(name)
-        return torch.sin(x)
-
-    made.register_implementation(
-        torch.sin, made.register_operator("sin", like=torch.sin, fn=run), checker=checker
-    )
-    return made
 
 
 def test_the_first_executor_that_takes_a_call_runs_it() -> None:
@@ -217,9 +185,7 @@ def test_what_nobody_runs_is_decomposed_and_offered_again(ex: OperatorExecutor) 
         put_grad(x, get_grad(out) * torch.cos(x) * 2)
         return out
 
-    outer.register_implementation(
-        torch.exp, execution_transform=two_steps, grad_transform=gradient
-    )
+    outer.register_implementation(torch.exp, execution_transform=two_steps, grad_transform=gradient)
     x = torch.randn(3, requires_grad=True)
     g = fulmen.jit(lambda x: torch.exp(x).sum(), executors=[outer, inner])
     close(g(x), (torch.sin(x) * 2).sum())
@@ -294,374 +260,11 @@ def test_what_can_not_be_registered(ex: OperatorExecutor) -> None:
     with pytest.raises(TypeError, match="named parameters only"):
         ex.register_operator("a", fn=lambda *x: x, like=torch.sin)
     with pytest.raises(TypeError, match="expected None, a number or a word"):
-        ex.register_operator("a", fn=lambda x, y=[]: x, like=torch.sin)  # noqa: B006
+        ex.register_operator("a", fn=lambda x, y=[]: x, like=torch.sin)
     with pytest.raises(ValueError, match="got tag 'fast'; expected one of pure"):
         ex.register_operator("a", fn=lambda x: x, like=torch.sin, tags=["fast"])
     with pytest.raises(ValueError, match="expected a Python identifier"):
         ex.register_operator("a b", fn=lambda x: x, like=torch.sin)
-
-
-# --- Operators ----------------------------------------------------------------------------------
-
-
-def test_an_operator_runs_traced_and_eagerly(ex: OperatorExecutor) -> None:
-    op = ex.register_operator(
-        "pair",
-        meta=lambda x, *, k=2: (torch.empty_like(x), x.new_empty((x.shape[0], k))),
-        fn=lambda x, *, k=2: (x + 1, x.sum(1, keepdim=True).repeat(1, k)),
-    )
-    x = torch.randn(3, 4)
-    expected = op(x, k=3)
-
-    def fn(x: Any) -> Any:
-        a, b = op(x, k=3)
-        return a * 2, b
-
-    for given in ([], [ex]):
-        f = fulmen.jit(fn, executors=given, fullgraph=True)
-        a, b = f(x)
-        close(a, expected[0] * 2)
-        close(b, expected[1])
-        assert claims_of(f, "mine.pair")[0][0] == ("mine" if given else "python")
-    trace = fulmen.trace(fn)(x)
-    assert "fulmen.symbols.mine.pair(x, k=3)" in str(trace)
-    assert fulmen.parse_trace(str(trace)).equals(trace)
-    close(python_callable(trace)(x)[0], expected[0] * 2)
-    close(symbols.mine.pair(x)[1], op(x)[1])  # type: ignore[attr-defined]
-
-
-def test_an_operator_can_be_defined_again(ex: OperatorExecutor) -> None:
-    ex.register_operator("one", like=torch.sin, fn=lambda x: x + 1)
-    op = ex.register_operator("one", like=torch.sin, fn=lambda x: x + 2)
-    assert float(fulmen.jit(lambda x: op(x))(torch.zeros(()))) == 2
-
-
-def test_replaces(ex: OperatorExecutor) -> None:
-    def table(x: torch.Tensor, k: int = 2) -> torch.Tensor:
-        raise AssertionError("it is not looked into")
-
-    op = ex.register_operator(
-        "scaled", meta=lambda x, k=2: torch.empty_like(x), fn=lambda x, k=2: x * k, replaces=table
-    )
-
-    class Model(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.w = torch.nn.Parameter(torch.ones(3))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return table(x + self.w.detach(), k=3) + table(x)
-
-    f = fulmen.jit(Model(), executors=[ex], fullgraph=True)
-    close(f(torch.ones(3)), torch.full((3,), 8.0))
-    assert fulmen.stats(f).kernels["mine"] == 2
-    assert op is ex.operators["scaled"]
-
-
-def test_operators_and_writes_in_place(ex: OperatorExecutor) -> None:
-    op = ex.register_operator("plus", like=lambda x: x + 1, fn=lambda x: x + 1)
-
-    def fn(x: torch.Tensor) -> torch.Tensor:
-        y = op(x)
-        x.mul_(2)
-        z = op(x)
-        y.add_(z)
-        return y
-
-    x, other = torch.ones(3), torch.ones(3)
-    f = fulmen.jit(fn, executors=[ex])
-    close(f(x), fn(other))
-    close(x, other)
-    assert fulmen.stats(f).splits == {}
-
-
-def test_random_operators_are_never_merged(ex: OperatorExecutor) -> None:
-    tags = {"draw": ("random",), "pure": ("pure",)}
-    for name, given in tags.items():
-        ex.register_operator(
-            name, meta=lambda x: torch.empty_like(x), fn=lambda x: torch.rand_like(x), tags=given
-        )
-    f = fulmen.jit(lambda x: (ex.operators["draw"](x), ex.operators["draw"](x)))
-    a, b = f(torch.ones(8))
-    assert not torch.equal(a, b)
-    f = fulmen.jit(lambda x: (ex.operators["pure"](x) + 0, ex.operators["pure"](x) + 1))
-    a, b = f(torch.ones(8))
-    close(a + 1, b)
-
-
-def test_state_belongs_to_one_use() -> None:
-    class Counter:
-        def __init__(self) -> None:
-            self.n = 0
-
-        def __call__(self, x: torch.Tensor) -> torch.Tensor:
-            self.n += 1
-            return x + self.n
-
-    ex = StatefulExecutor("counting")
-    count = ex.register_stateful_operator("count", Counter, meta=lambda x: torch.empty_like(x))
-    for given in ([], [ex]):
-        f = fulmen.jit(lambda x: (count(x), count(x)), executors=given)
-        zero = torch.zeros(())
-        assert [[int(v) for v in f(zero)] for _ in range(3)] == [[1, 1], [2, 2], [3, 3]]
-        again = fulmen.jit(lambda x: count(x), executors=given)
-        assert int(again(zero)) == 1
-
-
-# --- What users' functions do wrong -------------------------------------------------------------
-
-
-def bad(ex: OperatorExecutor, fn: Callable[..., Any], **rules: Any) -> Callable[..., Any]:
-    rules = rules or {"meta": lambda x: torch.empty_like(x)}
-    return ex.register_operator("bad", fn=fn, **rules)
-
-
-def write(x: torch.Tensor) -> torch.Tensor:
-    x.add_(1)
-    return x + 1
-
-
-@pytest.mark.parametrize(
-    ("fn", "text"),
-    [
-        (lambda x: x[:2], r"returned f32\[2\]; its metadata says f32\[3\]"),
-        (lambda x: x.double(), r"returned f64\[3\]; its"),
-        (lambda x: (x, x), "returned tuple; its metadata says one tensor"),
-        (lambda x: None, "returned NoneType"),
-        (write, "wrote to an argument"),
-    ],
-)
-def test_an_implementation_keeps_to_its_metadata(ex: OperatorExecutor, fn: Any, text: str) -> None:
-    op = bad(ex, fn)
-    with pytest.raises(fulmen.UserError, match=text) as e:
-        fulmen.jit(lambda x: op(x) * 2)(torch.ones(3))
-    assert e.value.id == "executor-kernel"
-    assert "mine.bad()" in str(e.value) and "test_executors.py" in str(e.value)
-
-
-def test_results_get_the_layout_and_storage_that_metadata_says(ex: OperatorExecutor) -> None:
-    op = bad(ex, lambda x: x)
-    x = torch.ones(3)
-    y = fulmen.jit(lambda x: op(x))(x)
-    y.add_(1)
-    assert torch.equal(x, torch.ones(3))
-    op = bad(ex, lambda x: (x.t() + 1).t())
-    x = torch.randn(3, 4)
-    y = fulmen.jit(lambda x: op(x).view(12))(x)
-    close(y, (x + 1).view(12))
-
-
-def test_an_implementation_that_raises(ex: OperatorExecutor) -> None:
-    def boom(x: Any) -> Any:
-        raise ValueError("boom")
-
-    op = bad(ex, boom, like=torch.sin)
-    ex.register_implementation(torch.cos, op)
-    for fn in (lambda x: op(x) + 1, lambda x: torch.cos(x) + 1):
-        for x in (torch.ones(2), torch.ones(2, requires_grad=True)):
-            # Eager PyTorch, which knows no executors, would hide the second.
-            with pytest.raises(ValueError, match=r"mine.bad\(\) raised ValueError: boom .*py:") as e:
-                fulmen.jit(fn, executors=[ex])(x)
-            assert isinstance(e.value.__cause__, ValueError)
-
-
-def test_a_meta_function_that_raises(ex: OperatorExecutor) -> None:
-    def meta(x: Any) -> Any:
-        raise KeyError("shape")
-
-    op = bad(ex, lambda x: x + 1, meta=meta)
-    with pytest.raises(fulmen.UserError, match=r"meta function of mine.bad\(\) raised KeyError") as e:
-        fulmen.jit(lambda x: op(x))(torch.ones(2))
-    assert e.value.id == "operator-meta" and "test_executors.py" in str(e.value)
-
-
-# --- Gradients ----------------------------------------------------------------------------------
-
-
-def gradients(fn: Any, *inputs: torch.Tensor) -> Any:
-    result = fn(*inputs)
-    return result, torch.autograd.grad(result.square().sum(), inputs)
-
-
-def test_an_implementation_has_the_gradient_of_its_symbol(ex: OperatorExecutor) -> None:
-    log: list[str] = []
-
-    def run(a: torch.Tensor, *, approximate: str = "none") -> torch.Tensor:
-        log.append("run")
-        with torch.no_grad():
-            return F.gelu(a, approximate=approximate)
-
-    ex.register_implementation(F.gelu, ex.register_operator("gelu", like=F.gelu, fn=run))
-    x = torch.randn(3, 4, requires_grad=True)
-    for fn in (lambda x: F.gelu(x), lambda x: F.gelu(x * 2, approximate="tanh") @ x.t()):
-        log.clear()
-        ours, theirs = gradients(fulmen.jit(fn, executors=[ex]), x), gradients(fn, x)
-        close(ours[0], theirs[0])
-        close(ours[1][0], theirs[1][0])
-        assert log == ["run"]
-
-
-def test_an_operator_has_the_gradient_of_what_it_is_like(ex: OperatorExecutor) -> None:
-    def run(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(x.detach().numpy() * w.detach().numpy()).sin()
-
-    op = ex.register_operator("f", like=lambda x, w: torch.sin(x * w), fn=run)
-    x, w = torch.randn(3, 4, requires_grad=True), torch.randn(4, requires_grad=True)
-    for given in ([], [ex]):
-        f = fulmen.jit(lambda x, w: op(x, w), executors=given)
-        ours, theirs = gradients(f, x, w), gradients(lambda x, w: torch.sin(x * w), x, w)
-        close(ours[0], theirs[0])
-        for a, b in zip(ours[1], theirs[1], strict=True):
-            close(a, b)
-
-
-def make_own(log: list[str]) -> OperatorExecutor:
-    """sin with a gradient that is twice the right one."""
-    ex = OperatorExecutor("own")
-
-    def meta(x: Any) -> Any:
-        return torch.empty_like(x), torch.empty_like(x)
-
-    def run(x: torch.Tensor) -> Any:
-        log.append("forward")
-        return torch.sin(x), 2 * torch.cos(x)
-
-    def run_backward(g: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        log.append("backward")
-        return g * c
-
-    forward = ex.register_operator("forward", meta=meta, fn=run)
-    backward = ex.register_operator(
-        "backward", meta=lambda g, c: torch.empty_like(g), fn=run_backward
-    )
-
-    def gradient(x: Any) -> Any:
-        out, c = forward(x)
-        put_grad(x, backward(get_grad(out), c))
-        return out
-
-    ex.register_implementation(
-        torch.sin, execution_transform=lambda x: forward(x)[0], grad_transform=gradient
-    )
-    return ex
-
-
-@pytest.mark.parametrize(
-    "fn",
-    [
-        lambda x: torch.sin(x),
-        lambda x: torch.sin(x * 1) * 1,
-        lambda x: torch.sin(x.t()).t(),
-        lambda x: torch.sin(torch.sin(x) + 1).sum(0),
-    ],
-)
-def test_an_own_gradient(fn: Any) -> None:
-    log: list[str] = []
-    ex = make_own(log)
-    x = torch.randn(3, 4, requires_grad=True, dtype=torch.float64)
-
-    class Twice(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-            ctx.save_for_backward(x)
-            return x.sin()
-
-        @staticmethod
-        def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
-            return g * 2 * torch.cos(*ctx.saved_tensors)
-
-    f = fulmen.jit(fn, executors=[ex])
-    ours = gradients(f, x)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "sin", Twice.apply)
-        theirs = gradients(fn, x)
-    close(ours[0], theirs[0])
-    close(ours[1][0], theirs[1][0])
-    assert log.count("forward") == log.count("backward") > 0
-    log.clear()
-    with torch.no_grad():
-        close(f(x), fn(x))
-    assert set(log) == {"forward"}
-
-
-def test_an_own_gradient_of_several_results(ex: OperatorExecutor) -> None:
-    def gradient(x: Any, dim: Any = None) -> Any:
-        values, indices = torch.ops.aten.sort(x) if dim is None else x.sort(dim)
-        put_grad(x, torch.zeros_like(x).scatter(-1, indices, get_grad(values) * 3))
-        return values, indices
-
-    ex.register_implementation(
-        "sort",
-        execution_transform=lambda x, dim=-1, descending=False: torch.sort(x * 1, dim, descending),
-        grad_transform=lambda x, dim=-1, descending=False: gradient(x, dim),
-    )
-    x = torch.randn(3, 4, requires_grad=True)
-    f = fulmen.jit(lambda x: torch.sort(x)[0] * 1, executors=[ex])
-    ours, theirs = gradients(f, x), gradients(lambda x: torch.sort(x)[0], x)
-    close(ours[0], theirs[0])
-    close(ours[1][0], 3 * theirs[1][0])
-
-
-@pytest.mark.parametrize(
-    ("transform", "text"),
-    [
-        (lambda x: get_grad(torch.sin(x)) * 1, "depends on a gradient"),
-        (lambda x: get_grad(torch.sin(x)), "returned an argument"),
-        (lambda x: (put_grad(torch.cos(x), x), torch.sin(x))[1], "no argument"),
-    ],
-)
-def test_a_wrong_grad_transform(ex: OperatorExecutor, transform: Any, text: str) -> None:
-    ex.register_implementation(
-        torch.sin, execution_transform=lambda x: torch.sin(x) * 1, grad_transform=transform
-    )
-    with pytest.raises(fulmen.UserError, match=text):
-        fulmen.jit(lambda x: torch.sin(x) * 2, executors=[ex])(torch.ones(3, requires_grad=True))
-    with pytest.raises(fulmen.UserError, match="outside of a grad_transform"):
-        get_grad(torch.ones(3))
-
-
-def test_an_operator_without_a_gradient_says_so(ex: OperatorExecutor) -> None:
-    numpy = ex.register_operator(
-        "np", meta=lambda x: torch.empty_like(x), fn=lambda x: torch.tensor(x.tolist())
-    )
-    torch_made = ex.register_operator("th", meta=lambda x: torch.empty_like(x), fn=lambda x: x * 3)
-    x = torch.ones(3, requires_grad=True)
-    with pytest.raises(fulmen.UserError, match="without a gradient"):
-        fulmen.jit(lambda x: numpy(x) * 2)(x)
-    fulmen.jit(lambda x: numpy(x.detach()) * 2)(x)
-    # PyTorch's autograd sees through it.
-    close(torch.autograd.grad(fulmen.jit(lambda x: torch_made(x) * 2)(x).sum(), x)[0], x * 0 + 6)
-
-
-def test_second_gradients_of_what_pytorch_can_not_see(ex: OperatorExecutor) -> None:
-    run = ex.register_operator(
-        "np", like=torch.sin, fn=lambda x: torch.tensor(torch.sin(x).tolist())
-    )
-    x = torch.randn(3, requires_grad=True)
-    y = fulmen.jit(lambda x: run(x) * 2)(x)
-    (g,) = torch.autograd.grad(y.sum(), x)
-    close(g, 2 * torch.cos(x.detach()))
-    with pytest.raises(RuntimeError, match="without a gradient"):
-        torch.autograd.grad(fulmen.jit(lambda x: run(x) * 2)(x).sum(), x, create_graph=True)
-
-
-# --- Fusion executors ---------------------------------------------------------------------------
-
-
-class Recorded(FusionExecutor):
-    """Runs regions as PyTorch would, and keeps them."""
-
-    def __init__(self, name: str = "recorded", names: tuple[str, ...] = ("sin", "mul", "add")):
-        super().__init__(name)
-        self.names = names
-        self.regions: list[list[str]] = []
-
-    def can_fuse(self, bsym: fulmen.BoundSymbol) -> bool | str:
-        return bsym.symbol.name in self.names
-
-    def fuse(self, region: fulmen.Trace) -> Callable[..., Any]:
-        self.regions.append([b.symbol.name for b in region.bound_symbols])
-        return python_callable(region)
 
 
 def test_a_fusion_executor_gets_regions() -> None:
@@ -761,9 +364,6 @@ def test_torch_compile_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> No
         module.problem.cache_clear()
 
 
-# --- The executors that are built in ------------------------------------------------------------
-
-
 def test_the_python_reference_runs_the_printed_program() -> None:
     def fn(x: torch.Tensor, w: torch.Tensor) -> Any:
         x.mul_(2)
@@ -839,163 +439,3 @@ def test_sdpa_refuses_with_its_reason() -> None:
     f = fulmen.jit(lambda q: F.scaled_dot_product_attention(q, q, q), executors=["sdpa"])
     close(f(q), F.scaled_dot_product_attention(q, q, q))
     assert "four dimensions" in claims_of(f, "scaled_dot_product_attention")[0][1][0][1]
-
-
-# --- Plug-ins -----------------------------------------------------------------------------------
-
-
-def build(folder: Path, source: str) -> Path:
-    (folder / "plugin.cpp").write_text(source)
-    library = folder / "libplugin.so"
-    command = ["g++", "-O1", "-std=c++17", "-Wall", "-Werror", "-shared", "-fPIC"]
-    command += [f"-I{extend.include_dir()}", str(folder / "plugin.cpp"), "-o", str(library)]
-    subprocess.run(command, check=True)
-    return library
-
-
-def test_a_plugin(tmp_path: Path) -> None:
-    source = (ROOT / "examples" / "silu_plugin.cpp").read_text()
-    assert len(source.splitlines()) <= 60
-    plugin = fulmen.load_plugin(build(tmp_path, source))
-    assert plugin.name == "my_silu" and get_executor("my_silu") is plugin
-    x = torch.randn(50, 700, requires_grad=True)
-    fn = lambda x: F.silu(x) * 2 + F.silu(x.t()).t() + F.silu(x.double()).float()  # noqa: E731
-    f = fulmen.jit(fn, executors=["my_silu"])
-    ours, theirs = gradients(f, x), gradients(fn, x)
-    close(ours[0], theirs[0])
-    close(ours[1][0], theirs[1][0])
-    why = (("my_silu", "it takes contiguous float32 on the CPU"),)
-    assert claims_of(f, "silu") == [("my_silu", ()), ("aten", why), ("aten", why)]
-    for shape in ((0, 3), (), (1, 1)):
-        with torch.no_grad():
-            y = torch.randn(shape)
-            close(fulmen.jit(lambda x: F.silu(x), executors=[plugin])(y), F.silu(y))
-
-
-C_PLUGIN = """
-#include "plugin.h"
-static const char* run(const FulmenValue* args, size_t n, const FulmenTensor* results, size_t m,
-                       const FulmenHost* host) {
-  (void)n; (void)m; (void)host;
-  if (args[1].kind == FULMEN_INTEGER) return "a number is too hard";
-  float* out = (float*)results[0].data;
-  for (int64_t i = 0; i < results[0].sizes[0]; ++i)
-    out[i] = ((const float*)args[0].tensor.data)[i * args[0].tensor.strides[0]] + 100;
-  return 0;
-}
-static const FulmenOperator operators[] = {{"add", 0, run}};
-static const FulmenPlugin plugin = {VERSION, "adder", operators, 1};
-const FulmenPlugin* fulmen_plugin(void) { return &plugin; }
-"""
-
-
-def test_arguments_and_errors_of_a_plugin(tmp_path: Path) -> None:
-    library = build(tmp_path, C_PLUGIN.replace("VERSION", "FULMEN_PLUGIN_VERSION"))
-    plugin = fulmen.load_plugin(library)
-    x = torch.arange(6.0)[::2]
-    f = fulmen.jit(lambda x, y: x + y, executors=[plugin])
-    close(f(x, x), x + 100)
-    g = fulmen.jit(lambda x: torch.sin(x + 1), executors=[plugin])
-    with pytest.raises(RuntimeError, match=r"kernel for add\(\).*test_executors.*too hard"):
-        g(x)
-
-
-def test_libraries_that_are_no_plugin(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="can't be loaded"):
-        fulmen.load_plugin(tmp_path / "none.so")
-    with pytest.raises(ValueError, match="exports no function fulmen_plugin"):
-        fulmen.load_plugin(build(tmp_path, "int x;"))
-    (tmp_path / "old").mkdir()
-    old = build(tmp_path / "old", C_PLUGIN.replace("VERSION", "FULMEN_PLUGIN_VERSION + 1"))
-    with pytest.raises(ValueError, match="got version 2 of the plug-in interface; expected 1"):
-        fulmen.load_plugin(old)
-
-
-# --- Fuel and bisection -------------------------------------------------------------------------
-
-
-def test_fuel_counts_claims_and_rewrites() -> None:
-    log: list[str] = []
-
-    def fn(x: torch.Tensor) -> torch.Tensor:
-        torch.cos(x)  # nobody reads it
-        return torch.sin(x) + torch.sin(x + 1)
-
-    counts = []
-    for fuel in (0, 1, 2, 3, -1):
-        _core.set_flag("fuel", str(fuel))
-        try:
-            f = fulmen.jit(fn, executors=[make("a", log)])
-            log.clear()
-            close(f(torch.ones(3)), fn(torch.ones(3)))
-            names = [b.symbol.name for b in fulmen.last_traces(f)[-1].bound_symbols]
-            counts.append((names.count("cos"), len(log)))
-        finally:
-            _core.set_flag("fuel", "-1")
-    assert counts == [(1, 0), (0, 0), (0, 1), (0, 1), (0, 2)]
-
-
-def make_wrong(size: int) -> OperatorExecutor:
-    """cos is wrong for tensors of one size."""
-    ex = OperatorExecutor("wrong")
-    op = ex.register_operator(
-        "cos", like=torch.cos, fn=lambda x: torch.cos(x) + 0.1 * (x.numel() == size)
-    )
-    ex.register_implementation(torch.cos, op)
-    return ex
-
-
-@pytest.mark.parametrize("grad", [False, True])
-@pytest.mark.parametrize("size", [2, 3, 4])
-def test_bisect_finds_a_wrong_executor(size: int, grad: bool) -> None:
-    def fn(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> Any:
-        x = torch.cos(x) * 1
-        y = torch.cos(y) * 2
-        return x.sum() + y.sum() + torch.cos(z).sum()
-
-    inputs = [torch.randn(n, requires_grad=grad) for n in (2, 3, 4)]
-    f = fulmen.jit(fn, executors=[make_wrong(size)])
-    culprit = fulmen.examine.bisect(f, *inputs)
-    assert culprit is not None
-    line = fn.__code__.co_firstlineno + size - 1
-    assert culprit.rewrite.startswith("executor wrong: ")
-    assert f"cos(…)  [test_executors.py:{line} in fn]" in culprit.rewrite
-    assert 1 <= culprit.number <= culprit.total and "Expected" in str(culprit)
-    assert fulmen.examine.bisect(fulmen.jit(fn), *inputs) is None
-
-
-def test_bisect_finds_a_wrong_gradient() -> None:
-    f = fulmen.jit(lambda x: (torch.exp(x) * torch.sin(x)).sum(), executors=[make_own([])])
-    culprit = fulmen.examine.bisect(f, torch.randn(3, requires_grad=True))
-    assert culprit is not None and culprit.rewrite.startswith("gradient of executor own: ")
-    assert culprit.difference.startswith("gradients 0: ")
-
-
-def test_bisect_finds_a_wrong_region_of_the_backward() -> None:
-    class Wrong(Recorded):
-        def fuse(self, region: fulmen.Trace) -> Callable[..., Any]:
-            run = python_callable(region)
-            if "cos" not in [b.symbol.name for b in region.bound_symbols]:
-                return run
-            return lambda *args: run(*args) + 1
-
-    ex = Wrong(names=("sin", "cos", "mul"))
-    f = fulmen.jit(lambda x: torch.sin(x) * 2 * x, executors=[ex])
-    culprit = fulmen.examine.bisect(f, torch.randn(3, requires_grad=True))
-    assert culprit is not None and culprit.rewrite.startswith("partition: ")
-
-
-def test_bisect_with_state_and_random_numbers() -> None:
-    model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5))
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    assert fulmen.examine.bisect(fulmen.jit(model), torch.randn(8, 4)) is None
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
-def test_bisect_of_what_differs_without_any_rewrite() -> None:
-    f = fulmen.jit(lambda x: x + 1)
-    culprit = fulmen.examine.bisect(f, torch.ones(2), differs=lambda a, b: "always")
-    assert culprit is not None and culprit.rewrite == "" and culprit.number == 0
-    assert "not a rewrite" in str(culprit)
-    with pytest.raises(fulmen.UserError, match="expected what fulmen.jit returned"):
-        fulmen.examine.bisect(torch.sin, torch.ones(2))
