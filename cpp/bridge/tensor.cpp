@@ -20,6 +20,17 @@ Device device_of(c10::Device d) {
   }
 }
 
+// TensorImpl::autograd_meta() without its call, which lies in another library: an explicit
+// instantiation may name a private member.
+template <auto kMember>
+struct Expose {
+  friend const c10::AutogradMetaInterface* autograd_meta(const c10::TensorImpl& impl) {
+    return (impl.*kMember).get();
+  }
+};
+const c10::AutogradMetaInterface* autograd_meta(const c10::TensorImpl& impl);
+template struct Expose<&c10::TensorImpl::autograd_meta_>;
+
 constexpr c10::DispatchKeySet kNotPlain({c10::DispatchKey::Python,
                                          c10::DispatchKey::FuncTorchGradWrapper,
                                          c10::DispatchKey::FuncTorchBatched,
@@ -82,7 +93,7 @@ class TensorChecks {
   }
   // TensorImpl::requires_grad, whose virtual call only a view needs.
   static bool needs_grad(const c10::TensorImpl* impl) {
-    const auto* meta = static_cast<const torch::autograd::AutogradMeta*>(impl->autograd_meta());
+    const auto* meta = static_cast<const torch::autograd::AutogradMeta*>(autograd_meta(*impl));
     if (!meta) return false;
     return meta->requires_grad_ || meta->grad_fn_ || (meta->is_view_ && meta->requires_grad());
   }
@@ -102,6 +113,10 @@ bool fits_ivalue(PyObject* number) {
 void prefetch(const c10::TensorImpl* impl) {
   for (size_t line = 0; line < sizeof(c10::TensorImpl); line += 64)
     __builtin_prefetch(reinterpret_cast<const char*>(impl) + line);
+}
+void prefetch_autograd(const c10::TensorImpl* impl) {
+  const auto* meta = static_cast<const torch::autograd::AutogradMeta*>(autograd_meta(*impl));
+  if (meta) __builtin_prefetch(&meta->requires_grad_);
 }
 
 class TraceInputCheck final : public InputCheck {
@@ -137,11 +152,15 @@ class TraceInputCheck final : public InputCheck {
       return false;
     }
     // What the tensors hold lies far apart; most of them are of one class.
-    constexpr size_t kAhead = 8;
+    constexpr size_t kAhead = 8, kNear = 4;
     PyTypeObject* type = nullptr;
+    const auto impl_of = [&](size_t i) -> const c10::TensorImpl* {
+      return i < n && Py_TYPE(args[i]) == type ? THPVariable_Unpack(args[i]).unsafeGetTensorImpl()
+                                               : nullptr;
+    };
     for (size_t i = 0; i < n; ++i) {
-      if (i + kAhead < n && Py_TYPE(args[i + kAhead]) == type)
-        prefetch(THPVariable_Unpack(args[i + kAhead]).unsafeGetTensorImpl());
+      if (const auto* far = impl_of(i + kAhead)) prefetch(far);
+      if (const auto* near = impl_of(i + kNear)) prefetch_autograd(near);
       if (kinds_[i]) {
         if (kinds_[i] == Py_None) {
           if (fits_ivalue(args[i])) continue;

@@ -91,15 +91,19 @@ int Entry::plain_output() const {
   return segments.size() == 1 && writes.empty() ? recipe.output_of(result) : -1;
 }
 
+bool PlainCall::accepts(PyObject* const* args, size_t n) {
+  const Segment& s = entry_.segments.front();
+  inputs_.resize_for_overwrite(s.inputs.size());
+  return entry_.guards.check_inputs(args, n, values_, inputs_.data()) &&
+         s.check->accepts(inputs_.data(), inputs_.size(), nullptr);
+}
+
 PyObject* call_plain(Entry& entry, PyObject* const* args, size_t n, int output,
                      bool* failed_clean) {
-  GuardProgram::Values values;
-  const Segment& s = entry.segments.front();
-  SmallVec<PyObject*, 16> inputs;
-  inputs.resize_for_overwrite(s.inputs.size());
-  if (!entry.guards.check_inputs(args, n, values, inputs.data())) return nullptr;
-  if (!s.check->accepts(inputs.data(), inputs.size(), nullptr)) return nullptr;
-  PyObject* results = bridge::call_program(*s.program, inputs.data(), inputs.size(), failed_clean);
+  PlainCall call(entry);
+  if (!call.accepts(args, n)) return nullptr;
+  PyObject* results = bridge::call_program(*entry.segments.front().program, call.inputs(),
+                                           call.num_inputs(), failed_clean);
   if (!results) return nullptr;
   PyObject* result = Py_NewRef(PyTuple_GET_ITEM(results, output));
   Py_DECREF(results);

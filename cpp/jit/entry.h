@@ -69,12 +69,48 @@ class Entry {
   std::vector<Write> writes;
   std::vector<std::string> argument_names;
   std::vector<std::string> specialized;  // numbers whose value the program depends on, and where
+  // Room for the slots and inputs of a call, kept from one call to the next. Under the GIL.
+  SmallVec<PyObject*, 16> spare_slots, spare_inputs;
 
   bool takes(size_t n, PyObject* names) const;
   bool fits(const bridge::AmbientState& now) const { return trusted || ambient == now; }
   // Whether the result is that of the only program, with nothing to write: then the index of the
   // output that is the result, else -1.
   int plain_output() const;
+};
+
+// Gives `vec` the memory that an earlier call left in `spare`, and leaves it there again. A call
+// that comes in meanwhile finds none, and allocates.
+class Lease {
+ public:
+  using Vec = SmallVec<PyObject*, 16>;
+  Lease(Vec& vec, Vec& spare) : vec_(vec), spare_(spare) {
+    if (spare_.size() > kInPlace) vec_ = std::move(spare_);
+  }
+  ~Lease() {
+    if (vec_.size() > kInPlace) spare_ = std::move(vec_);
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+
+ private:
+  static constexpr size_t kInPlace = 16;
+  Vec &vec_, &spare_;
+};
+
+// What a call of a plain entry looks at, and gives to its program.
+class PlainCall {
+ public:
+  explicit PlainCall(Entry& entry) : entry_(entry) {}
+  bool accepts(PyObject* const* args, size_t n);
+  PyObject* const* inputs() const { return inputs_.data(); }
+  size_t num_inputs() const { return inputs_.size(); }
+
+ private:
+  Entry& entry_;
+  GuardProgram::Values values_;
+  SmallVec<PyObject*, 16> inputs_;
+  Lease slots_{values_.slots, entry_.spare_slots}, room_{inputs_, entry_.spare_inputs};
 };
 
 // A call that finds a plain entry: no state outlives its one program. Null without an error set if

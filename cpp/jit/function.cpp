@@ -281,13 +281,7 @@ PyObject* time_guards(PyObject* o, PyObject* const* args, Py_ssize_t n) {
   for (Py_ssize_t r = 0; r < rounds; ++r) {
     const auto start = std::chrono::steady_clock::now();
     for (int i = 0; i < kInner; ++i) {
-      GuardProgram::Values values;
-      const Segment& s = entry->segments.front();
-      SmallVec<PyObject*, 16> inputs;
-      inputs.resize_for_overwrite(s.inputs.size());
-      if (!entry->guards.check_inputs(args + 1, static_cast<size_t>(n - 1), values,
-                                      inputs.data()) ||
-          !s.check->accepts(inputs.data(), inputs.size(), nullptr)) {
+      if (!PlainCall(*entry).accepts(args + 1, static_cast<size_t>(n - 1))) {
         PyErr_SetString(PyExc_ValueError, "time_guards(): a guard does not hold");
         return nullptr;
       }
