@@ -22,6 +22,8 @@ from fulmen.executors import (
     register_executor,
     remove_default_executor,
     set_default_executors,
+    transform_for_execution,
+    transform_for_operator_executor_execution,
 )
 from fulmen.executors.native import include_dir
 
@@ -44,4 +46,6 @@ __all__ = [
     "register_executor",
     "remove_default_executor",
     "set_default_executors",
+    "transform_for_execution",
+    "transform_for_operator_executor_execution",
 ]

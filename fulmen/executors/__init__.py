@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -20,13 +19,12 @@ from fulmen.executors.torch_compile import TorchCompileExecutor
 _defaults: list[Executor] | None = None  # None: what FULMEN_EXECUTORS says
 
 
-@functools.cache
-def _install() -> None:
-    for ex in (
-        built_in("aten"), built_in("fusion"), ReferenceExecutor(), TorchCompileExecutor(),
-        sdpa.make(), built_in("custom_op"),
-    ):  # fmt: skip
-        _registry.setdefault(ex.name, ex)
+for _executor in (
+    built_in("aten"), built_in("fusion"), ReferenceExecutor(), TorchCompileExecutor(),
+    sdpa.make(), built_in("custom_op"),
+):  # fmt: skip
+    _registry[_executor.name] = _executor
+_BUILT_IN = tuple(_registry)
 
 
 def register_executor(ex: Executor) -> Executor:
@@ -36,7 +34,6 @@ def register_executor(ex: Executor) -> Executor:
         UserTypeError: not an executor.
         UserValueError: the name of one that is built in.
     """
-    _install()
     if not isinstance(ex, Executor):
         raise UserTypeError(
             f"register_executor(): got {type(ex).__name__}; expected an OperatorExecutor or a "
@@ -51,9 +48,6 @@ def register_executor(ex: Executor) -> Executor:
         )
     _registry[ex.name] = ex
     return ex
-
-
-_BUILT_IN = ("aten", "fusion", "python", "torch_compile", "sdpa", "custom_op")
 
 
 def deregister_executor(ex: Executor | str) -> None:
@@ -71,7 +65,6 @@ def deregister_executor(ex: Executor | str) -> None:
 
 def get_all_executors() -> tuple[Executor, ...]:
     """Every registered executor."""
-    _install()
     return tuple(_registry.values())
 
 
@@ -81,7 +74,6 @@ def get_executor(name: str) -> Executor:
     Raises:
         UserValueError: there is none.
     """
-    _install()
     if name in _registry:
         return _registry[name]
     close = difflib.get_close_matches(str(name), list(_registry), n=1)
@@ -137,7 +129,6 @@ def resolve(executors: Any) -> tuple[Executor, ...]:
         UserTypeError: not a list of these.
         UserValueError: a name that there is none of.
     """
-    _install()
     if isinstance(executors, (str, Executor)) or not isinstance(executors, Sequence):
         raise UserTypeError(
             f"got executors={executors!r}; expected a list of executors or their names",
@@ -171,6 +162,20 @@ def make_compilation(
     return _core.make_compilation(natives, fuel)
 
 
+def transform_for_execution(trace: _core.Trace, executors: Sequence[Executor | str]) -> _core.Trace:
+    """The trace with an executor for every bound symbol, and regions of those that fuse."""
+    pipeline = _core.Pipeline((), make_compilation(resolve(executors)))
+    return pipeline.transform_for_execution(trace, _core.ClaimReport())
+
+
+def transform_for_operator_executor_execution(
+    trace: _core.Trace, executors: Sequence[Executor | str]
+) -> _core.Trace:
+    """The trace with what these operator executors take claimed; the rest stays as it is."""
+    pipeline = _core.Pipeline((), make_compilation(resolve(executors)))
+    return pipeline.claim_operators(trace, _core.ClaimReport())
+
+
 def runs_as_python(executors: Sequence[Executor]) -> bool:
     """Whether what is left to the last executors runs as a printed program."""
     return any(isinstance(e, ReferenceExecutor) for e in executors)
@@ -180,5 +185,6 @@ __all__ = [
     "add_default_executor", "as_python", "deregister_executor", "get_all_executors",
     "get_default_executors", "get_executor", "llvm_problem", "load_plugin", "make_compilation",
     "register_executor", "remove_default_executor", "resolve", "runs_as_python",
-    "set_default_executors",
+    "set_default_executors", "transform_for_execution",
+    "transform_for_operator_executor_execution",
 ]  # fmt: skip

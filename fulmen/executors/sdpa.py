@@ -14,9 +14,8 @@ _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 def make() -> OperatorExecutor:
     ex = OperatorExecutor("sdpa")
     ex.register_implementation(
-        torch.nn.functional.scaled_dot_product_attention, checker=_refusal,
-        execution_transform=_flash,
-    )  # fmt: skip
+        "scaled_dot_product_attention", checker=_refusal, execution_transform=_flash
+    )
     return ex
 
 

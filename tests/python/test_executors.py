@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,27 @@ def test_views_and_writes_stay_with_pytorch(ex: OperatorExecutor) -> None:
     y = f(x)
     assert y.data_ptr() == x.data_ptr()
     assert "a view" in claims_of(f, "t")[0][1][0][1]
+
+
+def test_traces_can_be_claimed_by_hand() -> None:
+    a = make("a", [])
+    x = torch.ones(3)
+    trace = fulmen.trace(lambda x: torch.sin(x) * 2 + 1)(x)
+    claimed = extend.transform_for_operator_executor_execution(trace, [a])
+    assert [b.executor for b in claimed.bound_symbols] == ["a", "", ""]
+    assert fulmen.parse_trace(str(claimed)).equals(claimed)
+    # What is claimed stays so; functional traces have regions.
+    claimed = extend.transform_for_execution(claimed, ["aten"])
+    assert [b.executor for b in claimed.bound_symbols] == ["a", "aten", "aten"]
+
+
+def test_jitted_modules_with_executors_pickle() -> None:
+    model = fulmen.jit(torch.nn.Linear(2, 3), executors=["sdpa", "custom_op"])
+    again = pickle.loads(pickle.dumps(model))
+    x = torch.ones(1, 2)
+    close(again(x), model(x))
+    names = fulmen.examine.executors(again).executors
+    assert names == fulmen.examine.executors(model).executors
 
 
 def test_execution_transform(ex: OperatorExecutor) -> None:
