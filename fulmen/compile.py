@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -79,6 +80,10 @@ def compile_trace(
     regions = sum(took for name, took, _ in pipeline.timings if name == "partition") * 1e-6
     if regions:
         stats.add_seconds("kernels", regions)
+    if log.executors.isEnabledFor(logging.INFO):
+        for operation, _, executor, refusals in (d for r in reports for d in r.decisions):
+            why = "".join(f"; {name}: {reason}" for name, reason in refusals)
+            log.executors.info("%s: %s%s", executor or "decomposed", operation, why)
     for executor, count in report.claimed.items():
         stats.kernels[executor] = stats.kernels.get(executor, 0) + count
     stats.refusals.update(report.refusals)
