@@ -11,7 +11,16 @@ import torch
 class _Region(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, forward: Any, backward: Any, *inputs: Any) -> tuple[Any, ...]:
-        results, saved = forward(*inputs)
+        # PyTorch's own autograd tells which results have a gradient; its graph is then dropped.
+        with torch.enable_grad():
+            results, saved = forward(*(_detached(x, _requires_grad(x)) for x in inputs))
+        asked = [_requires_grad(r) for r in results]
+        for i, r in enumerate(results):
+            asked[i] = asked[i] and not any(r is other for other in results[:i])
+        results, saved = [_detached(r) for r in results], [_detached(s) for s in saved]
+        others = [r for r, wanted in zip(results, asked, strict=True) if not wanted]
+        ctx.mark_non_differentiable(*(r for r in others if isinstance(r, torch.Tensor)))
+        ctx.asked = asked
         ctx.backward_program = backward
         ctx.numbers = [None if isinstance(s, torch.Tensor) else s for s in saved]
         ctx.save_for_backward(*(s if isinstance(s, torch.Tensor) else None for s in saved))
@@ -20,6 +29,7 @@ class _Region(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
         saved = [n if t is None else t for t, n in zip(ctx.saved_tensors, ctx.numbers, strict=True)]
+        grads = tuple(g for g, asked in zip(grads, ctx.asked, strict=True) if asked)
         return (None, None, *ctx.backward_program(*saved, *grads))
 
 
@@ -38,6 +48,16 @@ def exchange_random_state(device: torch.device, state: torch.Tensor) -> torch.Te
     else:
         torch.set_rng_state(state)
     return before
+
+
+def _requires_grad(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.requires_grad
+
+
+def _detached(value: Any, requires_grad: bool = False) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.detach().requires_grad_(requires_grad)
 
 
 def differentiable(

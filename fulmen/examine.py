@@ -1,4 +1,4 @@
-"""Questions about compiled programs."""
+"""Looking at compiled functions: memory, which executor runs what, which rewrite broke a result."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import dataclasses
 from typing import Any
 
 from fulmen import _core
+from fulmen.bisection import Culprit, bisect
+from fulmen.claims import Claim, Claims, executors
 from fulmen.errors import UserValueError
-from fulmen.jit import last_program
+from fulmen.jit import last_compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +70,18 @@ def memory(fn: Any) -> Memory:
         UserTypeError: `fn` is nothing that `fulmen.jit` returned.
         UserValueError: it has compiled no program so far.
     """
-    program = last_program(fn)
-    if program is None:
+    compiled = last_compiled(fn)
+    if compiled is None:
         raise UserValueError(
             "examine.memory(): got a function without a program; expected one that was called",
             "no-program",
         )
-    return Memory(tuple(Stage(*stage) for stage in _core.predicted_memory(program.trace)))
+    return Memory(
+        tuple(
+            Stage(*stage)
+            for stage in _core.predicted_memory(compiled.program.trace, compiled.compilation)
+        )
+    )
 
 
-__all__ = ["Memory", "Stage", "memory"]
+__all__ = ["Claim", "Claims", "Culprit", "Memory", "Stage", "bisect", "executors", "memory"]

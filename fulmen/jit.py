@@ -25,6 +25,7 @@ from fulmen.errors import (
     UserTypeError,
     UserValueError,
 )
+from fulmen.executor import Executor
 from fulmen.options import CACHE, SHARP_EDGES, Options, make_options
 from fulmen.stats import Stats
 from fulmen.tracer import Tracer
@@ -41,6 +42,7 @@ def jit(
     fn: Callable[..., Any] | torch.nn.Module,
     *,
     transforms: Sequence[Transform] = (),
+    executors: Sequence[Executor | str] | None = None,
     fullgraph: bool = False,
     cache: str = CACHE.CONSTANT_VALUES,
     sharp_edges: str = SHARP_EDGES.ALLOW,
@@ -59,6 +61,8 @@ def jit(
     Args:
         fn: a function or an nn.Module; it is not changed (unless a transform changes a module).
         transforms: applied to the module, then to every program.
+        executors: who runs operations, first asked first: executors of fulmen.extend or their
+            names; what they leave, ATen runs. None: the default list.
         fullgraph: raise instead of running a call in eager PyTorch.
         cache: when a program is used again, see docs/jit.md: "constant values" (where all that was
             read is the same), "symbolic values" (numbers may differ), "same input" (always; the
@@ -73,7 +77,9 @@ def jit(
         UserTypeError: `fn` is neither a function nor a module; an option that there is none of.
         UserValueError: a value that an option can't have.
     """
-    options = make_options(transforms, fullgraph, cache, sharp_edges, memory_budget, unknown)
+    options = make_options(
+        transforms, executors, fullgraph, cache, sharp_edges, memory_budget, unknown
+    )
     call_rules.install()
     if isinstance(fn, torch.nn.Module):
         return _jit_module(fn, options)
@@ -92,13 +98,17 @@ class Jitted:
     Attributes:
         fn: the user's function or module.
         options: what the user asked for.
+        fuel: how many rewrites and claims its programs may still have.
         function: the native callable.
         compiled: every program so far, the newest last.
         acquired: what was read, and written, for each of them.
     """
 
-    def __init__(self, fn: Callable[..., Any], options: Options) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], options: Options, fuel: _core.Fuel | None = None
+    ) -> None:
         self.fn = fn
+        self.fuel = fuel or _core.fuel_from_flags()
         self.options = options
         self.counters = Stats()
         self.compiled: list[CompiledTrace] = []
@@ -161,6 +171,8 @@ class Jitted:
             self._remember(refused, str(e))
             return None
         except UserError as refusal:
+            if refusal.id == "operator-meta":
+                raise  # eager PyTorch would not ask
             return refusal.with_traceback(None)
         except Exception as e:
             # The user's own exception: eager raises it, with everything that happens before.
@@ -236,10 +248,6 @@ class Jitted:
         """Eager PyTorch ran a call that was expected to raise."""
         self._leave_to_eager(str(refusal))
 
-    def _compile_trace(self, trace: _core.Trace) -> CompiledTrace:
-        options = self.options
-        return compile_trace(trace, options.transforms, self.counters, options.memory_budget)
-
     def _compile_segment(self, trace: _core.Trace) -> _core.Program:
         """The program of a part of a call; the same one for equal parts of two calls."""
         text = str(trace)
@@ -266,6 +274,17 @@ class Jitted:
         """Eager PyTorch runs a call like one that was refused."""
         self._leave_to_eager(reason)
 
+    def _compile_trace(self, trace: _core.Trace) -> CompiledTrace:
+        options = self.options
+        return compile_trace(
+            trace,
+            options.transforms,
+            self.counters,
+            options.executors,
+            self.fuel,
+            options.memory_budget,
+        )
+
     def _leave_to_eager(self, reason: str) -> None:
         self.counters.splits["the whole function"] = reason
         log.fallback.info("run by eager PyTorch: %s", reason)
@@ -276,9 +295,13 @@ class Jitted:
         total.calls, total.cache_hits, _ = self.function.counts
         return total
 
-    def last_program(self) -> _core.Program | None:
+    def last_compiled(self) -> CompiledTrace | None:
         """The program compiled last."""
-        return self.compiled[-1].program if self.compiled else None
+        return self.compiled[-1] if self.compiled else None
+
+    def all_programs(self) -> list[CompiledTrace]:
+        """The programs, those of parts of calls included."""
+        return [*self._segments.values(), *self.compiled]
 
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""
@@ -364,7 +387,8 @@ def _name_of(fn: Any) -> str:
     return getattr(fn, "__qualname__", None) or type(fn).__qualname__
 
 
-def _state_of(fn: Any) -> Any:
+def state_of(fn: Any) -> Any:
+    """What a jitted function keeps; a FulmenCompiler is its own."""
     if isinstance(fn, FulmenCompiler):
         return fn
     function = getattr(fn, "_fulmen", None)
@@ -378,12 +402,13 @@ def _state_of(fn: Any) -> Any:
 
 def last_traces(fn: Any) -> list[_core.Trace]:
     """All stages of the program that `fn` compiled last: acquired first, executed last."""
-    return _state_of(fn).last_traces()
+    return state_of(fn).last_traces()
 
 
-def last_program(fn: Any) -> _core.Program | None:
+def last_compiled(fn: Any) -> CompiledTrace | None:
     """The program that `fn` compiled last, if there is one."""
-    return _state_of(fn).last_program()
+    compiled: CompiledTrace | None = state_of(fn).last_compiled()
+    return compiled
 
 
 class Prologue(str):
@@ -409,7 +434,7 @@ def _lookup(cls: type, name: str) -> Any:
 
 def last_prologue(fn: Any) -> Prologue:
     """The guards of the program that `fn` compiled last; empty if there is none."""
-    acquired = _state_of(fn).acquired
+    acquired = state_of(fn).acquired
     constants: dict[str, Any] = {"lookup": _lookup, "absent": _ABSENT}
     text = Prologue(acquired[-1].prologue(constants) if acquired else "")
     text.constants = constants
@@ -418,4 +443,4 @@ def last_prologue(fn: Any) -> Prologue:
 
 def stats(fn: Any) -> Stats:
     """Calls, hits, misses, compile seconds by phase, instructions, kernels, fallbacks."""
-    return _state_of(fn).stats()
+    return state_of(fn).stats()

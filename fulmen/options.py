@@ -8,7 +8,9 @@ import enum
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from fulmen import executors as registry
 from fulmen.errors import UserTypeError, UserValueError
+from fulmen.executor import Executor
 from fulmen.transform import Transform
 
 
@@ -37,6 +39,7 @@ class Options:
     """The options of one jitted function; see `fulmen.jit`."""
 
     transforms: tuple[Transform, ...] = ()
+    executors: tuple[Executor, ...] = ()
     fullgraph: bool = False
     cache: CACHE = CACHE.CONSTANT_VALUES
     sharp_edges: SHARP_EDGES = SHARP_EDGES.ALLOW
@@ -45,6 +48,7 @@ class Options:
 
 def make_options(
     transforms: Sequence[Transform],
+    executors: Sequence[Executor | str] | None,
     fullgraph: bool,
     cache: str,
     sharp_edges: str,
@@ -78,11 +82,17 @@ def make_options(
         )
     return Options(
         tuple(transforms),
+        executors_of(executors),
         fullgraph,
         _choice("cache", cache, CACHE),
         _choice("sharp_edges", sharp_edges, SHARP_EDGES),
         _budget(memory_budget),
     )
+
+
+def executors_of(given: Sequence[Executor | str] | None) -> tuple[Executor, ...]:
+    """The executors of an `executors=` option; None stands for the default list."""
+    return registry.get_default_executors() if given is None else registry.resolve(given)
 
 
 def _budget(given: Any) -> float | None:

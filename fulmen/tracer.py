@@ -457,6 +457,15 @@ def clear_autocast_cache() -> None:
     torch.clear_autocast_cache()
 
 
+def add_operator(operator: Any) -> None:
+    """Makes calls of a user's operator be recorded as its symbol."""
+
+    def record(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return tracer.recorder.record_symbol(operator.symbol, args, kwargs)
+
+    _SPECIAL[operator] = record
+
+
 _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = {
     operator.getitem: _getitem,
     torch.Tensor.__getitem__: _getitem,

@@ -19,6 +19,10 @@ void bind_recorder(nb::module_& m) {
       .def("append", &Recorder::append)
       .def("replace", &Recorder::replace, nb::arg("output").none(), nb::arg("value").none())
       .def("finish_rewrite", &Recorder::finish_rewrite)
+      .def_prop_ro("source_suffix", &Recorder::ambient_suffix,
+                   "Where the part of the program is, in the user's source.")
+      .def("gradient_of", &Recorder::gradient_of, nb::arg("proxy"),
+           nb::sig("def gradient_of(self, proxy: object) -> typing.Any"))
       .def("enter", &Recorder::enter)
       .def("exit", &Recorder::exit)
       .def("add_tensor_input", &Recorder::add_tensor_input, nb::arg("tensor"), nb::arg("name"),
@@ -98,6 +102,15 @@ void bind_recorder(nb::module_& m) {
       },
       nb::arg("device"), nb::sig("def autocast_rules(device: str) -> dict[str, str]"),
       "ATen operator → what PyTorch's autocast does with it on `device`.");
+  m.def(
+      "rows_of",
+      [](nb::handle callable) {
+        nb::list list;
+        for (const Symbol* s : overloads_of(callable)) list.append(nb::cast(PySymbol{s}));
+        return list;
+      },
+      nb::arg("callable"), nb::sig("def rows_of(callable: typing.Any) -> list[Symbol]"),
+      "The symbols that a torch callable is; empty if it has no row.");
   m.def("has_row", [](nb::handle callable) { return !overloads_of(callable).empty(); });
 }
 

@@ -82,13 +82,42 @@ void Recorder::enter() {
   builder_->grad_enabled = bridge::grad_enabled();
   builder_->inference_mode = bridge::inference_mode();
   builder_->default_dtype = bridge::default_dtype();
+  if (ambient_) {
+    builder_->grad_enabled = ambient_->grad_enabled;
+    builder_->inference_mode = ambient_->inference_mode;
+    builder_->default_dtype = ambient_->default_dtype;
+    builder_->default_device = ambient_->default_device;
+    builder_->source = ambient_->source;
+  }
   outer_ = current_recorder;
   current_recorder = this;
 }
 
 void Recorder::exit() {
   current_recorder = outer_;
+  if (ambient_) recorded_ = builder_->body();
   builder_.reset();
+}
+
+std::unique_ptr<Recorder> Recorder::nested(std::shared_ptr<TraceContext> ctx,
+                                           const Ambient& ambient) {
+  auto recorder = std::make_unique<Recorder>();
+  recorder->ctx_ = std::move(ctx);
+  recorder->follows_modes_ = false;
+  recorder->ambient_ = ambient;
+  return recorder;
+}
+
+nb::object Recorder::gradient_of(nb::handle proxy) {
+  const PyProxy* state = fulmen::bindings::proxy_of(proxy);
+  const TensorProxy* t = state ? as_tensor(state->p) : nullptr;
+  if (!t) {
+    throw UserError(ErrorKind::kType, "grad-transform",
+                    "get_grad(): expected a tensor that the grad_transform computed");
+  }
+  TensorType type = t->type;
+  type.requires_grad = false;
+  return wrap_proxy(ctx_->make_tensor(std::move(type), cat("grad_", t->name)), ctx_);
 }
 
 const TensorProxy* Recorder::make_input(nb::handle tensor, const std::string& name) {
@@ -489,6 +518,7 @@ Trace Recorder::finish_rewrite(const Trace& original, const std::string& provena
 }
 
 void Recorder::set_source(std::string_view file, int line, std::string_view function) {
+  if (ambient_) return;  // that of the bound symbol
   const SourceLine next{file, line, function, checkpoints_.empty() ? 0 : num_checkpoints_};
   if (builder().source && *builder().source == next) return;
   builder().source = ctx_->make_source(next);

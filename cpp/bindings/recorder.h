@@ -20,8 +20,27 @@ class Recorder final : public TensorLifter {
   // A recorder that writes a trace anew, over the same proxies; see fulmen.transform.rewrite.
   static std::unique_ptr<Recorder> for_trace(const Trace& trace);
 
+  // The state of the program at one place of it.
+  struct Ambient {
+    bool grad_enabled = true;
+    bool inference_mode = false;
+    DType default_dtype = DType::kFloat32;
+    Device default_device = {};
+    const SourceLine* source = nullptr;
+  };
+  // A recorder for a part of the program that `ctx` owns.
+  static std::unique_ptr<Recorder> nested(std::shared_ptr<TraceContext> ctx,
+                                          const Ambient& ambient);
+
   void enter();
   void exit();
+  std::string ambient_suffix() const {
+    return source_suffix(ambient_ ? ambient_->source : nullptr);
+  }
+  // What it recorded, once it was left.
+  const std::vector<const BoundSymbol*>& recorded() const { return recorded_; }
+  // A tensor of the type of `proxy`, which stands for its gradient.
+  nb::object gradient_of(nb::handle proxy);
   static Recorder* current();
 
   nb::object add_tensor_input(nb::handle tensor, const std::string& name);
@@ -118,6 +137,8 @@ class Recorder final : public TensorLifter {
 
   std::shared_ptr<TraceContext> ctx_;
   std::unique_ptr<Builder> builder_;
+  std::optional<Ambient> ambient_;
+  std::vector<const BoundSymbol*> recorded_;
   Recorder* outer_ = nullptr;
   bool entered_ = false;
   bool takes_numbers_ = false;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "exec/compilation.h"
 #include "ir/trace.h"
 
 namespace fulmen::bridge {
@@ -9,6 +10,7 @@ namespace fulmen::bridge {
 enum class Inputs : uint8_t { kKept, kConsumed, kRecorded };
 
 // The program of a region's backward, or the like, claimed and with deletions.
-Trace executable(const Trace& trace, Inputs inputs);
+Trace executable(const Trace& trace, Inputs inputs, const exec::Compilation& compilation,
+                 exec::ClaimReport& report);
 
 }  // namespace fulmen::bridge

@@ -1,5 +1,3 @@
-#include "bridge/fusion.h"
-
 #include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty_strided.h>
@@ -11,10 +9,9 @@
 #include "bridge/ivalue.h"
 #include "bridge/scalar_type.h"
 #include "codegen/cpu/compiled_region.h"
-#include "codegen/cpu/llvm_api.h"
+#include "codegen/lower.h"
 #include "ir/region.h"
 #include "support/error.h"
-#include "support/flags.h"
 
 namespace fulmen::bridge {
 namespace {
@@ -154,13 +151,25 @@ class FusionKernel final : public exec::Kernel {
 
 class FusionExecutor final : public exec::Executor {
  public:
+  // `makes_regions`: or only runs those that somebody made.
+  explicit FusionExecutor(bool makes_regions) { makes_regions_ = makes_regions; }
+
   std::string_view name() const override { return "fusion"; }
+  bool concerns(const Symbol& symbol) const override {
+    if (region_of(symbol)) return !symbol.info->rules->has_vjp();
+    return makes_regions_;
+  }
+  std::string refusal(const exec::Offer& offer) const override {
+    return region_of(*offer.bsym.symbol) ? "" : codegen::fusion_refusal(offer.bsym, offer.ctx);
+  }
+  std::unique_ptr<passes::FusionRules> fusion_rules(
+      const std::shared_ptr<TraceContext>& ctx) const override {
+    return std::make_unique<passes::FusionRules>(codegen::cpu::fusion_rules(ctx));
+  }
 
-  bool concerns(const Symbol& symbol) const override { return region_of(symbol) != nullptr; }
-  std::string refusal(const BoundSymbol&) const override { return {}; }
-
-  std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,
-                                        const exec::SlotOf& slot_of) const override {
+  std::unique_ptr<exec::Kernel> compile(
+      const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+      const std::shared_ptr<const exec::Compilation>&) const override {
     const Subprogram& region = *region_of(*bsym.symbol);
     std::string why;
     auto compiled = CompiledRegion::compile(to_trace(region), &why);
@@ -171,17 +180,8 @@ class FusionExecutor final : public exec::Executor {
 
 }  // namespace
 
-Trace with_regions(const Trace& trace) {
-  if (!flag_has(Flag::kExecutors, "fusion") || !codegen::cpu::llvm()) return trace;
-  const passes::FusionRules rules = codegen::cpu::fusion_rules(trace.ctx);
-  passes::PassContext ctx;
-  ctx.fusion = &rules;
-  return passes::partition(trace, ctx);
-}
-
-const exec::Executor& fusion_executor() {
-  static const FusionExecutor executor;
-  return executor;
+exec::ExecutorPtr fusion_executor(bool makes_regions) {
+  return std::make_shared<const FusionExecutor>(makes_regions);
 }
 
 }  // namespace fulmen::bridge

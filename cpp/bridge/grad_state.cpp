@@ -70,9 +70,11 @@ class GradStateExecutor final : public exec::Executor {
   bool concerns(const Symbol& symbol) const override {
     return &symbol == &ops::freed || &symbol == &ops::check_leaves;
   }
-  std::string refusal(const BoundSymbol&) const override { return {}; }
-  std::unique_ptr<exec::Kernel> compile(const BoundSymbol& b,
-                                        const exec::SlotOf& slot_of) const override {
+  bool is_optional() const override { return false; }
+  std::string refusal(const exec::Offer&) const override { return {}; }
+  std::unique_ptr<exec::Kernel> compile(
+      const BoundSymbol& b, const exec::SlotOf& slot_of,
+      const std::shared_ptr<const exec::Compilation>&) const override {
     if (b.symbol == &ops::freed) {
       return std::make_unique<FreedKernel>(slot_of(b.args[0].proxy()), slot_of(b.output.proxy()));
     }
@@ -84,8 +86,8 @@ class GradStateExecutor final : public exec::Executor {
 
 }  // namespace
 
-const exec::Executor& grad_state_executor() {
-  static const GradStateExecutor executor;
+exec::ExecutorPtr grad_state_executor() {
+  static const auto executor = std::make_shared<const GradStateExecutor>();
   return executor;
 }
 

@@ -40,7 +40,8 @@ Proxies differentiated(const Trace& trace) {
 
 // The gradients of `region`'s inputs are added to `grads`.
 void run_backward(const BoundSymbol& region, const Proxies& differentiated, MemoryUse& use,
-                  std::unordered_map<const Proxy*, std::vector<const Proxy*>>& grads) {
+                  std::unordered_map<const Proxy*, std::vector<const Proxy*>>& grads,
+                  const exec::Compilation& compilation) {
   const Subprogram& primal = *region.arg("primal").program();
   passes::GradRequest request;
   for (const TensorProxy* t : passes::differentiable_results(region.output))
@@ -49,7 +50,8 @@ void run_backward(const BoundSymbol& region, const Proxies& differentiated, Memo
   for (const Arg& s : primal.output.items()[1].items()) saved.push_back(s.proxy());
   const auto backward = passes::region_backward(primal, request, saved);
   if (!backward) return;
-  const Trace program = executable(backward->trace, Inputs::kConsumed);
+  exec::ClaimReport report;
+  const Trace program = executable(backward->trace, Inputs::kConsumed, compilation, report);
   const std::unordered_set<const Proxy*> read(program.inputs.begin(), program.inputs.end());
   for (size_t i = backward->num_saved; i < program.inputs.size(); ++i) use.hold(program.inputs[i]);
   for (const Proxy* p : saved) {
@@ -64,7 +66,8 @@ void run_backward(const BoundSymbol& region, const Proxies& differentiated, Memo
 
 }  // namespace
 
-std::vector<MemoryStage> predicted_memory(const Trace& trace) {
+std::vector<MemoryStage> predicted_memory(const Trace& trace,
+                                          const exec::Compilation& compilation) {
   MemoryUse use;
   for (const Proxy* p : trace.inputs) use.ignore(p);
   use.run(trace.inputs, trace.body, trace.output, false);
@@ -74,7 +77,7 @@ std::vector<MemoryStage> predicted_memory(const Trace& trace) {
   for (auto it = trace.body.rbegin(); it != trace.body.rend(); ++it) {
     if ((*it)->symbol != &ops::differentiable) continue;
     use.restart();
-    run_backward(**it, wanted, use, grads);
+    run_backward(**it, wanted, use, grads, compilation);
     stages.push_back({std::string((*it)->arg("backward").program()->name), use.peak(), use.now()});
   }
   // What PyTorch's own autograd makes of the gradients that leave the regions.

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "exec/compilation.h"
 #include "ir/trace.h"
 
 namespace fulmen::bridge {
@@ -18,6 +19,6 @@ struct MemoryStage {
 // What a call of a compiled program allocates: its forward, whose results are kept, and the
 // backward of each of its regions, the last one first. Gradients are asked for by the scalar
 // results, if there are any that have one; else by all. Gradients of inputs are kept.
-std::vector<MemoryStage> predicted_memory(const Trace& trace);
+std::vector<MemoryStage> predicted_memory(const Trace& trace, const exec::Compilation& compilation);
 
 }  // namespace fulmen::bridge

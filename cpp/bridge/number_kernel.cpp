@@ -149,17 +149,19 @@ class NumberExecutor final : public exec::Executor {
  public:
   std::string_view name() const override { return "numbers"; }
   bool concerns(const Symbol& symbol) const override { return function_of(symbol) != nullptr; }
-  std::string refusal(const BoundSymbol&) const override { return {}; }
-  std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,
-                                        const exec::SlotOf& slot_of) const override {
+  bool is_optional() const override { return false; }
+  std::string refusal(const exec::Offer&) const override { return {}; }
+  std::unique_ptr<exec::Kernel> compile(
+      const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+      const std::shared_ptr<const exec::Compilation>&) const override {
     return std::make_unique<NumberKernel>(function_of(*bsym.symbol), bsym, slot_of);
   }
 };
 
 }  // namespace
 
-const exec::Executor& number_executor() {
-  static const NumberExecutor executor;
+exec::ExecutorPtr number_executor() {
+  static const auto executor = std::make_shared<const NumberExecutor>();
   return executor;
 }
 

@@ -45,17 +45,19 @@ class RandomStateExecutor final : public exec::Executor {
   bool concerns(const Symbol& symbol) const override {
     return &symbol == &ops::random_state || &symbol == &ops::exchange_random_state;
   }
-  std::string refusal(const BoundSymbol&) const override { return {}; }
-  std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,
-                                        const exec::SlotOf& slot_of) const override {
+  bool is_optional() const override { return false; }
+  std::string refusal(const exec::Offer&) const override { return {}; }
+  std::unique_ptr<exec::Kernel> compile(
+      const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+      const std::shared_ptr<const exec::Compilation>&) const override {
     return std::make_unique<StateKernel>(bsym, slot_of);
   }
 };
 
 }  // namespace
 
-const exec::Executor& random_state_executor() {
-  static const RandomStateExecutor executor;
+exec::ExecutorPtr random_state_executor() {
+  static const auto executor = std::make_shared<const RandomStateExecutor>();
   return executor;
 }
 

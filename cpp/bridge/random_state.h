@@ -1,10 +1,10 @@
 #pragma once
 
-#include "exec/kernel.h"
+#include "exec/compilation.h"
 
 namespace fulmen::bridge {
 
 // Reads and sets the states of generators, see ops/replay.h.
-const exec::Executor& random_state_executor();
+exec::ExecutorPtr random_state_executor();
 
 }  // namespace fulmen::bridge

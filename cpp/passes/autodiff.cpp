@@ -7,6 +7,7 @@
 #include "analysis/liveness.h"
 #include "ir/builder.h"
 #include "ir/control.h"
+#include "ir/region.h"
 #include "ir/rewrite.h"
 #include "ops/arith.h"
 #include "ops/reduction.h"
@@ -41,6 +42,11 @@ Arg fitted(const Arg& grad, const TensorType& type) {
   if (is_complex(g.tensor()->type.dtype) && !is_complex(type.dtype)) g = ops::real(g);
   return ops::converted(g, type.dtype);
 }
+
+bool has_vjp(const Symbol& s) { return s.vjp || (s.info->rules && s.info->rules->has_vjp()); }
+
+// Whether one kernel computes it: ATen's, or that of an operator of the user's.
+bool is_kernel(const Symbol& s) { return s.aten != "-" || (s.info->rules && !region_of(s)); }
 
 // The reverse walk: what the forward becomes, and the gradients in order.
 class ReverseWalk {
@@ -138,11 +144,13 @@ class ReverseWalk {
   }
 
   bool by_vjp(const BoundSymbol& b, std::string& why) {
-    if (!b.symbol->vjp) return false;
+    if (!has_vjp(*b.symbol)) return false;
     const size_t mark = builder_.body().size();
     try {
       Call call(*b.symbol, b.args, builder_);
-      const Args grads = b.symbol->vjp(call, b.output, gradient(b.output));
+      const Arg grad = gradient(b.output);
+      const Args grads = b.symbol->vjp ? b.symbol->vjp(call, b.output, grad)
+                                       : b.symbol->info->rules->vjp(call, b.output, grad);
       for (size_t i = 0; i < std::min(grads.size(), b.args.size()); ++i)
         distribute(b.args[i], grads[i]);
     } catch (const Unsupported& e) {
@@ -183,7 +191,7 @@ class ReverseWalk {
     for (const bool augmented : {true, false}) {
       Form form;
       if (!expand(b, augmented, form, why)) continue;
-      if (!augmented && b.symbol->aten != "-" && by_recomputation(b, form)) return true;
+      if (!augmented && is_kernel(*b.symbol) && by_recomputation(b, form)) return true;
       if (!replace(b, form.output, form.body)) {
         why = "its decomposition has results of other types";
         continue;
@@ -223,7 +231,7 @@ class ReverseWalk {
                std::vector<const BoundSymbol*>& steps) {
     for (const BoundSymbol* b : body) {
       if (b->symbol->has(kRandom)) return false;
-      if (b->symbol->vjp || !any_requires_grad(b->output)) {
+      if (has_vjp(*b->symbol) || !any_requires_grad(b->output)) {
         steps.push_back(b);
         continue;
       }

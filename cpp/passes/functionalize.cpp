@@ -604,6 +604,7 @@ Trace functionalize(const Trace& trace, PassContext& ctx) {
     out.functional = true;
     return out;
   }
+  if (!ctx.take_fuel()) return trace;
   std::string reason;
   try {
     return Functionalizer(trace).run();

@@ -39,7 +39,7 @@ class Partitioner {
     if (!regions_.empty()) out.body = ordered();
     bool changed = !regions_.empty();
     for (const BoundSymbol*& b : out.body) {
-      if (b->symbol != &ops::differentiable) continue;
+      if (b->symbol != &ops::differentiable || !b->executor.empty()) continue;
       // The program that runs under autograd has regions of its own.
       const Trace inner = partition(to_trace(*b->args[0].program()), ctx_);
       Args args(b->args);
@@ -75,6 +75,10 @@ class Partitioner {
         for (const Arg& a : b.args) {
           if (!whole || whole == result) whole = first_tensor(a) ? first_tensor(a) : result;
         }
+      }
+      if (rules_.any_shape) {
+        domain_[i] = 0;
+        continue;
       }
       domain_[i] = number(whole->type);
       // What is computed from a reduction's results alone goes with the reduction.
@@ -165,7 +169,7 @@ class Partitioner {
         }
       }
       if (!call) taken = 1;
-      if (call && ctx_.take_fuel()) {
+      if (call && ctx_.take_fuel(call)) {
         for (const uint32_t i : members.first(taken)) {
           region_at_[i] = static_cast<int>(regions_.size());
         }
@@ -178,6 +182,7 @@ class Partitioner {
   }
 
   bool pays(std::span<const uint32_t> members) const {
+    if (members.size() < rules_.smallest) return false;
     if (members.size() > 1 || rules_.single_operations) return true;
     // PyTorch runs a single operation as well, but for those that it makes of several.
     return bsym(members[0]).symbol->decompose != nullptr;
@@ -207,7 +212,11 @@ class Partitioner {
     const BoundSymbol* call = make_region_call(*trace_.ctx, cat("fusion", regions_.size()), body,
                                                free_values(body), outputs);
     *why = rules_.region_refusal(to_trace(*region_of(*call->symbol)));
-    return why->empty() ? call : nullptr;
+    if (!why->empty() || rules_.executor.empty()) return why->empty() ? call : nullptr;
+    BoundSymbol* claimed =
+        trace_.ctx->make_bound_symbol(*call->symbol, call->args, call->output, call->source);
+    claimed->executor = rules_.executor;
+    return claimed;
   }
 
   // Regions and what is left, in dependency order, as near to the original as that allows.

@@ -8,14 +8,19 @@
 #include "passes/grad_regions.h"
 #include "passes/gradients.h"
 #include "passes/partition.h"
-#include "passes/reuse.h"
 #include "passes/rematerialize.h"
+#include "passes/reuse.h"
 
 namespace fulmen::passes {
 namespace {
 
 // Where users' transforms change the program: nothing by itself.
 Trace user_transforms(const Trace& trace, PassContext&) { return trace; }
+
+// What executors differentiate in their own way: nothing by itself.
+Trace own_gradients(const Trace& trace, PassContext& ctx) {
+  return ctx.own_gradients ? ctx.own_gradients(trace, ctx) : trace;
+}
 
 constexpr auto kAny = Needs::kAnyTrace;
 constexpr auto kFunctional = Needs::kFunctionalTrace;
@@ -38,6 +43,8 @@ constexpr Pass kPipeline[] = {
      "a backward() in the program is part of it, and needs no graph"},
     {"dce", "Dead code elimination", dead_code_elimination, kAny,
      "a backward computes gradients that nobody asked for"},
+    {"own_gradients", "Own gradients of executors", own_gradients, kFunctional,
+     "an executor's gradient goes with its forward, so that autodiff must see which it is"},
     {"autodiff", "Autodiff", differentiate_regions, kFunctional,
      "the program is as small as it gets, and gradients are to be optimized like everything else"},
     {"rematerialize", "Rematerialization", rematerialize, kFunctional,

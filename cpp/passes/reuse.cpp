@@ -109,7 +109,8 @@ class Reuse {
   // Whether the operation can write to that operand instead.
   bool has_twin(const BoundSymbol& b, size_t operand) const {
     const Symbol& s = *b.symbol;
-    if (!s.info->inplace || !s.has(kPointwise) || s.has(kRandom | kView)) return false;
+    if (b.executor != "aten" || !s.info->inplace || !s.has(kPointwise) || s.has(kRandom | kView))
+      return false;
     const TensorProxy* result = b.output.is_proxy() ? b.output.tensor() : nullptr;
     const TensorProxy* target = operand < b.args.size() ? b.args[operand].tensor() : nullptr;
     if (!result || !target || !same_memory(result->type, target->type)) return false;
@@ -137,7 +138,11 @@ class Reuse {
     for (int operand = 0; operand < (commutes ? 2 : 1); ++operand) {
       if (!has_twin(b, static_cast<size_t>(operand))) continue;
       const TensorProxy* target = b.args[static_cast<size_t>(operand)].tensor();
-      if (target->alias_of || last_read_.at(target) != at || !owns_memory(target)) continue;
+      // Results keep their names, by which others know them.
+      if (target->alias_of || last_read_.at(target) != at || !owns_memory(target) ||
+          is_result(b.output.proxy())) {
+        continue;
+      }
       changed_ = true;
       return operand;
     }
@@ -148,8 +153,10 @@ class Reuse {
   bool owns_memory(const TensorProxy* t) const {
     const auto made = made_at_.find(t);
     if (made == made_at_.end()) return false;
-    const Symbol& s = *trace_.body[made->second]->symbol;
-    return s.has(kPointwise | kReduction | kMatmul) && !s.has(kOpaque | kView | kInplace);
+    const BoundSymbol& maker = *trace_.body[made->second];
+    const Symbol& s = *maker.symbol;
+    return maker.executor == "aten" && s.has(kPointwise | kReduction | kMatmul) &&
+           !s.has(kOpaque | kView | kInplace);
   }
 
   const BoundSymbol* in_place(const BoundSymbol& b, int operand) {
@@ -160,8 +167,10 @@ class Reuse {
     result->alias_of = target;
     result->type.requires_grad = target->type.requires_grad;
     names_.add(b.output.proxy(), Arg(static_cast<const Proxy*>(result)));
-    return ctx_.make_bound_symbol(*b.symbol->info->inplace, args,
-                                  Arg(static_cast<const Proxy*>(result)), b.source);
+    BoundSymbol* twin = ctx_.make_bound_symbol(*b.symbol->info->inplace, args,
+                                               Arg(static_cast<const Proxy*>(result)), b.source);
+    twin->executor = b.executor;
+    return twin;
   }
 
   const Trace& trace_;

@@ -356,7 +356,7 @@ def test_members_of_another_enum() -> None:
             {"cach": "no caching"},
             TypeError,
             "jit(): got an unknown option 'cach'; did you mean 'cache'? expected one of "
-            "transforms, fullgraph, cache, sharp_edges",
+            "transforms, executors, fullgraph, cache, sharp_edges",
         ),
         ({"zzz": 1}, TypeError, "jit(): got an unknown option 'zzz'; expected one of transforms"),
         (
@@ -408,7 +408,7 @@ def test_recompilations_are_logged(caplog: pytest.LogCaptureFixture) -> None:
         return x * n
 
     jitted = fulmen.jit(scaled)
-    with caplog.at_level(logging.INFO, logger="fulmen"):
+    with caplog.at_level(logging.INFO, logger="fulmen.recompile"):
         jitted(X, 1)
         assert caplog.messages == []
         jitted(X, 2)

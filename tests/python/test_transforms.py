@@ -124,7 +124,7 @@ def test_transform_post_optimization() -> None:
     assert len(seen) == 1
     assert seen[0] == [
         ("relu", "aten"),
-        ("add_", "aten"),  # into what relu made
+        ("add", "aten"),
     ]
 
 
