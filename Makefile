@@ -122,6 +122,7 @@ bench: build $(STAMPS)/bench
 	@$(PY) benchmarks/kernels.py
 	@$(PY) benchmarks/call_overhead.py
 	@$(PY) benchmarks/models.py
+	@$(PY) benchmarks/memory.py
 
 .PHONY: wheel
 wheel: $(STAMPS)/build

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch  # noqa: F401 - first: its libraries are what the core links to
 
-from fulmen import autograd, dynamo, errors, proxy, symbols
+from fulmen import autograd, dynamo, errors, examine, executors, extend, number, proxy, symbols
 from fulmen._core import (
     BoundSymbol,
     NumberProxy,
@@ -15,6 +15,7 @@ from fulmen._core import (
     parse_trace,
 )
 from fulmen.errors import InternalError, SharpEdgeError, SharpEdgeWarning, UserError
+from fulmen.executors import load_plugin
 from fulmen.grad import grad, value_and_grad, vjp
 from fulmen.jit import jit, last_prologue, last_traces, stats
 from fulmen.memory import MemoryStats, empty_cache, memory_stats
@@ -45,12 +46,17 @@ __all__ = [
     "dynamo",
     "empty_cache",
     "errors",
+    "examine",
+    "executors",
+    "extend",
     "grad",
     "interpret",
     "jit",
     "last_prologue",
     "last_traces",
+    "load_plugin",
     "memory_stats",
+    "number",
     "parse_trace",
     "rewrite",
     "stats",

@@ -6,6 +6,7 @@ Everything without a rule is followed (Python functions) or recorded (operations
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import logging
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 
-from fulmen import _core, fallback, messages, polyfills, proxy, tracer
+from fulmen import _core, backward, fallback, levels, messages, polyfills, proxy, tracer
 
 # Loading them costs more than a program that does not use them should pay.
 _NOT_LOADED_FOR_RULES = ("torch._dynamo", "torch._higher_order_ops", "torch._functorch", "numpy")
@@ -72,6 +73,8 @@ _REFUSED = (
     "torch.seed",
     "torch.set_default_dtype",
     "torch.set_default_device",
+    "torch.device.__enter__",
+    "torch.utils._device.DeviceContext.__enter__",
     "torch.set_num_threads",
     "torch.set_rng_state",
     "torch.use_deterministic_algorithms",
@@ -113,10 +116,7 @@ _EVERY_CALL = (
     )),
 )  # fmt: skip
 # They look for wrappers of torch.func, which a proxy is not.
-_UNCHANGED = (
-    "torch._functorch.utils.unwrap_dead_wrappers",
-    "torch._C._functorch.unwrap_if_dead",
-)
+_UNCHANGED = ("torch._functorch.utils.unwrap_dead_wrappers",)
 # They read the process, not the program.
 _NATIVE = (
     "inspect.signature",
@@ -128,6 +128,8 @@ _NATIVE = (
     "torch._dynamo.maybe_mark_dynamic",
     "torch._dynamo.mark_dynamic",
     "torch._logging.warning_once",
+    "torch.autograd.forward_ad._maybe_load_decompositions",
+    "torch._functorch.predispatch.lazy_load_decompositions",
     "typing.get_type_hints",
 )
 
@@ -147,11 +149,36 @@ _named_rules: list[tuple[str, str, Any]] = [
         "same",
         polyfills.associative_scan,
     ),
+    # Optimizers and what goes with them, as they run in eager PyTorch.
+    ("torch.optim.optimizer._get_value", "same", polyfills.get_value),
+    ("torch.optim.optimizer._stack_if_compiling", "same", _unchanged),
+    ("torch._C._group_tensors_by_device_and_dtype", "same", polyfills.group_by_device_and_dtype),
+    (
+        "torch.utils._foreach_utils._group_tensors_by_device_and_dtype",
+        "same",
+        polyfills.group_by_device_and_dtype,
+    ),
+    *((f"torch._foreach_{name}", "same", polyfills.foreach(name)) for name in polyfills.FOREACH),
+    # What it tells the profiler has no place in a program.
+    ("torch.autograd.profiler.record_function", "same", contextlib.nullcontext),
+    # Gradients inside of a program.
+    ("torch.Tensor.backward", "same", backward.tensor_backward),
+    ("torch.autograd.backward", "same", backward.backward),
+    ("torch.autograd.grad", "same", backward.grad),
+    ("fulmen.backward.plan", "native", None),
+    ("fulmen.backward.belongs_to_levels", "native", None),
+    ("torch.utils.checkpoint.checkpoint", "same", polyfills.checkpoint),
+    *(
+        (f"fulmen.tracer.{name}", "native", None)
+        for name in ("enter_checkpoint", "leave_checkpoint", "refuse")
+    ),
     # What they set is set while the program is followed, and put back at its end.
     ("torch._C._set_grad_enabled", "same", tracer.set_grad_enabled),
     ("torch.clear_autocast_cache", "same", tracer.clear_autocast_cache),
     ("fulmen.tracer.set_grad_enabled", "native", None),
     ("fulmen.tracer.clear_autocast_cache", "native", None),
+    ("fulmen.tracer.enter_tape", "native", None),
+    ("fulmen.tracer.leave_tape", "native", None),
     # Dynamo counts the modules that are made once it is loaded.
     ("torch._dynamo.mutation_guard.GenerationTracker.tag", "constant", None),
 ]
@@ -185,6 +212,10 @@ def _install_own() -> None:
     for metadata in fallback.METADATA_FUNCTIONS:
         if not _core.has_row(metadata):
             _core.add_call_rule(metadata, "torch")
+    for function in levels.FUNCTIONS:
+        _core.add_call_rule(function, "create")
+    for function in polyfills.DIFFERENTIATING:
+        _core.add_call_rule(function, "same", polyfills.on_tape(function))
     _core.add_call_rule(torch.tensor, "create")
     _core.add_call_rule(torch.as_tensor, "create")
 

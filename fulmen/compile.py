@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,54 +12,92 @@ import torch
 import torch.fx
 from torch.fx.passes.split_module import split_module
 
-from fulmen import _core, executors, log
+from fulmen import _core, log
+from fulmen import executors as registry
 from fulmen.errors import Unsupported
+from fulmen.executor import Executor
 from fulmen.fx import is_state_node, restore_checkpoints, trace_fx
 from fulmen.stats import Stats
 from fulmen.transform import Transform
 
 
 class CompiledTrace:
-    """A program with the traces that led to it, first to last."""
+    """A program with the traces that led to it, first to last.
 
-    def __init__(self, program: _core.Program, stages: list[_core.Trace]) -> None:
+    Attributes:
+        reports: what became of each bound symbol; see `fulmen.examine.executors`.
+        compilation: what backwards are compiled for when they first run.
+    """
+
+    def __init__(
+        self,
+        program: _core.Program,
+        stages: list[_core.Trace],
+        compilation: _core.Compilation,
+        reports: list[_core.ClaimReport],
+        notes: list[tuple[str, str]],
+    ) -> None:
         self.program = program
         self.stages = stages
+        self.compilation = compilation
+        self.reports = reports
+        self.notes = notes
 
 
 def compile_trace(
-    trace: _core.Trace, transforms: Sequence[Transform] = (), stats: Stats | None = None
+    trace: _core.Trace,
+    transforms: Sequence[Transform] = (),
+    stats: Stats | None = None,
+    executors: Sequence[Executor] | None = None,
+    fuel: _core.Fuel | None = None,
+    memory_budget: float | None = None,
 ) -> CompiledTrace:
     """Runs the pass pipeline, the transforms and the executors on an acquired trace.
+
+    Args:
+        executors: first asked first; None: the default list.
+        fuel: for rewrites and claims; None: what FULMEN_FUEL says.
 
     Raises:
         UserValueError: a transform returned a broken trace.
         UserNotImplementedError: an operation that no executor runs.
     """
     stats = stats if stats is not None else Stats()
-    pipeline = _core.Pipeline(transforms)
+    if executors is None:
+        executors = registry.get_default_executors()
+    compilation = registry.make_compilation(executors, fuel or _core.fuel_from_flags())
+    pipeline = _core.Pipeline(transforms, compilation, memory_budget)
     start = time.perf_counter()
     acquired, trace = trace, pipeline.run(trace)
     stats.add_seconds("passes", time.perf_counter() - start)
-    if executors.uses_fusion():
-        start = time.perf_counter()
-        trace = pipeline.fuse(trace)
-        stats.add_seconds("kernels", time.perf_counter() - start)
     start = time.perf_counter()
     report = _core.ClaimReport()
-    claimed = _core.transform_for_execution(trace, report)
+    reports = [report]
+    if registry.runs_as_python(executors):
+        reports.insert(0, _core.ClaimReport())
+        trace = registry.as_python(pipeline.claim_operators(trace, reports[0]))
+    claimed = pipeline.reuse(pipeline.transform_for_execution(trace, report))
+    seconds = time.perf_counter() - start
+    regions = sum(took for name, took, _ in pipeline.timings if name == "partition") * 1e-6
+    if regions:
+        stats.add_seconds("kernels", regions)
+    if log.executors.isEnabledFor(logging.INFO):
+        for operation, _, executor, refusals in (d for r in reports for d in r.decisions):
+            why = "".join(f"; {name}: {reason}" for name, reason in refusals)
+            log.executors.info("%s: %s%s", executor or "decomposed", operation, why)
     for executor, count in report.claimed.items():
         stats.kernels[executor] = stats.kernels.get(executor, 0) + count
     stats.refusals.update(report.refusals)
-    stats.add_seconds("claim", time.perf_counter() - start)
+    stats.add_seconds("claim", seconds - regions)
     start = time.perf_counter()
     last = pipeline.run_last(pipeline.post_optimization(claimed))
-    program = _core.build_program(last)
+    program = _core.build_program(last, compilation)
     stats.instructions += program.num_instructions
     stats.add_seconds("program", time.perf_counter() - start)
     for name, note in pipeline.notes:
         stats.notes.append(f"{name}: {note}")
-    return CompiledTrace(program, [acquired, *pipeline.stages])
+    stages = [acquired, *pipeline.stages]
+    return CompiledTrace(program, stages, compilation, reports, pipeline.notes)
 
 
 class CompiledGraph:
@@ -71,10 +110,16 @@ class CompiledGraph:
         compiled: every program so far, the newest last.
     """
 
-    def __init__(self, gm: torch.fx.GraphModule, transforms: Sequence[Transform] = ()) -> None:
+    def __init__(
+        self,
+        gm: torch.fx.GraphModule,
+        transforms: Sequence[Transform] = (),
+        executors: Sequence[Executor] | None = None,
+    ) -> None:
         restore_checkpoints(gm)
         self.gm = gm
         self.transforms = tuple(transforms)
+        self.executors = registry.get_default_executors() if executors is None else executors
         self.stats = Stats()
         self.compiled: list[CompiledTrace] = []
         self.parts: list[CompiledGraph] = []
@@ -123,7 +168,7 @@ class CompiledGraph:
         if result.trace is None:
             self._unsupported = result.unsupported
             return False
-        compiled = compile_trace(result.trace, self.transforms, self.stats)
+        compiled = compile_trace(result.trace, self.transforms, self.stats, self.executors)
         dispatch.add(compiled.program, result.number_values, result.captured)
         self.compiled.append(compiled)
         return True
@@ -150,7 +195,7 @@ class CompiledGraph:
         for name, child in list(split.named_children()):
             if not name.startswith("submod_") or int(name[7:]) in by_torch_ids:
                 continue
-            part = CompiledGraph(child, self.transforms)
+            part = CompiledGraph(child, self.transforms, self.executors)
             self.parts.append(part)
             delattr(split, name)
             setattr(split, name, part)

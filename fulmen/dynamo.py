@@ -9,7 +9,9 @@ import torch
 import torch.fx
 
 from fulmen import _core
-from fulmen.compile import CompiledGraph, collect, total_stats
+from fulmen.compile import CompiledGraph, CompiledTrace, collect, total_stats
+from fulmen.executor import Executor
+from fulmen.options import executors_of
 from fulmen.stats import Stats
 from fulmen.transform import Transform
 
@@ -22,10 +24,17 @@ class FulmenCompiler:
 
     Args:
         transforms: applied to every graph; see `Transform`.
+        executors: as of `fulmen.jit`.
     """
 
-    def __init__(self, *, transforms: Sequence[Transform] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        transforms: Sequence[Transform] = (),
+        executors: Sequence[Executor | str] | None = None,
+    ) -> None:
         self.transforms = tuple(transforms)
+        self.executors = executors_of(executors)
         self.graphs: list[CompiledGraph] = []
         self.splits: dict[str, str] = {}
 
@@ -33,7 +42,7 @@ class FulmenCompiler:
         self, gm: torch.fx.GraphModule, example_inputs: Sequence[Any]
     ) -> Callable[..., Any]:
         del example_inputs  # the graph compiles at its first call, on the real inputs
-        graph = CompiledGraph(gm, self.transforms)
+        graph = CompiledGraph(gm, self.transforms, self.executors)
         self.graphs.append(graph)
         return graph.dispatch
 
@@ -42,6 +51,13 @@ class FulmenCompiler:
         total = total_stats(self.graphs)
         total.splits.update(self.splits)
         return total
+
+    def last_compiled(self) -> CompiledTrace | None:
+        """The program compiled last."""
+        for graph in reversed(collect(self.graphs)):
+            if graph.compiled:
+                return graph.compiled[-1]
+        return None
 
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""

@@ -79,6 +79,18 @@ class SharpEdgeWarning(UserWarning):
     """A sharp edge where the user asked for `sharp_edges="warn"`."""
 
 
+def raised_by_executor(error: BaseException, name: str, where: str) -> UserError:
+    """What a call raises in which a user's implementation of an operation raised `error`."""
+    if isinstance(error, UserError):
+        return error
+    kind = type(error).__name__
+    raised = user_error_like(
+        error, f"the implementation of {name}() raised {kind}: {error}{where}", "executor-kernel"
+    )
+    raised.__cause__ = error
+    return raised
+
+
 def user_error_like(error: BaseException, message: str, id: str) -> UserError:
     """A UserError that is an instance of the built-in exception type that `error` is."""
     for cls in (UserTypeError, UserValueError, UserIndexError, UserNotImplementedError):

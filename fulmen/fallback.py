@@ -76,16 +76,20 @@ class FakeTensors:
     def of(self, proxy: _core.TensorProxy) -> torch.Tensor:
         fake = self._fakes.get(proxy.proxy_id)
         if fake is None:
-            with self.mode, torch.inference_mode(proxy._is_inference), torch.no_grad():
-                fake = torch.empty_strided(
-                    proxy.shape, proxy.strides, dtype=proxy.dtype, device=proxy.device
-                )
-            if proxy.requires_grad:
-                with torch.inference_mode(proxy._is_inference):
-                    fake.requires_grad_()
-                if not proxy.is_leaf_input:
-                    fake = _non_leaf(fake, proxy)
-            self._fakes[proxy.proxy_id] = fake
+            fake = self._fakes[proxy.proxy_id] = self.make(proxy)
+        return fake
+
+    def make(self, proxy: _core.TensorProxy) -> torch.Tensor:
+        """A fake tensor with the metadata of a proxy, which nothing else stands for."""
+        with self.mode, torch.inference_mode(proxy._is_inference), torch.no_grad():
+            fake = torch.empty_strided(
+                proxy.shape, proxy.strides, dtype=proxy.dtype, device=proxy.device
+            )
+        if proxy._requires_grad:
+            with torch.inference_mode(proxy._is_inference):
+                fake.requires_grad_()
+            if not proxy.is_leaf_input:
+                fake = _non_leaf(fake, proxy)
         return fake
 
     def forget(self) -> None:
@@ -211,6 +215,8 @@ def record_call(
     Raises:
         as record_opaque.
     """
+    if tracer.levels.active:
+        raise Unsupported("torch.autograd.Function inside of a transform of torch.func")
     with torch._C.DisableTorchFunction():
         return _record_opaque(
             tracer, "fulmen.fallback.call", call, (func, *args), kwargs, "a Python callable"
@@ -291,6 +297,17 @@ _VALUE_DEPENDENT = {
     "DynamicOutputShapeException",
     "GuardOnDataDependentSymNode",
 }
+
+
+def is_not_of_eager(error: Exception) -> bool:
+    """Whether fake tensors raised this where real ones would not."""
+    kind = type(error).__name__
+    return (
+        kind in _VALUE_DEPENDENT
+        or kind in ("UnsupportedFakeTensorException", "UnsupportedOperatorException")
+        or isinstance(error, NotImplementedError)
+        or "its data is not allocated yet" in str(error)
+    )
 
 
 def _run_on_fakes(

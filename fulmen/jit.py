@@ -25,6 +25,7 @@ from fulmen.errors import (
     UserTypeError,
     UserValueError,
 )
+from fulmen.executor import Executor
 from fulmen.options import CACHE, SHARP_EDGES, Options, make_options
 from fulmen.stats import Stats
 from fulmen.tracer import Tracer
@@ -33,14 +34,19 @@ from fulmen.transform import Transform
 # The hook by which Python code that C code calls is followed is one for the whole process.
 _ACQUIRING = threading.RLock()
 
+# Guards of refused calls that are kept: where each call is another one, more would not help.
+_MOST_REMEMBERED = 8
+
 
 def jit(
     fn: Callable[..., Any] | torch.nn.Module,
     *,
     transforms: Sequence[Transform] = (),
+    executors: Sequence[Executor | str] | None = None,
     fullgraph: bool = False,
     cache: str = CACHE.CONSTANT_VALUES,
     sharp_edges: str = SHARP_EDGES.ALLOW,
+    memory_budget: float | None = None,
     **unknown: Any,
 ) -> Any:
     """Compiles a function or module.
@@ -55,18 +61,25 @@ def jit(
     Args:
         fn: a function or an nn.Module; it is not changed (unless a transform changes a module).
         transforms: applied to the module, then to every program.
+        executors: who runs operations, first asked first: executors of fulmen.extend or their
+            names; what they leave, ATen runs. None: the default list.
         fullgraph: raise instead of running a call in eager PyTorch.
         cache: when a program is used again, see docs/jit.md: "constant values" (where all that was
             read is the same), "symbolic values" (numbers may differ), "same input" (always; the
             caller's promise), "no caching" (never).
         sharp_edges: what becomes of a call that does what a program can't hold (random numbers of
             Python, clocks, files, printing): "allow" (eager PyTorch runs it), "warn", "error".
+        memory_budget: of the memory that a forward keeps for its backward, the part that it may
+            keep, from 0 to 1; the backward computes the rest again. 1 keeps everything; None
+            computes again what takes practically no time. See docs/autodiff.md.
 
     Raises:
         UserTypeError: `fn` is neither a function nor a module; an option that there is none of.
         UserValueError: a value that an option can't have.
     """
-    options = make_options(transforms, fullgraph, cache, sharp_edges, unknown)
+    options = make_options(
+        transforms, executors, fullgraph, cache, sharp_edges, memory_budget, unknown
+    )
     call_rules.install()
     if isinstance(fn, torch.nn.Module):
         return _jit_module(fn, options)
@@ -85,19 +98,25 @@ class Jitted:
     Attributes:
         fn: the user's function or module.
         options: what the user asked for.
+        fuel: how many rewrites and claims its programs may still have.
         function: the native callable.
         compiled: every program so far, the newest last.
         acquired: what was read, and written, for each of them.
     """
 
-    def __init__(self, fn: Callable[..., Any], options: Options) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], options: Options, fuel: _core.Fuel | None = None
+    ) -> None:
         self.fn = fn
+        self.fuel = fuel or _core.fuel_from_flags()
         self.options = options
         self.counters = Stats()
         self.compiled: list[CompiledTrace] = []
         self.acquired: list[_core.Acquired] = []
         self._segments: dict[str, CompiledTrace] = {}
         self._warned: set[tuple[str, int]] = set()
+        self._last_refusal = ""
+        self._num_remembered = 0
         self._lock = threading.RLock()
         self.function = _core.JitFunction(self._miss, fn)
         self.function._fulmen_state = self
@@ -138,7 +157,6 @@ class Jitted:
             None if eager PyTorch must run the call, of which nothing has happened then; an
             exception if eager will raise and this says better why.
         """
-        fullgraph = self.options.fullgraph
         start = time.perf_counter()
         call_rules.install()
         if self.options.cache == CACHE.NO_CACHING:
@@ -146,17 +164,15 @@ class Jitted:
         try:
             acquired, tracer = self._acquire(args, kwargs, ran, symbolic)
         except (Unsupported, DataDependentError) as e:
+            refused = e.__dict__.pop("acquired", None)
             if isinstance(e, SharpEdge):
                 edges.meet(e, self.options.sharp_edges, self._warned)
-            if fullgraph and isinstance(e, Unsupported):
-                raise UserNotImplementedError(
-                    f"fullgraph=True, but eager PyTorch must run this call: {e}", "not-fullgraph"
-                ) from e
-            if fullgraph:
-                raise
-            self._leave_to_eager(str(e))
+            self._refuse(e)
+            self._remember(refused, str(e))
             return None
         except UserError as refusal:
+            if refusal.id == "operator-meta":
+                raise  # eager PyTorch would not ask
             return refusal.with_traceback(None)
         except Exception as e:
             # The user's own exception: eager raises it, with everything that happens before.
@@ -166,15 +182,18 @@ class Jitted:
         counters = self.counters
         counters.add_seconds("acquisition", time.perf_counter() - start)
         try:
-            compiled = compile_trace(acquired.trace, self.options.transforms, counters)
+            compiled = self._compile_trace(acquired.trace)
             function = None if cache == CACHE.NO_CACHING else self.function
             _core.install(function, acquired, compiled.program, cache == CACHE.SAME_INPUT)
-        except BaseException as e:
+        except Unsupported as e:
             acquired.undo()
-            if not symbolic or not isinstance(e, Unsupported):
-                raise
-            self._specialize_all(e)
-            return self._compile(args, kwargs, reasons, ran, symbolic=False)
+            if symbolic:
+                self._specialize_all(e)
+                return self._compile(args, kwargs, reasons, ran, symbolic=False)
+            return self._refuse(e)
+        except BaseException:
+            acquired.undo()
+            raise
         counters.fallbacks.update(tracer.fallbacks)
         counters.notes += tracer.notes
         counters.cache_misses += 1
@@ -190,12 +209,23 @@ class Jitted:
         self.acquired.append(acquired)
         return acquired
 
+    def _refuse(self, why: Unsupported | DataDependentError) -> None:
+        """No program can be made of the call: eager PyTorch runs it, where it may."""
+        if self.options.fullgraph and isinstance(why, Unsupported):
+            raise UserNotImplementedError(
+                f"fullgraph=True, but eager PyTorch must run this call: {why}", "not-fullgraph"
+            ) from why
+        if self.options.fullgraph:
+            raise why
+        self._leave_to_eager(str(why))
+
     def _acquire(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], ran: Any, symbolic: bool
     ) -> tuple[_core.Acquired, Tracer]:
         """Follows the call; without symbolic numbers where some code can't take them."""
         compile_segment = None if self.options.fullgraph else self._compile_segment
         tracer = Tracer()
+        _refuse_function_modes()
         try:
             with _ACQUIRING:
                 acquired = _core.acquire(
@@ -223,9 +253,37 @@ class Jitted:
         text = str(trace)
         compiled = self._segments.get(text)
         if compiled is None:
-            compiled = compile_trace(trace, self.options.transforms, self.counters)
+            compiled = self._compile_trace(trace)
             self._segments[text] = compiled
         return compiled.program
+
+    def _remember(self, acquired: _core.Acquired | None, reason: str) -> None:
+        """Calls like one that was refused are not followed any more.
+
+        Only where two calls in a row were refused for one reason: the first may have been the one
+        that initializes something.
+        """
+        again, self._last_refusal = reason == self._last_refusal, reason
+        if acquired is None or not again or self.options.cache == CACHE.NO_CACHING:
+            return
+        if self._num_remembered < _MOST_REMEMBERED:
+            self._num_remembered += 1
+            _core.install_refusal(self.function, acquired, reason)
+
+    def _left_again(self, reason: str) -> None:
+        """Eager PyTorch runs a call like one that was refused."""
+        self._leave_to_eager(reason)
+
+    def _compile_trace(self, trace: _core.Trace) -> CompiledTrace:
+        options = self.options
+        return compile_trace(
+            trace,
+            options.transforms,
+            self.counters,
+            options.executors,
+            self.fuel,
+            options.memory_budget,
+        )
 
     def _leave_to_eager(self, reason: str) -> None:
         self.counters.splits["the whole function"] = reason
@@ -237,9 +295,26 @@ class Jitted:
         total.calls, total.cache_hits, _ = self.function.counts
         return total
 
+    def last_compiled(self) -> CompiledTrace | None:
+        """The program compiled last."""
+        return self.compiled[-1] if self.compiled else None
+
+    def all_programs(self) -> list[CompiledTrace]:
+        """The programs, those of parts of calls included."""
+        return [*self._segments.values(), *self.compiled]
+
     def last_traces(self) -> list[_core.Trace]:
         """All stages of the program compiled last, the acquired trace first."""
         return list(self.compiled[-1].stages) if self.compiled else []
+
+
+def _refuse_function_modes() -> None:
+    """A mode changes what functions of PyTorch do: torch.device and set_default_device are such."""
+    active = torch.overrides._get_current_function_mode_stack()
+    if active:
+        device = getattr(active[-1], "device", None)
+        what = type(active[-1]).__name__ if device is None else f"torch.device('{device}')"
+        raise Unsupported(f"a mode of torch functions is on: {what}")
 
 
 def _broken_promise(reasons: list[str]) -> UserValueError:
@@ -312,7 +387,8 @@ def _name_of(fn: Any) -> str:
     return getattr(fn, "__qualname__", None) or type(fn).__qualname__
 
 
-def _state_of(fn: Any) -> Any:
+def state_of(fn: Any) -> Any:
+    """What a jitted function keeps; a FulmenCompiler is its own."""
     if isinstance(fn, FulmenCompiler):
         return fn
     function = getattr(fn, "_fulmen", None)
@@ -326,7 +402,13 @@ def _state_of(fn: Any) -> Any:
 
 def last_traces(fn: Any) -> list[_core.Trace]:
     """All stages of the program that `fn` compiled last: acquired first, executed last."""
-    return _state_of(fn).last_traces()
+    return state_of(fn).last_traces()
+
+
+def last_compiled(fn: Any) -> CompiledTrace | None:
+    """The program that `fn` compiled last, if there is one."""
+    compiled: CompiledTrace | None = state_of(fn).last_compiled()
+    return compiled
 
 
 class Prologue(str):
@@ -352,7 +434,7 @@ def _lookup(cls: type, name: str) -> Any:
 
 def last_prologue(fn: Any) -> Prologue:
     """The guards of the program that `fn` compiled last; empty if there is none."""
-    acquired = _state_of(fn).acquired
+    acquired = state_of(fn).acquired
     constants: dict[str, Any] = {"lookup": _lookup, "absent": _ABSENT}
     text = Prologue(acquired[-1].prologue(constants) if acquired else "")
     text.constants = constants
@@ -361,4 +443,4 @@ def last_prologue(fn: Any) -> Prologue:
 
 def stats(fn: Any) -> Stats:
     """Calls, hits, misses, compile seconds by phase, instructions, kernels, fallbacks."""
-    return _state_of(fn).stats()
+    return state_of(fn).stats()

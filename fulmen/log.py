@@ -22,5 +22,7 @@ def _logger(part: str) -> logging.Logger:
 
 recompile = _logger("recompile")
 """Why a program did not fit, and what it was specialized for."""
+executors = _logger("executors")
+"""Who runs what, and why others do not; steps of a bisection."""
 fallback = _logger("fallback")
 """What PyTorch runs, and why."""

@@ -8,7 +8,9 @@ import enum
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from fulmen import executors as registry
 from fulmen.errors import UserTypeError, UserValueError
+from fulmen.executor import Executor
 from fulmen.transform import Transform
 
 
@@ -37,16 +39,20 @@ class Options:
     """The options of one jitted function; see `fulmen.jit`."""
 
     transforms: tuple[Transform, ...] = ()
+    executors: tuple[Executor, ...] = ()
     fullgraph: bool = False
     cache: CACHE = CACHE.CONSTANT_VALUES
     sharp_edges: SHARP_EDGES = SHARP_EDGES.ALLOW
+    memory_budget: float | None = None
 
 
 def make_options(
     transforms: Sequence[Transform],
+    executors: Sequence[Executor | str] | None,
     fullgraph: bool,
     cache: str,
     sharp_edges: str,
+    memory_budget: float | None,
     unknown: dict[str, Any],
 ) -> Options:
     """The options of a call of `fulmen.jit`.
@@ -76,10 +82,34 @@ def make_options(
         )
     return Options(
         tuple(transforms),
+        executors_of(executors),
         fullgraph,
         _choice("cache", cache, CACHE),
         _choice("sharp_edges", sharp_edges, SHARP_EDGES),
+        _budget(memory_budget),
     )
+
+
+def executors_of(given: Sequence[Executor | str] | None) -> tuple[Executor, ...]:
+    """The executors of an `executors=` option; None stands for the default list."""
+    return registry.get_default_executors() if given is None else registry.resolve(given)
+
+
+def _budget(given: Any) -> float | None:
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise UserTypeError(
+            f"jit(): got memory_budget={given!r}; expected a number from 0 to 1, or None",
+            "jit-option",
+        )
+    if not 0 <= given <= 1:
+        raise UserValueError(
+            f"jit(): got memory_budget={given!r}; expected a number from 0 (compute as much again "
+            "as can be) to 1 (keep everything)",
+            "jit-option",
+        )
+    return float(given)
 
 
 def _choice(option: str, given: Any, choices: type[_Choice]) -> _Choice:

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from fulmen import _core
+from fulmen import _core, levels
 from fulmen.errors import Unsupported
-from fulmen.tracer import _TENSOR_PROPERTIES, call_traced, current_tracer, source_suffix
+from fulmen.source import source_suffix
+from fulmen.tracer import _TENSOR_PROPERTIES, call_traced, current_tracer, is_tracing
 
 TensorProxy = _core.TensorProxy
 NumberProxy = _core.NumberProxy
@@ -55,8 +56,9 @@ def _is_contiguous(
 ) -> bool:
     if memory_format == torch.contiguous_format:
         return self.is_contiguous_default
-    tracer = current_tracer()
-    return tracer.fakes.of(self).is_contiguous(memory_format=memory_format)
+    fake = current_tracer().levels.fake_of(self)
+    with torch._C.DisableTorchFunction():
+        return fake.is_contiguous(memory_format=memory_format)
 
 
 def _format(self: TensorProxy, spec: str) -> str:
@@ -112,7 +114,7 @@ _PLAIN: dict[str, Any] = {
     "get_device": lambda self: -1 if self.device.index is None else self.device.index,
     "__len__": _len,
     "__iter__": _iter,
-    "__hash__": lambda self: self.proxy_id,
+    "__hash__": lambda self: id(self) if levels.is_wrapped(self) else self.proxy_id,
     "__format__": lambda self, spec: _format(self, spec),
 }
 
@@ -126,11 +128,11 @@ _PROPERTIES: dict[str, Callable[[TensorProxy], Any]] = {
     "is_quantized": lambda self: False,
     "is_nested": lambda self: False,
     "is_mkldnn": lambda self: False,
-    "is_leaf": lambda self: self.is_leaf_input or not self.requires_grad,
+    "is_leaf": lambda self: _is_leaf(self),
     "layout": lambda self: torch.strided,
     "itemsize": lambda self: self.dtype.itemsize,
     "nbytes": lambda self: self.dtype.itemsize * _numel(self),
-    "grad": lambda self: None,
+    "grad": lambda self: _core.grad_of(self),
     "grad_fn": lambda self: None,
     "names": lambda self: (None,) * self.ndim,
     "output_nr": lambda self: 0,
@@ -171,8 +173,27 @@ def _refuse_version() -> int:
     raise Unsupported(f"reading ._version of a traced tensor{source_suffix()}")
 
 
+def _set_requires_grad(self: TensorProxy, requires_grad: bool) -> None:
+    _requires_grad_(self, requires_grad)
+
+
+def _in_level(self: TensorProxy, attribute: str) -> Any:
+    return current_tracer().levels.seen(self, attribute) if is_tracing() else None
+
+
+def _requires_grad(self: TensorProxy) -> bool:
+    seen = _in_level(self, "requires_grad")
+    return bool(self._requires_grad if seen is None else seen)
+
+
+def _is_leaf(self: TensorProxy) -> bool:
+    seen = _in_level(self, "is_leaf")
+    return bool(self.is_leaf_input or not self.requires_grad if seen is None else seen)
+
+
 def _requires_grad_(self: TensorProxy, requires_grad: bool = True) -> TensorProxy:
-    self._set_requires_grad(requires_grad)
+    if not (is_tracing() and current_tracer().levels.require_grad(self, requires_grad)):
+        self._set_requires_grad(requires_grad)
     return self
 
 
@@ -188,9 +209,10 @@ def install() -> None:
         setattr(TensorProxy, name, plain)
     for name, getter in _PROPERTIES.items():
         setattr(TensorProxy, name, property(getter, _refuse_assignment(name)))
-    TensorProxy.requires_grad = property(
-        lambda self: self._requires_grad, lambda self, on: self._set_requires_grad(on)
+    TensorProxy.grad = property(
+        _PROPERTIES["grad"], lambda self, value: _core.set_grad(self, value)
     )
+    TensorProxy.requires_grad = property(_requires_grad, _set_requires_grad)
     TensorProxy.requires_grad_ = _requires_grad_
     TensorProxy.__torch_function__ = classmethod(_torch_function)
 

@@ -25,6 +25,9 @@ class SymbolFunction:
         if tracer.is_tracing():
             recorder = tracer.current_tracer().recorder
             return recorder.record_symbol(symbol, args, kwargs)
+        own = _core.implementation_of(symbol)
+        if own is not None:
+            return own(*args, **kwargs)
         trace, _, inputs = trace_call(self, args, kwargs)
         run = _core.Dispatch(_refuse)
         run.add(compile_trace(trace).program, (None,) * len(inputs), ())
@@ -42,8 +45,8 @@ def _no_symbol(name: str) -> str:
 
 
 def _function(name: str) -> SymbolFunction:
-    symbols = _core.symbols()
-    if not any(s.name == name or s.name.startswith(f"{name}.") for s in symbols):
+    names = [*(s.name for s in _core.symbols()), *_core.defined_symbols()]
+    if not any(n == name or n.startswith(f"{name}.") for n in names):
         raise AttributeError(_no_symbol(name))
     return SymbolFunction(name)
 

@@ -8,25 +8,20 @@ come from fake tensors.
 from __future__ import annotations
 
 import operator
-import sys
 import threading
-import types
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from fulmen import _core, fallback, inlining
+from fulmen import _core, fallback, inlining, levels
 from fulmen.errors import DataDependentError, Unsupported, UserRuntimeError
+from fulmen.source import source_suffix, user_frame
 
 _state = threading.local()
-
-_TORCH_DIR = str(Path(torch.__file__).parent)
-_FULMEN_DIR = str(Path(__file__).parent)
 
 # `2 - x` reaches a front end as operator.sub(2, x); torch's own functions want the tensor first.
 _REFLECTED: dict[Callable[..., Any], Callable[..., Any]] = {
@@ -83,6 +78,7 @@ class Tracer:
         self.notes: list[str] = []
         self.warning_filters = warnings.filters
         self.fakes = fallback.FakeTensors()
+        self.levels = levels.Levels(self)
         self._outer: Tracer | None = None
         self._outer_grad = True
         self._inlining: list[Callable[..., Any]] = []  # PyTorch's own Python functions
@@ -95,16 +91,23 @@ class Tracer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.levels.unwind()
         _state.tracer = self._outer
         self.recorder.exit()
         _core.set_grad_enabled(self._outer_grad)
 
     def restart(self) -> None:
-        """Goes on with a new recorder, on traces of what follows."""
+        """Goes on with a new recorder, on traces of what follows; `resume` comes next."""
+        self.levels.suspend()
         self.recorder.exit()
         self.recorder = _core.Recorder()
         self.recorder.enter()
         self.fakes = fallback.FakeTensors()
+
+    def resume(self) -> None:
+        """The proxies that are in use stand for inputs of the new trace."""
+        self.levels.resume()
+        self.levels.tell_recorder()
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Records `func(*args, **kwargs)` and returns its result as proxies."""
@@ -191,26 +194,10 @@ class Tracer:
         """Sets the source line to the innermost frame outside torch and Fulmen."""
         if self._inlining:
             return
-        frame = _user_frame()
+        frame = user_frame()
         if frame is not None:
             code = frame.f_code
             self.recorder.set_source(code.co_filename, frame.f_lineno, code.co_name)
-
-
-def _user_frame() -> types.FrameType | None:
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith((_TORCH_DIR, _FULMEN_DIR)):
-        frame = frame.f_back
-    return frame
-
-
-def source_suffix() -> str:
-    """`  [model.py:41 in forward]`, the user's line that is running, for messages."""
-    frame = _user_frame()
-    if frame is None:
-        return ""
-    code = frame.f_code
-    return f"  [{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}]"
 
 
 def with_field_names(func: Callable[..., Any], result: Any) -> Any:
@@ -256,6 +243,8 @@ def call_traced(
     """A torch function as `__torch_function__` sees it: getters and metadata included."""
     if func in _QUESTIONS and _core.can_ask() and isinstance(args[0], _core.TensorProxy):
         return _core.ask(args[0], func.__name__)
+    if tracer.levels.concern(func, args, kwargs):
+        return tracer.levels.call(func, args, kwargs)
     accessor = getattr(func, "__name__", "")
     if accessor == "__get__":
         return _get_property(tracer, func, args[0])
@@ -279,8 +268,8 @@ _TENSOR_PROPERTIES = {
     "H": lambda x: x.adjoint() if x.ndim == 2 else x,
     "mH": lambda x: x.adjoint(),
     "data": lambda x: x.detach(),
-    "real": lambda x: current_tracer().call(torch.real, (x,), {}),
-    "imag": lambda x: current_tracer().call(torch.imag, (x,), {}),
+    "real": lambda x: call_traced(current_tracer(), torch.real, (x,), {}),
+    "imag": lambda x: call_traced(current_tracer(), torch.imag, (x,), {}),
 }
 
 
@@ -432,15 +421,49 @@ def _data_dependent(name: str, remedy: str) -> Callable[..., Any]:
     return refuse
 
 
+def enter_tape() -> None:
+    """From here PyTorch's autograd differentiates what is traced: see Levels.enter_tape."""
+    current_tracer().levels.enter_tape()
+
+
+def leave_tape(result: Any) -> Any:
+    """Ends what enter_tape began; returns `result`, what the program goes on with."""
+    return current_tracer().levels.leave_tape(result)
+
+
 def set_grad_enabled(enabled: bool) -> None:
     """torch._C._set_grad_enabled in a program that is traced: see Note [Modes]."""
     _core.set_grad_enabled(enabled)
+
+
+def enter_checkpoint() -> None:
+    """Begins an activation checkpoint in a program that is traced: see Note [Checkpoints]."""
+    current_tracer().recorder.enter_checkpoint()
+
+
+def leave_checkpoint(redraws: bool) -> None:
+    """Ends it; raises Unsupported for what a backward can't compute again as eager does."""
+    current_tracer().recorder.leave_checkpoint(redraws)
+
+
+def refuse(reason: str) -> None:
+    """Leaves the call that is followed to eager PyTorch."""
+    raise Unsupported(reason)
 
 
 def clear_autocast_cache() -> None:
     """torch.clear_autocast_cache in a program that is traced."""
     current_tracer().recorder.clear_cast_cache()
     torch.clear_autocast_cache()
+
+
+def add_operator(operator: Any) -> None:
+    """Makes calls of a user's operator be recorded as its symbol."""
+
+    def record(tracer: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return tracer.recorder.record_symbol(operator.symbol, args, kwargs)
+
+    _SPECIAL[operator] = record
 
 
 _SPECIAL: dict[Any, Callable[[Tracer, tuple[Any, ...], dict[str, Any]], Any]] = {

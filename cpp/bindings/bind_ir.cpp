@@ -49,6 +49,26 @@ nb::object args_tuple(const PyBoundSymbol& b) {
   return tuple;
 }
 
+nb::object call_arguments(const PyBoundSymbol& b) {
+  const auto& params = b.bsym->symbol->info->schema.params;
+  nb::list positional;
+  nb::dict named;
+  bool by_name = b.bsym->symbol->info->schema.variadic;
+  for (size_t i = 0; i < params.size(); ++i) {
+    const Param& p = params[i];
+    const bool omitted = p.default_value && *p.default_value == b.bsym->args[i];
+    by_name = by_name || p.keyword_only || omitted;
+    if (omitted) continue;
+    nb::object value = to_object(b.bsym->args[i], b.ctx);
+    if (by_name) {
+      named[nb::str(p.name.c_str())] = value;
+    } else {
+      positional.append(value);
+    }
+  }
+  return nb::make_tuple(nb::tuple(positional), named);
+}
+
 nb::object source(const PyBoundSymbol& b) {
   if (!b.bsym->source) return nb::none();
   return nb::make_tuple(std::string(b.bsym->source->file), b.bsym->source->line,
@@ -131,6 +151,10 @@ void bind_ir(nb::module_& m) {
 
   nb::class_<PyBoundSymbol>(m, "BoundSymbol", "The use of a symbol on given inputs and outputs.")
       .def_prop_ro("symbol", [](const PyBoundSymbol& b) { return PySymbol{b.bsym->symbol}; })
+      .def_prop_ro("arguments", call_arguments,
+                   nb::sig("def arguments(self) -> tuple[tuple[typing.Any, ...], dict[str, "
+                           "typing.Any]]"),
+                   "(positional, by name), without what is the default.")
       .def_prop_ro("sym", [](const PyBoundSymbol& b) { return PySymbol{b.bsym->symbol}; })
       .def_prop_ro("args", args_tuple, nb::sig("def args(self) -> tuple[typing.Any, ...]"),
                    "One argument per schema parameter, defaults filled in.")
@@ -199,6 +223,9 @@ void bind_ir(nb::module_& m) {
         return list;
       },
       nb::sig("def symbols() -> list[Symbol]"), "All rows and in-place twins.");
+  m.def(
+      "defined_symbols", [] { return Registry::get().defined(); },
+      "The names of operators that were registered.");
   m.def(
       "find_symbol",
       [](const std::string& name) -> nb::object {

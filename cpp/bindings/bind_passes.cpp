@@ -1,10 +1,14 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bind.h"
+#include "bindings/executor_object.h"
+#include "bridge/bridge.h"
 #include "codegen/cpu/compiled_region.h"
+#include "exec/claim.h"
 #include "ir/verify.h"
 #include "passes/autodiff.h"
 #include "passes/pipeline.h"
@@ -57,8 +61,19 @@ class PythonTransform final : public passes::Transform {
 // The passes of one compilation, with what they report.
 class Pipeline {
  public:
-  explicit Pipeline(nb::sequence transforms) : ctx_(passes::context_from_flags()) {
+  Pipeline(nb::sequence transforms, const PyCompilation* compilation,
+           std::optional<double> memory_budget)
+      : ctx_(passes::context_from_flags()),
+        compilation_(compilation ? compilation->compilation : bridge::make_compilation()) {
     ctx_.stages = &stages_;
+    ctx_.options.fused = !compilation_->fusions().empty();
+    if (memory_budget) ctx_.options.memory_budget = *memory_budget;
+    if (compilation && compilation_->fuel()) ctx_.fuel = compilation_->fuel();
+    if (compilation_->has_own_gradients()) {
+      ctx_.own_gradients = [this](const Trace& trace, passes::PassContext& ctx) {
+        return exec::claim_gradients(trace, *compilation_, ctx);
+      };
+    }
     for (nb::handle t : transforms) {
       transforms_.push_back(std::make_shared<PythonTransform>(nb::borrow(t)));
     }
@@ -76,6 +91,14 @@ class Pipeline {
     Trace out = passes::run_pass(passes::partition_pass(), trace, ctx_);
     ctx_.fusion = nullptr;
     return out;
+  }
+  Trace reuse(const Trace& trace) { return passes::run_pass(passes::reuse_pass(), trace, ctx_); }
+  Trace transform_for_execution(const Trace& trace, exec::ClaimReport& report) {
+    return exec::transform_for_execution(trace, *compilation_, ctx_, report);
+  }
+  // Only what the chosen operator executors take; the rest stays unclaimed.
+  Trace claim_operators(const Trace& trace, exec::ClaimReport& report) {
+    return exec::claim_operators(trace, *compilation_, ctx_, report);
   }
   Trace run_last(const Trace& trace) { return passes::run_pass(passes::last_pass(), trace, ctx_); }
 
@@ -100,6 +123,7 @@ class Pipeline {
  private:
   std::vector<Trace> stages_;
   passes::PassContext ctx_;
+  std::shared_ptr<const exec::Compilation> compilation_;
   passes::Transforms transforms_;
 };
 
@@ -107,6 +131,7 @@ const passes::Pass& find_pass(const std::string& name) {
   for (const passes::Pass& pass : passes::pipeline()) {
     if (pass.name == name) return pass;
   }
+  if (passes::reuse_pass().name == name) return passes::reuse_pass();
   if (passes::last_pass().name == name) return passes::last_pass();
   throw UserError(ErrorKind::kValue, "unknown-pass", cat("there is no pass named '", name, "'"));
 }
@@ -114,6 +139,7 @@ const passes::Pass& find_pass(const std::string& name) {
 std::vector<std::string> pass_names() {
   std::vector<std::string> names;
   for (const passes::Pass& pass : passes::pipeline()) names.emplace_back(pass.name);
+  names.emplace_back(passes::reuse_pass().name);
   names.emplace_back(passes::last_pass().name);
   return names;
 }
@@ -130,11 +156,18 @@ nb::list passes_table() {
 
 void bind_passes(nb::module_& m) {
   nb::class_<Pipeline>(m, "Pipeline", "The passes of one compilation.")
-      .def(nb::init<nb::sequence>(), nb::arg("transforms"))
+      .def(nb::init<nb::sequence, const PyCompilation*, std::optional<double>>(),
+           nb::arg("transforms"), nb::arg("compilation").none() = nb::none(),
+           nb::arg("memory_budget") = nb::none())
+      .def("claim_operators", &Pipeline::claim_operators, nb::arg("trace"), nb::arg("report"),
+           "Hands to the chosen operator executors what they take.")
+      .def("transform_for_execution", &Pipeline::transform_for_execution, nb::arg("trace"),
+           nb::arg("report"), "Hands every bound symbol to an executor.")
       .def("run", &Pipeline::run, "Every pass up to the executors, transforms included.")
       .def("fuse", &Pipeline::fuse, nb::arg("trace"), nb::arg("single") = false,
            "Makes regions of what generated kernels can run.")
       .def("post_optimization", &Pipeline::post_optimization)
+      .def("reuse", &Pipeline::reuse, "Lets operations write into operands that die.")
       .def("run_last", &Pipeline::run_last, "Inserts the deletions.")
       .def_prop_ro("stages", &Pipeline::stages, nb::sig("def stages(self) -> list[Trace]"),
                    "Every changed trace, in order.")
@@ -152,7 +185,7 @@ void bind_passes(nb::module_& m) {
         passes::PassContext ctx;
         std::vector<Trace> stages;
         ctx.stages = &stages;
-        ctx.fuel = fuel;
+        ctx.fuel = std::make_shared<Fuel>(fuel);
         for (const std::string& name : names) {
           trace = passes::run_pass(find_pass(name), trace, ctx);
         }

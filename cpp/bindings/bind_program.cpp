@@ -5,9 +5,11 @@
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bind.h"
+#include "bindings/executor_object.h"
 #include "bindings/program_object.h"
 #include "bridge/bridge.h"
 #include "bridge/recycled_memory.h"
+#include "bridge/memory.h"
 #include "codegen/cpu/isa.h"
 #include "codegen/cpu/kernel_cache.h"
 #include "codegen/cpu/llvm_api.h"
@@ -32,24 +34,46 @@ std::shared_ptr<const exec::Program> program_of(PyObject* object) {
 }
 
 void bind_program(nb::module_& m) {
-  nb::class_<exec::ClaimReport>(m, "ClaimReport", "Which executor took how many bound symbols.")
-      .def(nb::init<>())
-      .def_ro("claimed", &exec::ClaimReport::claimed)
-      .def_ro("refusals", &exec::ClaimReport::refusals);
   nb::class_<PyProgram>(m, "Program", "A compiled trace.")
       .def_prop_ro("num_instructions",
                    [](const PyProgram& p) { return p.program->num_instructions(); })
       .def_prop_ro("num_inputs", [](const PyProgram& p) { return p.program->num_inputs(); })
       .def_prop_ro("trace", [](const PyProgram& p) { return p.program->trace(); });
   m.def("transform_for_execution", [](const Trace& trace, exec::ClaimReport& report) {
-    return exec::transform_for_execution(trace, bridge::executors(), report);
+    passes::PassContext quiet;
+    return exec::transform_for_execution(trace, *bridge::make_compilation(), quiet, report);
   });
-  m.def("build_program", [](const Trace& trace) {
-    return PyProgram{exec::Program::build(trace, bridge::executors(), bridge::slot_ops())};
-  });
+  m.def(
+      "build_program",
+      [](const Trace& trace, const PyCompilation* compilation) {
+        return PyProgram{exec::Program::build(
+            trace, compilation ? compilation->compilation : bridge::make_compilation(),
+            bridge::slot_ops())};
+      },
+      nb::arg("trace"), nb::arg("compilation").none() = nb::none());
+  m.def(
+      "predicted_memory",
+      [](const Trace& trace, const PyCompilation& compilation) {
+        nb::list list;
+        for (const bridge::MemoryStage& s :
+             bridge::predicted_memory(trace, *compilation.compilation))
+          list.append(nb::make_tuple(s.name, s.peak, s.end));
+        return list;
+      },
+      nb::sig("def predicted_memory(trace: Trace, compilation: Compilation) -> list[tuple[str, "
+              "int, int]]"),
+      "(program, peak, bytes at its end) of a claimed trace and its backwards; see "
+      "fulmen.examine.memory.");
+
   m.def(
       "set_flag", [](const std::string& name, const std::string& value) { set_flag(name, value); },
       nb::arg("name"), nb::arg("value"), "Sets what an environment variable FULMEN_NAME would.");
+  m.def("flag_text", [](const std::string& name) -> std::string {
+    for (const FlagRow& row : flags()) {
+      if (row.name == name) return flag_text(row.flag);
+    }
+    return {};
+  });
   m.def("flag_has", [](const std::string& name, const std::string& word) {
     for (const FlagRow& row : flags()) {
       if (row.name == name) return flag_has(row.flag, word);

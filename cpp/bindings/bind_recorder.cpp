@@ -19,6 +19,10 @@ void bind_recorder(nb::module_& m) {
       .def("append", &Recorder::append)
       .def("replace", &Recorder::replace, nb::arg("output").none(), nb::arg("value").none())
       .def("finish_rewrite", &Recorder::finish_rewrite)
+      .def_prop_ro("source_suffix", &Recorder::ambient_suffix,
+                   "Where the part of the program is, in the user's source.")
+      .def("gradient_of", &Recorder::gradient_of, nb::arg("proxy"),
+           nb::sig("def gradient_of(self, proxy: object) -> typing.Any"))
       .def("enter", &Recorder::enter)
       .def("exit", &Recorder::exit)
       .def("add_tensor_input", &Recorder::add_tensor_input, nb::arg("tensor"), nb::arg("name"),
@@ -59,9 +63,26 @@ void bind_recorder(nb::module_& m) {
             return list;
           },
           nb::sig("def lifted(self) -> list[typing.Any]"))
+      .def("leading_to", &Recorder::leading_to, nb::arg("outputs"),
+           nb::arg("candidates").none() = nb::none(),
+           "The inputs that require grad, or those of `candidates`, that lead to an output.",
+           nb::sig("def leading_to(self, outputs: list[typing.Any], "
+                   "candidates: list[typing.Any] | None = None) -> list[typing.Any]"))
       .def_prop_ro("grad_enabled", &Recorder::grad_enabled)
       .def("clear_cast_cache", &Recorder::clear_cast_cache)
+      .def("enter_checkpoint", &Recorder::enter_checkpoint)
+      .def("leave_checkpoint", &Recorder::leave_checkpoint, nb::arg("redraws"))
       .def("try_truncate", &Recorder::try_truncate)
+      .def(
+          "set_levels",
+          [](Recorder& r, bool values, bool active) {
+            r.set_levels(active   ? Recorder::Levels::kActive
+                         : values ? Recorder::Levels::kValues
+                                  : Recorder::Levels::kNone);
+          },
+          nb::arg("values"), nb::arg("active"))
+      .def("describe", &Recorder::describe, nb::arg("spec"),
+           nb::sig("def describe(self, spec: object) -> typing.Any"))
       .def_prop_ro("num_recorded", &Recorder::num_recorded);
   m.def("set_grad_enabled", bridge::set_grad_enabled, nb::arg("enabled"),
         "Sets PyTorch's grad mode, past any mode of torch functions.");
@@ -81,6 +102,15 @@ void bind_recorder(nb::module_& m) {
       },
       nb::arg("device"), nb::sig("def autocast_rules(device: str) -> dict[str, str]"),
       "ATen operator → what PyTorch's autocast does with it on `device`.");
+  m.def(
+      "rows_of",
+      [](nb::handle callable) {
+        nb::list list;
+        for (const Symbol* s : overloads_of(callable)) list.append(nb::cast(PySymbol{s}));
+        return list;
+      },
+      nb::arg("callable"), nb::sig("def rows_of(callable: typing.Any) -> list[Symbol]"),
+      "The symbols that a torch callable is; empty if it has no row.");
   m.def("has_row", [](nb::handle callable) { return !overloads_of(callable).empty(); });
 }
 

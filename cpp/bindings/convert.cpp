@@ -30,6 +30,9 @@ Arg sequence_arg(PyObject* o, Arg::Kind kind, TraceContext& ctx, TensorLifter* l
 
 PyProxy* proxy_of(nb::handle object) {
   if (PyProxy* state = tensor_proxy_state(object.ptr())) return state;
+  if (const SymbolicNumber* number = symbolic_number(object.ptr())) {
+    return number->proxy ? nb::inst_ptr<PyNumberProxy>(number->proxy) : nullptr;
+  }
   if (nb::isinstance<PyNumberProxy>(object)) return nb::inst_ptr<PyNumberProxy>(object);
   if (nb::isinstance<PyOtherProxy>(object)) return nb::inst_ptr<PyOtherProxy>(object);
   return nullptr;
@@ -84,7 +87,9 @@ Arg to_arg(nb::handle object, TraceContext& ctx, TensorLifter* lifter) {
   if (Arg constant; bridge::torch_constant(o, &constant)) return constant;
   if (symbolic_number(o)) {
     if (const Proxy* p = lifter ? lifter->lift_number(object) : nullptr) return Arg(p);
-    return to_arg(known_number(o), ctx, lifter);
+    PyObject* value = known_number(o);
+    if (!value) throw nb::python_error();
+    return to_arg(value, ctx, lifter);
   }
   // NumPy scalars and the like count as the Python number that they convert to.
   if (PyIndex_Check(o)) {

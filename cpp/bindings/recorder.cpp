@@ -1,6 +1,9 @@
 #include "bindings/recorder.h"
 
+#include <unordered_set>
+
 #include "bindings/symbolic_number.h"
+#include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "ops/getitem.h"
 #include "ops/registry.h"
@@ -79,13 +82,42 @@ void Recorder::enter() {
   builder_->grad_enabled = bridge::grad_enabled();
   builder_->inference_mode = bridge::inference_mode();
   builder_->default_dtype = bridge::default_dtype();
+  if (ambient_) {
+    builder_->grad_enabled = ambient_->grad_enabled;
+    builder_->inference_mode = ambient_->inference_mode;
+    builder_->default_dtype = ambient_->default_dtype;
+    builder_->default_device = ambient_->default_device;
+    builder_->source = ambient_->source;
+  }
   outer_ = current_recorder;
   current_recorder = this;
 }
 
 void Recorder::exit() {
   current_recorder = outer_;
+  if (ambient_) recorded_ = builder_->body();
   builder_.reset();
+}
+
+std::unique_ptr<Recorder> Recorder::nested(std::shared_ptr<TraceContext> ctx,
+                                           const Ambient& ambient) {
+  auto recorder = std::make_unique<Recorder>();
+  recorder->ctx_ = std::move(ctx);
+  recorder->follows_modes_ = false;
+  recorder->ambient_ = ambient;
+  return recorder;
+}
+
+nb::object Recorder::gradient_of(nb::handle proxy) {
+  const PyProxy* state = fulmen::bindings::proxy_of(proxy);
+  const TensorProxy* t = state ? as_tensor(state->p) : nullptr;
+  if (!t) {
+    throw UserError(ErrorKind::kType, "grad-transform",
+                    "get_grad(): expected a tensor that the grad_transform computed");
+  }
+  TensorType type = t->type;
+  type.requires_grad = false;
+  return wrap_proxy(ctx_->make_tensor(std::move(type), cat("grad_", t->name)), ctx_);
 }
 
 const TensorProxy* Recorder::make_input(nb::handle tensor, const std::string& name) {
@@ -139,6 +171,17 @@ void Recorder::adopt(nb::handle proxy, nb::handle tensor) {
     proxy_of_tensor_.emplace(tensor.ptr(), nb::borrow(proxy));
   }
   tensor_of_proxy_.emplace(proxy.ptr(), tensor.ptr());
+}
+
+void Recorder::adopt_number(nb::handle number) {
+  SymbolicNumber* n = symbolic_number(number.ptr());
+  const NumberType type = number_type(reinterpret_cast<PyObject*>(Py_TYPE(n->value)));
+  const Proxy* p =
+      ctx_->make_number(type, type == NumberType::kInt ? ctx_->make_symbolic_dim() : Dim(0),
+                        proxy_of(number)->p->name);
+  inputs_.push_back(p);
+  lifted_.push_back(nb::borrow(number));
+  Py_SETREF(n->proxy, wrap_proxy(p, ctx_).release().ptr());
 }
 
 const Proxy* Recorder::lift(nb::handle tensor) { return proxy_of(input_for(tensor))->p; }
@@ -315,6 +358,25 @@ nb::object Recorder::record_opaque(const std::string& name, nb::tuple args, nb::
   return to_object(output, ctx_);
 }
 
+nb::object Recorder::describe(nb::handle spec) {
+  bool views = false;
+  return to_object(output_from_spec(spec, &views), ctx_);
+}
+
+bool Recorder::leaves_to_levels(PyObject* const* args, size_t count) const {
+  if (levels_ != Levels::kValues) return levels_ == Levels::kActive;
+  for (size_t i = 0; i < count; ++i) {
+    const PyProxy* proxy = tensor_proxy_state(args[i]);
+    if (proxy && proxy->ctx != ctx_) return true;
+    const bool list = PyList_CheckExact(args[i]);
+    if (!list && !PyTuple_CheckExact(args[i])) continue;
+    PyObject** items = list ? reinterpret_cast<PyListObject*>(args[i])->ob_item
+                            : reinterpret_cast<PyTupleObject*>(args[i])->ob_item;
+    if (leaves_to_levels(items, static_cast<size_t>(Py_SIZE(args[i])))) return true;
+  }
+  return false;
+}
+
 nb::object Recorder::getitem(nb::handle self, nb::handle index) {
   follow_modes();
   const Arg tensor = to_arg(self, *ctx_, this);
@@ -325,6 +387,46 @@ void Recorder::setitem(nb::handle self, nb::handle index, nb::handle value) {
   follow_modes();
   const Arg tensor = to_arg(self, *ctx_, this);
   ops::setitem(builder(), tensor, to_arg(index, *ctx_, this), to_arg(value, *ctx_, this));
+}
+
+nb::list Recorder::leading_to(nb::list outputs, nb::handle candidates) const {
+  std::unordered_set<const Proxy*> wanted;
+  for (nb::handle o : outputs) {
+    if (const PyProxy* state = proxy_of(o)) wanted.insert(storage_of(state->p));
+  }
+  const auto& body = builder().body();
+  for (size_t i = body.size(); i-- > 0;) {
+    bool leads = false;
+    for_each_proxy(body[i]->output, [&](const Proxy* p) {
+      const TensorProxy* t = as_tensor(p);
+      leads = leads || (t && t->type.requires_grad && wanted.contains(storage_of(p)));
+    });
+    if (!leads) continue;
+    for (const Arg& a : body[i]->args) {
+      for_each_proxy(a, [&](const Proxy* p) {
+        const TensorProxy* t = as_tensor(p);
+        if (t && t->type.requires_grad) wanted.insert(storage_of(p));
+      });
+    }
+  }
+  nb::list found;
+  if (!candidates.is_none()) {
+    for (nb::handle c : candidates) {
+      const PyProxy* state = proxy_of(c);
+      if (state && wanted.contains(storage_of(state->p))) found.append(c);
+    }
+    return found;
+  }
+  for (const nb::object& tensor : lifted_) {
+    const auto it = proxy_of_tensor_.find(tensor.ptr());
+    if (it == proxy_of_tensor_.end()) continue;
+    const TensorProxy* t = as_tensor(proxy_of(it->second)->p);
+    if (!t || !t->type.requires_grad || !wanted.contains(storage_of(t))) continue;
+    if (!storage_of(t)->is_leaf)
+      throw Unsupported(cat("backward() into what came before the call", where()));
+    found.append(it->second);
+  }
+  return found;
 }
 
 namespace {
@@ -416,7 +518,8 @@ Trace Recorder::finish_rewrite(const Trace& original, const std::string& provena
 }
 
 void Recorder::set_source(std::string_view file, int line, std::string_view function) {
-  const SourceLine next{file, line, function};
+  if (ambient_) return;  // that of the bound symbol
+  const SourceLine next{file, line, function, checkpoints_.empty() ? 0 : num_checkpoints_};
   if (builder().source && *builder().source == next) return;
   builder().source = ctx_->make_source(next);
 }

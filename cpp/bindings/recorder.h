@@ -20,8 +20,27 @@ class Recorder final : public TensorLifter {
   // A recorder that writes a trace anew, over the same proxies; see fulmen.transform.rewrite.
   static std::unique_ptr<Recorder> for_trace(const Trace& trace);
 
+  // The state of the program at one place of it.
+  struct Ambient {
+    bool grad_enabled = true;
+    bool inference_mode = false;
+    DType default_dtype = DType::kFloat32;
+    Device default_device = {};
+    const SourceLine* source = nullptr;
+  };
+  // A recorder for a part of the program that `ctx` owns.
+  static std::unique_ptr<Recorder> nested(std::shared_ptr<TraceContext> ctx,
+                                          const Ambient& ambient);
+
   void enter();
   void exit();
+  std::string ambient_suffix() const {
+    return source_suffix(ambient_ ? ambient_->source : nullptr);
+  }
+  // What it recorded, once it was left.
+  const std::vector<const BoundSymbol*>& recorded() const { return recorded_; }
+  // A tensor of the type of `proxy`, which stands for its gradient.
+  nb::object gradient_of(nb::handle proxy);
   static Recorder* current();
 
   nb::object add_tensor_input(nb::handle tensor, const std::string& name);
@@ -51,6 +70,13 @@ class Recorder final : public TensorLifter {
   Trace finish_rewrite(const Trace& original, const std::string& provenance);
 
   void set_source(std::string_view file, int line, std::string_view function);
+  // What is recorded from here to `leave_checkpoint` is an activation checkpoint: its values are
+  // computed again by the backward. An inner one is a part of the outer one. See Note
+  // [Checkpoints].
+  void enter_checkpoint();
+  // Throws Unsupported for what can't be computed again. `redraws`: random numbers are the same
+  // when they are drawn again.
+  void leave_checkpoint(bool redraws);
   std::string where() const { return source_suffix(builder().source); }
   // That of this thread: see Note [Modes].
   bool grad_enabled() const;
@@ -66,15 +92,30 @@ class Recorder final : public TensorLifter {
   nb::object input_for(nb::handle tensor);
   // Makes a proxy of an earlier trace stand for `tensor`, an input of this one.
   void adopt(nb::handle proxy, nb::handle tensor);
+  // The same of a symbolic number that an earlier trace computes.
+  void adopt_number(nb::handle number);
   // The tensor that a proxy of input_for stands for; null for any other object.
   PyObject* tensor_of(PyObject* proxy) const;
   // The real tensors and symbolic numbers that became inputs, in the order of the inputs they are.
   const std::vector<nb::object>& lifted_tensors() const { return lifted_; }
   void name_tensor(nb::handle tensor, const std::string& name);
   const TraceContext* context() const { return ctx_.get(); }
+  // What the inputs that require grad, or are among `candidates`, have to do with `outputs`: those
+  // that lead to one, in order. Writes to shared storage count as leading to all that share it.
+  // Unsupported for an input with a history.
+  nb::list leading_to(nb::list outputs, nb::handle candidates) const;
   // Forgets what was recorded after the first n calls; false if a write is among it, after which
   // proxies stand for the written tensor.
   bool try_truncate(size_t n);
+  // What a program has of the levels of torch.func: values of levels are proxies of another
+  // context, and in a level every operation is left to fulmen.levels.
+  enum class Levels : uint8_t { kNone, kValues, kActive };
+  void set_levels(Levels levels) { levels_ = levels; }
+  bool in_level() const { return levels_ == Levels::kActive; }
+  // Whether fulmen.levels carries out a call on these objects.
+  bool leaves_to_levels(PyObject* const* args, size_t count) const;
+  // Proxies as `spec` says (see record_opaque) that nothing computes.
+  nb::object describe(nb::handle spec);
   size_t num_recorded() const { return builder_ ? builder_->body().size() : 0; }
 
  private:
@@ -82,6 +123,8 @@ class Recorder final : public TensorLifter {
   nb::object result_object(const Arg& output, std::span<PyObject* const> args);
   std::optional<Arg> try_record(const Symbol& symbol, std::span<const Arg> args,
                                 const Kwargs& kwargs, std::string* why);
+  // Gives the source line the checkpoint that is open.
+  void mark_source();
   // Records how grad and inference mode have changed on this thread.
   void follow_modes();
   // The casts of PyTorch's autocast, as this thread has it now; see recorder_modes.cpp.
@@ -94,9 +137,12 @@ class Recorder final : public TensorLifter {
 
   std::shared_ptr<TraceContext> ctx_;
   std::unique_ptr<Builder> builder_;
+  std::optional<Ambient> ambient_;
+  std::vector<const BoundSymbol*> recorded_;
   Recorder* outer_ = nullptr;
   bool entered_ = false;
   bool takes_numbers_ = false;
+  Levels levels_ = Levels::kNone;
   std::vector<const Proxy*> inputs_;
   std::vector<std::pair<const void*, const Proxy*>> storages_;  // of the inputs
   std::vector<nb::object> lifted_;
@@ -105,8 +151,26 @@ class Recorder final : public TensorLifter {
   std::unordered_map<PyObject*, std::string> names_;
   std::unordered_map<PyObject*, const Proxy*> numbers_;
   Substitution substitution_;
+  std::vector<size_t> checkpoints_;  // where those that are open began
+  int num_checkpoints_ = 0;
   bool follows_modes_ = true;  // not a recorder of rewrites, whose calls say what they mean
   std::unordered_map<const Proxy*, Arg> cast_cache_;  // leaf → its cast
+};
+
+// A scope in which symbolic numbers become inputs of the trace.
+class TakesNumbers {
+ public:
+  explicit TakesNumbers(Recorder* recorder) : recorder_(recorder) {
+    if (recorder_) recorder_->take_numbers(true);
+  }
+  ~TakesNumbers() {
+    if (recorder_) recorder_->take_numbers(false);
+  }
+  TakesNumbers(const TakesNumbers&) = delete;
+  TakesNumbers& operator=(const TakesNumbers&) = delete;
+
+ private:
+  Recorder* recorder_;
 };
 
 // The rows behind a torch callable; empty if it has none. Built from the registry on first use.

@@ -1,4 +1,6 @@
 // The modes of PyTorch under which calls are recorded.
+#include <unordered_set>
+
 #include "bindings/recorder.h"
 #include "bridge/bridge.h"
 #include "ops/autocast.h"
@@ -7,6 +9,12 @@
 
 namespace fulmen::bindings {
 namespace {
+
+// Whether `b`, which works in place, may write the argument `a`, one of its own.
+bool writes(const BoundSymbol& b, const Arg& a) {
+  const Schema& schema = b.symbol->info->schema;
+  return schema.variadic || schema.params[static_cast<size_t>(&a - b.args.data())].mutated;
+}
 
 bool any_tensor_on(std::span<const Arg> args, DeviceType device) {
   bool found = false;
@@ -143,6 +151,52 @@ void Recorder::refuse_inference_tensors(const Symbol& symbol, std::span<const Ar
   if (symbol.has(kInplace)) throw Unsupported("an inference tensor is written");
   if (any_requires_grad(args) && builder().grad_enabled && !symbol.has(kNonDifferentiable))
     throw Unsupported("autograd meets an inference tensor");
+}
+
+// Note [Checkpoints]
+// torch.utils.checkpoint is followed like any call; the source lines of what it records say in
+// which checkpoint they are, and passes keep these. Of the values made there, the backward is given
+// only those that leave the checkpoint; the pass `rematerialize` makes it compute the others again.
+// What eager does twice, and a program would do once, is left to eager.
+
+void Recorder::enter_checkpoint() {
+  if (checkpoints_.empty()) ++num_checkpoints_;
+  checkpoints_.push_back(num_recorded());
+  mark_source();
+}
+
+void Recorder::leave_checkpoint(bool redraws) {
+  if (checkpoints_.empty()) throw Unsupported("a value is asked for in an activation checkpoint");
+  const auto& body = builder().body();
+  std::unordered_set<const Proxy*> made;
+  for (size_t i = checkpoints_.back(); i < body.size(); ++i) {
+    const BoundSymbol& b = *body[i];
+    const Symbol& s = *b.symbol;
+    const auto refuse = [&](std::string_view what) {
+      throw Unsupported(cat("an activation checkpoint in which ", s.name(), " ", what));
+    };
+    if (s.has(kRandom) && !redraws)
+      refuse("draws random numbers, which are others when it is computed again");
+    if (s.has(kOpaque) && any_requires_grad(b.output)) refuse("is differentiated by PyTorch");
+    if (s.has(kInplace)) {
+      for (const Arg& a : b.args) {
+        for_each_proxy(a, [&](const Proxy* p) {
+          const TensorProxy* t = as_tensor(p);
+          if (t && !made.contains(storage_of(t)) && writes(b, a))
+            refuse("writes to a tensor from outside, and would do so twice");
+        });
+      }
+    }
+    for_each_proxy(b.output, [&](const Proxy* p) { made.insert(p); });
+  }
+  checkpoints_.pop_back();
+  mark_source();
+}
+
+void Recorder::mark_source() {
+  SourceLine next = builder().source ? *builder().source : SourceLine();
+  next.checkpoint = checkpoints_.empty() ? 0 : num_checkpoints_;
+  builder().source = ctx_->make_source(next);
 }
 
 }  // namespace fulmen::bindings

@@ -7,6 +7,10 @@
 namespace fulmen::bindings {
 namespace {
 
+struct Object {
+  PyObject_HEAD SymbolicNumber number;
+};
+
 PyTypeObject* number_type = nullptr;  // set once, when the module is imported
 
 // What may be an operand beside a symbolic number.
@@ -70,14 +74,19 @@ FULMEN_BINARY(xor_, "xor")
 #undef FULMEN_BINARY
 
 PyObject* power(PyObject* a, PyObject* b, PyObject* modulus) {
-  if (modulus != Py_None) return PyNumber_Power(plain(a), known_number(b), known_number(modulus));
+  if (modulus != Py_None) {
+    PyObject* const known[] = {known_number(a), known_number(b), known_number(modulus)};
+    return known[0] && known[1] && known[2] ? PyNumber_Power(known[0], known[1], known[2])
+                                            : nullptr;
+  }
   static PyObject* const function = operator_function("pow");
   PyObject* operands[] = {a, b};
   return apply(function, operands, 2);
 }
 
 PyObject* divmod(PyObject* a, PyObject* b) {
-  return PyNumber_Divmod(known_number(a), known_number(b));
+  PyObject* const known[] = {known_number(a), known_number(b)};
+  return known[0] && known[1] ? PyNumber_Divmod(known[0], known[1]) : nullptr;
 }
 
 PyObject* compare(PyObject* a, PyObject* b, int op) {
@@ -96,43 +105,56 @@ int truth(PyObject* a) {
   return result;
 }
 
-Py_hash_t hash(PyObject* a) { return PyObject_Hash(known_number(a)); }
-PyObject* repr(PyObject* a) { return PyObject_Repr(known_number(a)); }
-PyObject* to_int(PyObject* a) { return PyNumber_Long(known_number(a)); }
-PyObject* to_float(PyObject* a) { return PyNumber_Float(known_number(a)); }
-PyObject* index(PyObject* a) { return PyNumber_Index(known_number(a)); }
+// What `convert` makes of the value.
+template <PyObject* (*kConvert)(PyObject*)>
+PyObject* of_value(PyObject* a) {
+  PyObject* value = known_number(a);
+  return value ? kConvert(value) : nullptr;
+}
+constexpr auto repr = of_value<PyObject_Repr>;
+constexpr auto to_int = of_value<PyNumber_Long>;
+constexpr auto to_float = of_value<PyNumber_Float>;
+constexpr auto index = of_value<PyNumber_Index>;
+
+Py_hash_t hash(PyObject* a) {
+  PyObject* value = known_number(a);
+  return value ? PyObject_Hash(value) : -1;
+}
 
 PyObject* get_attribute(PyObject* a, PyObject* name) {
   if (PyUnicode_CompareWithASCIIString(name, "__class__") == 0)
     return Py_NewRef(reinterpret_cast<PyObject*>(Py_TYPE(plain(a))));
-  return PyObject_GetAttr(known_number(a), name);
+  PyObject* value = known_number(a);
+  return value ? PyObject_GetAttr(value, name) : nullptr;
 }
 
 void dealloc(PyObject* o) {
   PyTypeObject* type = Py_TYPE(o);
   Py_XDECREF(symbolic_number(o)->value);
+  Py_XDECREF(symbolic_number(o)->proxy);
   type->tp_free(o);
   Py_DECREF(type);
 }
 
-struct Object {
-  PyObject_HEAD SymbolicNumber number;
-};
-
-PyObject* format(PyObject* a, PyObject* spec) { return PyObject_Format(known_number(a), spec); }
+PyObject* format(PyObject* a, PyObject* spec) {
+  PyObject* value = known_number(a);
+  return value ? PyObject_Format(value, spec) : nullptr;
+}
 PyObject* reduce(PyObject* a, PyObject*) {
   PyObject* value = known_number(a);
-  return Py_BuildValue("(O(O))", Py_TYPE(value), value);
+  return value ? Py_BuildValue("(O(O))", Py_TYPE(value), value) : nullptr;
 }
 PyObject* same(PyObject* a, PyObject*) { return Py_NewRef(a); }
 PyObject* round_to(PyObject* a, PyObject* args) {
-  PyObject* method = PyObject_GetAttrString(known_number(a), "__round__");
+  PyObject* value = known_number(a);
+  PyObject* method = value ? PyObject_GetAttrString(value, "__round__") : nullptr;
   PyObject* result = method ? PyObject_CallObject(method, args) : nullptr;
   Py_XDECREF(method);
   return result;
 }
 PyObject* to_complex(PyObject* a, PyObject*) {
-  return PyObject_CallOneArg(reinterpret_cast<PyObject*>(&PyComplex_Type), known_number(a));
+  PyObject* value = known_number(a);
+  return value ? PyObject_CallOneArg(reinterpret_cast<PyObject*>(&PyComplex_Type), value) : nullptr;
 }
 
 PyMethodDef methods[] = {{"__format__", format, METH_O, nullptr},
@@ -207,6 +229,12 @@ PyObject* make_symbolic_number(PyObject* value, NumberOwner* owner, int at) {
   return o;
 }
 
+PyObject* make_symbolic_item(PyObject* value, NumberOwner* owner, PyObject* proxy) {
+  PyObject* o = make_symbolic_number(value, owner, -1);
+  if (o) symbolic_number(o)->proxy = Py_NewRef(proxy);
+  return o;
+}
+
 SymbolicNumber* symbolic_number(PyObject* object) {
   if (Py_TYPE(object) != number_type && Py_TYPE(object) != int_type) return nullptr;
   return &reinterpret_cast<Object*>(object)->number;
@@ -215,7 +243,7 @@ SymbolicNumber* symbolic_number(PyObject* object) {
 PyObject* known_number(PyObject* object) {
   const SymbolicNumber* n = symbolic_number(object);
   if (!n) return object;
-  if (n->owner) n->owner->needs_value(object);
+  if (n->owner && !n->owner->needs_value(object)) return nullptr;
   return n->value;
 }
 

@@ -323,8 +323,8 @@ const std::vector<std::string>* overload_names(const std::string& op) {
   return it == names->end() ? nullptr : &it->second;
 }
 
-bool bind(const c10::FunctionSchema& schema, const AtenCall& call, const exec::SlotOf* slot_of,
-          std::vector<Operand>* operands) {
+bool bind_call(const c10::FunctionSchema& schema, const AtenCall& call, const exec::SlotOf* slot_of,
+               std::vector<Operand>* operands) {
   const auto& params = schema.arguments();
   operands->assign(params.size(), Operand());
   std::vector<bool> given(params.size());
@@ -412,7 +412,10 @@ class AtenExecutor final : public exec::Executor {
  public:
   std::string_view name() const override { return "aten"; }
 
-  std::string refusal(const BoundSymbol& bsym) const override {
+  bool is_optional() const override { return false; }
+
+  std::string refusal(const exec::Offer& offer) const override {
+    const BoundSymbol& bsym = offer.bsym;
     if (sets_mode(bsym) || bsym.symbol == &del_last_used) return {};
     if (bsym.symbol->has(kOpaque)) return "an opaque symbol";
     if (bsym.symbol->aten == "-") return "no ATen operator";
@@ -420,8 +423,9 @@ class AtenExecutor final : public exec::Executor {
     return resolve(bsym, nullptr, &operands) ? "" : "no ATen overload takes these arguments";
   }
 
-  std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,
-                                        const exec::SlotOf& slot_of) const override {
+  std::unique_ptr<exec::Kernel> compile(
+      const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+      const std::shared_ptr<const exec::Compilation>&) const override {
     if (const auto set = sets_mode(bsym)) {
       return std::make_unique<ModeKernel>(set, bsym.args[0].boolean());
     }
@@ -441,16 +445,74 @@ class AtenExecutor final : public exec::Executor {
     if (!overloads) return std::nullopt;
     for (const std::string& overload : *overloads) {
       const auto op = c10::Dispatcher::singleton().findSchema({"aten::" + call.op, overload});
-      if (op && bind(op->schema(), call, slot_of, operands)) return op;
+      if (op && bind_call(op->schema(), call, slot_of, operands)) return op;
     }
     return std::nullopt;
   }
 };
 
+// Operators that libraries register: `torch.ops.namespace.name.overload`, which the front ends
+// record as opaque.
+class CustomOpExecutor final : public exec::Executor {
+ public:
+  std::string_view name() const override { return "custom_op"; }
+  bool concerns(const Symbol& symbol) const override {
+    return symbol.has(kOpaque) && symbol.name().starts_with(kPrefix);
+  }
+  std::string refusal(const exec::Offer& offer) const override {
+    const auto op = find(*offer.bsym.symbol);
+    if (!op) return "PyTorch has no such operator";
+    std::vector<Operand> operands;
+    return bind_call(op->schema(), call_of(offer.bsym), nullptr, &operands)
+               ? ""
+               : "arguments that its schema does not name";
+  }
+  std::unique_ptr<exec::Kernel> compile(
+      const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+      const std::shared_ptr<const exec::Compilation>&) const override {
+    const auto op = find(*bsym.symbol);
+    std::vector<Operand> operands;
+    if (!op || !bind_call(op->schema(), call_of(bsym), &slot_of, &operands))
+      internal_error(bsym.symbol->name(), ": claimed, but there is no such operator");
+    return std::make_unique<AtenKernel>(*op, std::move(operands),
+                                        make_target(bsym.output, slot_of));
+  }
+
+ private:
+  static constexpr std::string_view kPrefix = "torch.ops.";
+
+  // The operator behind torch.ops.namespace.name, or its overload.
+  static std::optional<c10::OperatorHandle> find(const Symbol& symbol) {
+    std::string_view path = symbol.name();
+    path.remove_prefix(kPrefix.size());
+    const size_t dot = path.find('.');
+    if (dot == std::string_view::npos) return std::nullopt;
+    const size_t second = path.find('.', dot + 1);
+    const std::string name = cat(path.substr(0, dot), "::", path.substr(dot + 1, second - dot - 1));
+    std::string overload(second == std::string_view::npos ? "" : path.substr(second + 1));
+    if (overload == "default") overload.clear();
+    return c10::Dispatcher::singleton().findSchema({name, overload});
+  }
+
+  static AtenCall call_of(const BoundSymbol& bsym) {
+    AtenCall call;
+    for (const Arg& a : bsym.args[0].items()) call.args.push_back({"", a});
+    const auto named = bsym.args[1].items();
+    for (size_t i = 0; i + 1 < named.size(); i += 2)
+      call.args.push_back({std::string(named[i].text()), named[i + 1]});
+    return call;
+  }
+};
+
 }  // namespace
 
-const exec::Executor& aten_executor() {
-  static const AtenExecutor executor;
+exec::ExecutorPtr aten_executor() {
+  static const auto executor = std::make_shared<const AtenExecutor>();
+  return executor;
+}
+
+exec::ExecutorPtr custom_op_executor() {
+  static const auto executor = std::make_shared<const CustomOpExecutor>();
   return executor;
 }
 

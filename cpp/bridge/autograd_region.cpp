@@ -1,3 +1,5 @@
+#include "bridge/autograd_region.h"
+
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/jit_type.h>
 #include <c10/core/GradMode.h>
@@ -11,10 +13,11 @@
 #include <mutex>
 
 #include "bridge/bridge.h"
-#include "bridge/fusion.h"
 #include "bridge/gil.h"
 #include "bridge/ivalue.h"
 #include "bridge/no_autocast.h"
+#include "bridge/node.h"
+#include "bridge/random_state.h"
 #include "bridge/recycled_memory.h"
 #include "bridge/scalar_type.h"
 #include "exec/claim.h"
@@ -22,6 +25,8 @@
 #include "ops/control.h"
 #include "passes/autodiff.h"
 #include "passes/pipeline.h"
+#include "passes/rematerialize.h"
+#include "passes/reuse.h"
 
 // Note [Regions under autograd]
 // A region's forward runs below autograd; its results are joined to autograd by one node. What the
@@ -34,25 +39,6 @@ namespace {
 using torch::autograd::SavedVariable;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
-using NodePtr = std::remove_cvref_t<decltype(torch::autograd::Edge().function)>;
-
-// Nodes are counted by c10::intrusive_ptr since PyTorch 2.13, before by std::shared_ptr.
-template <class Pointer, class T>
-Pointer pointer_to(T* node) {
-  if constexpr (requires { Pointer::reclaim_copy(node); }) {
-    return Pointer::reclaim_copy(node);
-  } else {
-    return node->shared_from_this();
-  }
-}
-template <class Pointer, class T, class... A>
-Pointer make_node(A&&... args) {
-  if constexpr (requires { Pointer::reclaim_copy(static_cast<T*>(nullptr)); }) {
-    return c10::make_intrusive<T>(std::forward<A>(args)...);
-  } else {
-    return std::make_shared<T>(std::forward<A>(args)...);
-  }
-}
 
 // Runs a program, and tells whose instruction an error of ATen's comes from.
 void run(const exec::Program& program, exec::Slot* slots) {
@@ -68,16 +54,13 @@ void run(const exec::Program& program, exec::Slot* slots) {
   }
 }
 
-enum class Inputs : uint8_t { kKept, kConsumed };
-
-std::shared_ptr<const exec::Program> compile(const Trace& trace, Inputs inputs) {
-  passes::PassContext quiet;
+std::shared_ptr<const exec::Program> compile(
+    const Trace& trace, Inputs inputs,
+    const std::shared_ptr<const exec::Compilation>& compilation) {
   exec::ClaimReport report;
-  Trace claimed = exec::transform_for_execution(with_regions(trace), executors(), report);
-  if (inputs == Inputs::kConsumed) claimed.inputs.clear();
-  claimed = passes::last_pass().run(claimed, quiet);
-  claimed.inputs = trace.inputs;
-  return exec::Program::build(claimed, executors(), slot_ops());
+  const Trace claimed = executable(trace, inputs, *compilation, report);
+  compilation->add_to_report(std::move(report));
+  return exec::Program::build(claimed, compilation, slot_ops());
 }
 
 // What the gradients of one backward look like.
@@ -99,7 +82,7 @@ struct Backward {
 // A region, compiled: what all its nodes share.
 class Region {
  public:
-  explicit Region(const BoundSymbol& bsym);
+  Region(const BoundSymbol& bsym, std::shared_ptr<const exec::Compilation> compilation);
 
   // A value that is saved: an input, a result, or neither: then its place in the forward's second
   // output.
@@ -125,6 +108,7 @@ class Region {
   bool make_backward(const std::vector<bool>& given, Backward& b) const;
 
   std::shared_ptr<TraceContext> ctx_;
+  std::shared_ptr<const exec::Compilation> compilation_;
   const Subprogram* primal_;
   std::shared_ptr<const exec::Program> forward_;
   std::vector<const Proxy*> saved_proxies_;
@@ -151,11 +135,12 @@ int index_of(std::span<const Proxy* const> proxies, const Proxy* p) {
   return at == proxies.end() ? -1 : static_cast<int>(at - proxies.begin());
 }
 
-Region::Region(const BoundSymbol& bsym)
+Region::Region(const BoundSymbol& bsym, std::shared_ptr<const exec::Compilation> compilation)
     : ctx_(bsym.arg("primal").program()->ctx->shared_from_this()),
+      compilation_(std::move(compilation)),
       primal_(bsym.arg("primal").program()) {
   forward_ =
-      exec::Program::build(to_trace(*bsym.arg("forward").program()), executors(), slot_ops());
+      exec::Program::build(to_trace(*bsym.arg("forward").program()), compilation_, slot_ops());
   std::vector<const Proxy*> results;
   for (const Arg& r : primal_->output.items()[0].items()) results.push_back(r.proxy());
   seeded_ = passes::differentiable_results(bsym.output);
@@ -195,7 +180,7 @@ const exec::Program& Region::primal() const {
   const std::lock_guard lock(compile_mutex());
   if (!primal_program_) {
     const HoldGil gil;
-    primal_program_ = compile(primal_trace(), Inputs::kKept);
+    primal_program_ = compile(primal_trace(), Inputs::kRecorded, compilation_);
   }
   return *primal_program_;
 }
@@ -218,16 +203,13 @@ bool Region::make_backward(const std::vector<bool>& given, Backward& b) const {
     }
     request.types.push_back(type);
   }
-  std::vector<passes::NoRule> missing;
-  const passes::Differentiated d = passes::differentiate(primal_trace(), request, missing);
-  if (!missing.empty()) return false;
+  const auto backward = passes::region_backward(*primal_, request, saved_proxies_);
+  if (!backward) return false;
   b.saved.clear();
-  for (const Proxy* p : d.saved) {
-    const int at = index_of(saved_proxies_, p);
-    if (at < 0) return false;
-    b.saved.push_back(static_cast<size_t>(at));
+  for (size_t i = 0; i < backward->num_saved; ++i) {
+    b.saved.push_back(static_cast<size_t>(index_of(saved_proxies_, backward->trace.inputs[i])));
   }
-  b.program = compile(d.backward, Inputs::kConsumed);
+  b.program = compile(backward->trace, Inputs::kConsumed, compilation_);
   return true;
 }
 
@@ -438,8 +420,9 @@ class RegionNode final : public torch::autograd::Node {
 
 class RegionKernel final : public exec::Kernel {
  public:
-  RegionKernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of)
-      : region_(std::make_shared<const Region>(bsym)) {
+  RegionKernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+               std::shared_ptr<const exec::Compilation> compilation)
+      : region_(std::make_shared<const Region>(bsym, std::move(compilation))) {
     for (const Arg& a : bsym.arg("inputs").items()) inputs_.push_back(slot_of(a.proxy()));
     for (const Arg& a : bsym.output.items()) outputs_.push_back(slot_of(a.proxy()));
   }
@@ -491,20 +474,42 @@ class AutogradExecutor final : public exec::Executor {
  public:
   std::string_view name() const override { return "autograd"; }
   bool concerns(const Symbol& symbol) const override { return &symbol == &ops::differentiable; }
-  std::string refusal(const BoundSymbol&) const override { return {}; }
-  std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,
-                                        const exec::SlotOf& slot_of) const override {
-    return std::make_unique<RegionKernel>(bsym, slot_of);
+  bool is_optional() const override { return false; }
+  std::string refusal(const exec::Offer&) const override { return {}; }
+  std::unique_ptr<exec::Kernel> compile(
+      const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+      const std::shared_ptr<const exec::Compilation>& compilation) const override {
+    return std::make_unique<RegionKernel>(bsym, slot_of, compilation);
   }
 };
 
 }  // namespace
 
-std::span<const exec::Executor* const> executors() {
-  static const AutogradExecutor autograd;
-  static const exec::Executor* const all[] = {&autograd, &fusion_executor(), &aten_executor(),
-                                              &python_executor()};
-  return all;
+Trace executable(const Trace& trace, Inputs inputs, const exec::Compilation& compilation,
+                 exec::ClaimReport& report) {
+  passes::PassContext quiet;
+  quiet.fuel = compilation.fuel();
+  Trace claimed = exec::transform_for_execution(trace, compilation, quiet, report);
+  if (inputs != Inputs::kRecorded) claimed = passes::reuse_below_autograd(claimed);
+  if (inputs == Inputs::kConsumed) claimed.inputs.clear();
+  claimed = passes::last_pass().run(claimed, quiet);
+  claimed.inputs = trace.inputs;
+  return claimed;
+}
+
+exec::ExecutorPtr autograd_executor() {
+  static const auto executor = std::make_shared<const AutogradExecutor>();
+  return executor;
+}
+
+std::shared_ptr<const exec::Compilation> make_compilation(std::vector<exec::ExecutorPtr> chosen,
+                                                          std::shared_ptr<Fuel> fuel) {
+  return std::make_shared<const exec::Compilation>(
+      std::vector<exec::ExecutorPtr>{autograd_executor(), grad_state_executor(), number_executor(),
+                                     random_state_executor()},
+      std::move(chosen),
+      std::vector<exec::ExecutorPtr>{fusion_executor(false), aten_executor(), python_executor()},
+      std::move(fuel));
 }
 
 }  // namespace fulmen::bridge

@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "exec/kernel.h"
 #include "exec/program.h"
 #include "ir/type.h"
 
@@ -46,13 +45,43 @@ std::unique_ptr<InputCheck> make_input_check(const Trace& trace,
 
 const exec::SlotOps& slot_ops();
 // Runs a symbol's ATen operator through the dispatcher; no Python on the way.
-const exec::Executor& aten_executor();
-// Runs regions as generated kernels; see codegen/.
-const exec::Executor& fusion_executor();
-// Calls the symbol's torch callable from Python: opaque symbols, and rows without an ATen operator.
-const exec::Executor& python_executor();
-// All executors, in the order in which they are asked; the first one runs regions under autograd.
-std::span<const exec::Executor* const> executors();
+exec::ExecutorPtr aten_executor();
+// Runs operators of torch.ops that are no rows through the dispatcher.
+exec::ExecutorPtr custom_op_executor();
+// Runs regions as generated kernels; see codegen/. It makes them, or only runs those that are made.
+exec::ExecutorPtr fusion_executor(bool makes_regions);
+// Calls the symbol's torch callable from Python: opaque symbols, rows without an ATen operator, and
+// operators of the user's.
+exec::ExecutorPtr python_executor();
+// Arithmetic with Python numbers.
+exec::ExecutorPtr number_executor();
+// What whole-step programs ask of autograd.
+exec::ExecutorPtr grad_state_executor();
+// Runs regions under autograd.
+exec::ExecutorPtr autograd_executor();
+// The kernels of a plug-in, a shared library; see exec/plugin.h. Throws UserError "plugin" where it
+// can't be loaded.
+exec::ExecutorPtr load_plugin(const std::string& path);
+// The chosen executors, between those that every program has.
+std::shared_ptr<const exec::Compilation> make_compilation(
+    std::vector<exec::ExecutorPtr> chosen = {}, std::shared_ptr<Fuel> fuel = nullptr);
+
+// What a kernel written in Python is called with, and what is done with its result.
+struct PythonCall {
+  PyObject* callable = nullptr;  // taken over; null: the symbol's own
+  bool checked = false;          // see Contract
+  bool positional = false;       // all arguments by position, defaults too
+  bool detached = false;         // called in no_grad mode
+};
+std::unique_ptr<exec::Kernel> python_kernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+                                            PythonCall call);
+// Rules of a symbol that has an implementation in Python.
+struct PythonRules : SymbolRules {
+  virtual PyObject* implementation() const = 0;  // borrowed; null: none
+  // What one use in a program calls: a new reference. One with a state is made for each use.
+  virtual PyObject* instance() const { return Py_XNewRef(implementation()); }
+};
+PyObject* implementation_of(const Symbol& symbol);  // borrowed; null: it has none
 
 // Runs the program on positional arguments; new reference to its result, or null with a Python
 // error set. A failing instruction's error gets the user's source line as a note; `failed_clean`

@@ -31,6 +31,20 @@ void add_source_note(const BoundSymbol* bsym) {
   PyErr_Restore(type, value, traceback);
 }
 
+// Whether the pending exception says what an executor of the user's did: eager would not raise it.
+bool is_of_executor() {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  PyObject* id = value ? PyObject_GetAttrString(value, "id") : nullptr;
+  if (!id) PyErr_Clear();
+  const bool found =
+      id && PyUnicode_Check(id) && PyUnicode_CompareWithASCIIString(id, "executor-kernel") == 0;
+  Py_XDECREF(id);
+  PyErr_Restore(type, value, traceback);
+  return found;
+}
+
 PyObject* build_result(const Arg& a, exec::Slot* slots, const uint32_t*& next) {
   if (a.is_proxy()) return to_python(value_of(slots[*next++]));
   if (!a.is_collection()) return constant_to_python(a);
@@ -93,7 +107,8 @@ PyObject* call_program(const exec::Program& program, PyObject* const* args, size
   set_grad_enabled(grad_mode);
   add_source_note(failed_at);
   if (failed_clean) {
-    *failed_clean = PyErr_ExceptionMatches(PyExc_Exception) && !saves_through_hooks() &&
+    *failed_clean = !is_of_executor() && PyErr_ExceptionMatches(PyExc_Exception) &&
+                    !saves_through_hooks() &&
                     (!failed_at || !has_effect_before(program.trace(), failed_at));
   }
   return nullptr;

@@ -1,5 +1,3 @@
-#include "bridge/fusion.h"
-
 #include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty_strided.h>
@@ -13,11 +11,11 @@
 #include "bridge/scalar_type.h"
 #include "codegen/cpu/compiled_region.h"
 #include "codegen/cpu/llvm_api.h"
+#include "codegen/lower.h"
 #include "exec/claim.h"
 #include "exec/program.h"
 #include "ir/region.h"
 #include "support/error.h"
-#include "support/flags.h"
 
 namespace fulmen::bridge {
 namespace {
@@ -126,10 +124,11 @@ class FusionKernel final : public exec::Kernel {
   // The region's operations one by one, through the dispatcher.
   void run_operations(exec::Slot* slots) const {
     std::call_once(once_, [&] {
-      const exec::Executor* const own[] = {&aten_executor(), &python_executor()};
+      const auto plain = make_compilation();
+      passes::PassContext quiet;
       exec::ClaimReport report;
-      const Trace claimed = exec::transform_for_execution(to_trace(source_), own, report);
-      operations_ = exec::Program::build(claimed, own, slot_ops());
+      const Trace claimed = exec::transform_for_execution(to_trace(source_), *plain, quiet, report);
+      operations_ = exec::Program::build(claimed, plain, slot_ops());
     });
     exec::Frame frame(*operations_);
     for (size_t i = 0; i < arguments_.size(); ++i) {
@@ -251,13 +250,27 @@ class FusionKernel final : public exec::Kernel {
 
 class FusionExecutor final : public exec::Executor {
  public:
+  // `makes_regions`: or only runs those that somebody made.
+  explicit FusionExecutor(bool makes_regions) { makes_regions_ = makes_regions; }
+
   std::string_view name() const override { return "fusion"; }
+  bool concerns(const Symbol& symbol) const override {
+    if (region_of(symbol)) return !symbol.info->rules->has_vjp();
+    return makes_regions_;
+  }
+  std::string refusal(const exec::Offer& offer) const override {
+    return region_of(*offer.bsym.symbol)
+               ? ""
+               : codegen::fusion_refusal(offer.bsym, offer.ctx, offer.under_autograd);
+  }
+  std::unique_ptr<passes::FusionRules> fusion_rules(
+      const std::shared_ptr<TraceContext>& ctx) const override {
+    return std::make_unique<passes::FusionRules>(codegen::cpu::fusion_rules(ctx));
+  }
 
-  bool concerns(const Symbol& symbol) const override { return region_of(symbol) != nullptr; }
-  std::string refusal(const BoundSymbol&) const override { return {}; }
-
-  std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,
-                                        const exec::SlotOf& slot_of) const override {
+  std::unique_ptr<exec::Kernel> compile(
+      const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+      const std::shared_ptr<const exec::Compilation>&) const override {
     const Subprogram& region = *region_of(*bsym.symbol);
     std::string why;
     auto compiled = CompiledRegion::compile(to_trace(region), &why);
@@ -268,17 +281,8 @@ class FusionExecutor final : public exec::Executor {
 
 }  // namespace
 
-Trace with_regions(const Trace& trace) {
-  if (!flag_has(Flag::kExecutors, "fusion") || !codegen::cpu::llvm()) return trace;
-  const passes::FusionRules rules = codegen::cpu::fusion_rules(trace.ctx);
-  passes::PassContext ctx;
-  ctx.fusion = &rules;
-  return passes::partition(trace, ctx);
-}
-
-const exec::Executor& fusion_executor() {
-  static const FusionExecutor executor;
-  return executor;
+exec::ExecutorPtr fusion_executor(bool makes_regions) {
+  return std::make_shared<const FusionExecutor>(makes_regions);
 }
 
 }  // namespace fulmen::bridge

@@ -1,8 +1,10 @@
 #include <ATen/core/Tensor.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/autograd/python_variable.h>
 
 #include "bridge/bridge.h"
+#include "bridge/contract.h"
 #include "bridge/gil.h"
 #include "bridge/ivalue.h"
 #include "bridge/python_value.h"
@@ -46,11 +48,16 @@ struct Node {
 
 class PythonKernel final : public exec::Kernel {
  public:
-  PythonKernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of) {
+  PythonKernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of, PythonCall call)
+      : callable_(call.callable), detached_(call.detached) {
     const HoldGil gil;
     result_ = make(bsym.output, slot_of);
-    callable_ = resolve_torch_name(bsym.symbol->info->torch_names.at(0));
     if (!callable_) throw python_error();
+    if (call.checked) contract_.emplace(bsym, slot_of);
+    if (call.positional) {
+      for (const Arg& a : bsym.args) args_.push_back(make(a, slot_of));
+      return;
+    }
     if (bsym.symbol->info->schema.variadic) {
       for (const Arg& a : bsym.args[0].items()) args_.push_back(make(a, slot_of));
       const auto kw = bsym.args[1].items();
@@ -95,17 +102,40 @@ class PythonKernel final : public exec::Kernel {
         if (PyDict_SetItemString(kwargs.get(), name.c_str(), value.get()) < 0) throw python_error();
       }
     }
-    PyObject* result = PyObject_Call(callable_, args.get(), kwargs.get());
-    if (!result) {
+    std::vector<int64_t> versions;
+    if (contract_) versions = contract_->before(slots);
+    const Owned result(call(args.get(), kwargs.get()));
+    if (!result.get()) {
+      if (contract_) contract_->blame();
       python_error error;
       error.persist();
       throw std::move(error);
     }
-    const Owned owned(result);
-    store(result_, result, slots);
+    if (contract_) check_structure(result_, result.get());
+    store(result_, result.get(), slots);
+    if (contract_) contract_->check(slots, versions);
   }
 
  private:
+  PyObject* call(PyObject* args, PyObject* kwargs) const {
+    if (!detached_) return PyObject_Call(callable_, args, kwargs);
+    const c10::AutoGradMode no_grad(false);
+    return PyObject_Call(callable_, args, kwargs);
+  }
+
+  void check_structure(const Node& node, PyObject* value) const {
+    if (node.kind == Arg::Kind::kProxy) {
+      const bool good = THPVariable_Check(value) || PyBool_Check(value) || PyLong_Check(value) ||
+                        PyFloat_Check(value) || PyComplex_Check(value);
+      if (!good) contract_->refuse_structure(value, -1);
+    } else if (node.kind == Arg::Kind::kTuple || node.kind == Arg::Kind::kList) {
+      const auto n = static_cast<Py_ssize_t>(node.items.size());
+      const bool good =
+          (PyTuple_Check(value) || PyList_Check(value)) && PySequence_Size(value) == n;
+      if (!good) contract_->refuse_structure(value, n);
+    }
+  }
+
   Node make(const Arg& a, const exec::SlotOf& slot_of) {
     Node node{a.kind(), 0, nullptr, {}};
     if (a.is_proxy()) {
@@ -182,6 +212,8 @@ class PythonKernel final : public exec::Kernel {
   }
 
   PyObject* callable_ = nullptr;
+  bool detached_ = false;
+  std::optional<Contract> contract_;
   std::vector<Node> args_;
   std::vector<std::pair<std::string, Node>> kwargs_;
   std::vector<PyObject*> constants_;
@@ -191,21 +223,44 @@ class PythonKernel final : public exec::Kernel {
 class PythonExecutor final : public exec::Executor {
  public:
   std::string_view name() const override { return "python"; }
-  std::string refusal(const BoundSymbol& bsym) const override {
-    if (bsym.symbol == &del_last_used) return {};
-    return bsym.symbol->info->torch_names.empty() ? "no Python callable" : "";
+  bool is_optional() const override { return false; }
+  std::string refusal(const exec::Offer& offer) const override {
+    const Symbol& s = *offer.bsym.symbol;
+    if (&s == &del_last_used || implementation_of(s)) return {};
+    // A region's name is no callable's.
+    return s.info->torch_names.empty() || s.info->rules ? "no Python callable" : "";
   }
-  std::unique_ptr<exec::Kernel> compile(const BoundSymbol& bsym,
-                                        const exec::SlotOf& slot_of) const override {
-    return std::make_unique<PythonKernel>(bsym, slot_of);
+  std::unique_ptr<exec::Kernel> compile(
+      const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+      const std::shared_ptr<const exec::Compilation>&) const override {
+    return python_kernel(bsym, slot_of, {});
   }
 };
 
 }  // namespace
 
-const exec::Executor& python_executor() {
-  static const PythonExecutor executor;
+exec::ExecutorPtr python_executor() {
+  static const auto executor = std::make_shared<const PythonExecutor>();
   return executor;
+}
+
+PyObject* implementation_of(const Symbol& symbol) {
+  const auto* rules = dynamic_cast<const PythonRules*>(symbol.info->rules.get());
+  return rules ? rules->implementation() : nullptr;
+}
+
+std::unique_ptr<exec::Kernel> python_kernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of,
+                                            PythonCall call) {
+  if (!call.callable) {
+    const HoldGil gil;
+    if (implementation_of(*bsym.symbol)) {
+      call.callable = static_cast<const PythonRules&>(*bsym.symbol->info->rules).instance();
+      call.checked = true;
+    } else {
+      call.callable = resolve_torch_name(bsym.symbol->info->torch_names.at(0));
+    }
+  }
+  return std::make_unique<PythonKernel>(bsym, slot_of, call);
 }
 
 PyObject* to_python(const c10::IValue& v) {

@@ -116,7 +116,6 @@ std::string refusal_of(const BoundSymbol& bsym, const std::shared_ptr<TraceConte
     check(p);
     const TensorProxy* t = as_tensor(p);
     if (!t || (outermost && t->alias_of)) problem = "a result that is no fresh tensor";
-    if (outermost && t && t->type.requires_grad) problem = "autograd records it";
   });
   for (const Arg& a : bsym.args) for_each_proxy(a, check);
   if (!problem.empty()) return problem;
@@ -275,7 +274,9 @@ bool is_fused_dtype(DType t) {
   }
 }
 
-std::string fusion_refusal(const BoundSymbol& bsym, const std::shared_ptr<TraceContext>& ctx) {
+std::string fusion_refusal(const BoundSymbol& bsym, const std::shared_ptr<TraceContext>& ctx,
+                           bool under_autograd) {
+  if (under_autograd && any_requires_grad(bsym.output)) return "autograd records it";
   Builder builder(ctx);
   return refusal_of(bsym, ctx, true);
 }

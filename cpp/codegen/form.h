@@ -23,7 +23,7 @@ enum class Form : uint8_t {
   kAll,
   kPick,          // nll_loss of every row: minus the element that the target names
   kPickGradient,  // nll_loss_backward
-  kIdentity,  // the same values: contiguous(), clone(), detach()
+  kIdentity,      // the same values: contiguous(), clone(), detach()
   kPermute,
   kExpand,
   kSelect,

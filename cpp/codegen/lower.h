@@ -18,7 +18,9 @@ std::vector<LoopProgram> lower(const Trace& region, std::string* why);
 bool is_fused_view(const BoundSymbol& bsym);
 
 // Whether `bsym` may be part of a region: what it computes can be said by lanes, reductions and
-// views. Empty, or the reason why not.
-std::string fusion_refusal(const BoundSymbol& bsym, const std::shared_ptr<TraceContext>& ctx);
+// views. Empty, or the reason why not. `under_autograd`: PyTorch's autograd must see it run, if it
+// needs gradients.
+std::string fusion_refusal(const BoundSymbol& bsym, const std::shared_ptr<TraceContext>& ctx,
+                           bool under_autograd = true);
 
 }  // namespace fulmen::codegen

@@ -1,22 +1,24 @@
 #pragma once
 
-#include <map>
-#include <span>
-#include <string>
-
-#include "exec/kernel.h"
+#include "exec/compilation.h"
+#include "passes/pass.h"
 
 namespace fulmen::exec {
 
-// What became of each bound symbol on the way to executors.
-struct ClaimReport {
-  std::map<std::string, int> claimed;           // executor → bound symbols
-  std::map<std::string, std::string> refusals;  // symbol → reasons of the executors that refused it
-};
-
 // Hands every bound symbol to the first executor that runs it: as called, or else its
-// decomposition, top-down. Throws UserError "no-executor" for one that nobody runs.
-Trace transform_for_execution(const Trace& trace, std::span<const Executor* const> executors,
-                              ClaimReport& report);
+// decomposition, top-down. What a fusion executor can run is left to it, and when the operator
+// executors are done, its regions are made; what is in none goes to the executors after it.
+// Throws UserError "no-executor" for a bound symbol that nobody runs. A bound symbol that is
+// claimed already stays as it is.
+Trace transform_for_execution(const Trace& trace, const Compilation& compilation,
+                              passes::PassContext& ctx, ClaimReport& report);
+
+// The same with the chosen operator executors alone: what they do not take stays as it is.
+Trace claim_operators(const Trace& trace, const Compilation& compilation, passes::PassContext& ctx,
+                      ClaimReport& report);
+
+// Gives each bound symbol that needs gradients, and whose first executor to take it brings one of
+// its own, that gradient; see with_own_gradient.
+Trace claim_gradients(const Trace& trace, const Compilation& compilation, passes::PassContext& ctx);
 
 }  // namespace fulmen::exec

@@ -9,7 +9,7 @@
 namespace fulmen::exec {
 
 std::shared_ptr<const Program> Program::build(const Trace& trace,
-                                              std::span<const Executor* const> executors,
+                                              std::shared_ptr<const Compilation> compilation,
                                               const SlotOps& ops) {
   std::shared_ptr<Program> program(new Program);
   program->trace_ = trace;
@@ -35,16 +35,14 @@ std::shared_ptr<const Program> Program::build(const Trace& trace,
       }
       continue;
     }
-    const Executor* executor = nullptr;
-    for (const Executor* ex : executors) {
-      if (ex->name() == bsym->executor) executor = ex;
-    }
+    const Executor* executor = compilation->find(bsym->executor);
     if (!executor) internal_error("unclaimed bound symbol ", bsym->symbol->name());
-    program->kernels_.push_back({executor->compile(*bsym, slot_of), bsym, 0, 0});
+    program->kernels_.push_back({executor->compile(*bsym, slot_of, compilation), bsym, 0, 0});
   }
   for_each_proxy(trace.output,
                  [&](const Proxy* p) { program->output_slots_.push_back(slot_of(p)); });
   program->num_slots_ = slots.size();
+  program->compilation_ = std::move(compilation);
   return program;
 }
 

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "exec/kernel.h"
+#include "exec/compilation.h"
 
 namespace fulmen::exec {
 
@@ -21,13 +21,14 @@ class Program {
   // `trace` is claimed (transform_for_execution). Throws InternalError for an unclaimed bound
   // symbol.
   static std::shared_ptr<const Program> build(const Trace& trace,
-                                              std::span<const Executor* const> executors,
+                                              std::shared_ptr<const Compilation> compilation,
                                               const SlotOps& ops);
   ~Program();
 
   size_t num_inputs() const { return num_inputs_; }
   size_t num_instructions() const { return kernels_.size(); }
   const Trace& trace() const { return trace_; }
+  const Compilation& compilation() const { return *compilation_; }
   // Where the result is: proxies' slots through slot_of.
   const Arg& output() const { return trace_.output; }
   std::span<const uint32_t> output_slots() const { return output_slots_; }
@@ -50,7 +51,8 @@ class Program {
     uint32_t num_frees;
   };
 
-  Trace trace_;  // keeps the bound symbols alive
+  std::shared_ptr<const Compilation> compilation_;  // keeps the executors alive
+  Trace trace_;                                     // keeps the bound symbols alive
   SlotOps ops_{};
   size_t num_inputs_ = 0;
   size_t num_slots_ = 0;

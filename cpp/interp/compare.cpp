@@ -89,6 +89,7 @@ bool compare(Frame& frame, int op, Val a, Val b, Val* result) {
 
 int contains(Frame& frame, Val container, Val item) {
   PyTypeObject* type = Py_TYPE(container.o);
+  if (frame.hooks && PyDict_Check(container.o)) item.o = frame.hooks->key_of(item.o);
   if (frame.hooks && !PyDict_Check(container.o)) frame.hooks->search(frame, container, item);
   if (frame.hooks && !(PyDict_Check(container.o) ? frame.hooks->member(frame, container, item.o)
                                                  : frame.hooks->contents(frame, container))) {

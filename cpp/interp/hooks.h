@@ -69,6 +69,8 @@ class Hooks {
   // kDone: `*result` is an owned result.
   virtual Answer operate(Frame& frame, int op, Val a, Val b, Val* result) = 0;
 
+  // The object that `key` stands for where it is the key of a builtin dictionary. Borrowed.
+  virtual PyObject* key_of(PyObject* key) = 0;
   // `key in dict` is about to be decided for a builtin dictionary.
   virtual bool member(Frame& frame, Val dict, PyObject* key) = 0;
   // `item in container` is about to be decided for another container.

@@ -81,6 +81,7 @@ class CountingHooks final : public fi::Hooks {
     check(b);
     return fi::Answer::kNotHandled;
   }
+  PyObject* key_of(PyObject* key) override { return key; }
   bool member(fi::Frame&, fi::Val dict, PyObject*) override {
     check(dict);
     return true;

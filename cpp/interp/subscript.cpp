@@ -19,6 +19,7 @@ bool note_absent(Frame& frame, Val container, Val key) {
 }  // namespace
 
 bool get_item(Frame& frame, Val container, Val key, Val* result) {
+  if (frame.hooks && PyDict_Check(container.o)) key.o = frame.hooks->key_of(key.o);
   PyTypeObject* type = Py_TYPE(container.o);
   if (is_heap_type(type) && type->tp_as_mapping &&
       type->tp_as_mapping->mp_subscript == python_slots.mapping.mp_subscript) {
@@ -70,6 +71,7 @@ bool get_item(Frame& frame, Val container, Val key, Val* result) {
 }
 
 bool set_item(Frame& frame, Val container, Val key, Val value) {
+  if (frame.hooks && PyDict_Check(container.o)) key.o = frame.hooks->key_of(key.o);
   PyTypeObject* type = Py_TYPE(container.o);
   if (is_heap_type(type) && type->tp_as_mapping &&
       type->tp_as_mapping->mp_ass_subscript == python_slots.mapping.mp_ass_subscript) {

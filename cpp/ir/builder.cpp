@@ -64,6 +64,10 @@ Arg SymbolRules::decompose(Call& in) {
   internal_error(in.symbol().name(), " has no decomposition");
 }
 
+Args SymbolRules::vjp(Call& in, const Arg&, const Arg&) {
+  internal_error(in.symbol().name(), " has no vjp");
+}
+
 Builder::Builder(std::shared_ptr<TraceContext> ctx)
     : ctx_(std::move(ctx)), dim_scope_(ctx_->arena()), outer_(current_builder) {
   current_builder = this;

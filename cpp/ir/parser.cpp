@@ -521,7 +521,7 @@ class Parser {
     return rest.empty() || rest[0] == ' ' || rest[0] == ',';
   }
 
-  // `dir/model.py:41 in forward  @aten`; anything else is a remark.
+  // `dir/model.py:41 in forward  checkpoint 2  @aten`; anything else is a remark.
   void source_and_executor(std::string_view text, Comment& c) {
     const size_t at = text.starts_with('@') ? 0 : text.rfind(" @");
     if (at != std::string_view::npos) {
@@ -531,6 +531,8 @@ class Parser {
         text = trimmed(text.substr(0, at));
       }
     }
+    SourceLine source;
+    text = without_checkpoint(text, source.checkpoint);
     for (size_t colon = text.rfind(':'); colon != std::string_view::npos && colon > 0;
          colon = text.rfind(':', colon - 1)) {
       int line = 0;
@@ -540,12 +542,28 @@ class Parser {
       std::string_view rest(r.ptr, end - r.ptr);
       if (!rest.empty() && !rest.starts_with(" in ")) continue;
       if (!rest.empty()) rest.remove_prefix(4);
-      const SourceLine source{text.substr(0, colon), line, rest};
-      // Neighbours mostly share a line.
-      if (!last_source_ || !(*last_source_ == source)) last_source_ = ctx().make_source(source);
-      c.source = last_source_;
-      return;
+      source.file = text.substr(0, colon);
+      source.line = line;
+      source.function = rest;
+      break;
     }
+    if (source == SourceLine()) return;
+    // Neighbours mostly share a line.
+    if (!last_source_ || !(*last_source_ == source)) last_source_ = ctx().make_source(source);
+    c.source = last_source_;
+  }
+
+  // Cuts `checkpoint 2` off the end of a comment.
+  static std::string_view without_checkpoint(std::string_view text, int& checkpoint) {
+    constexpr std::string_view kWord = "checkpoint ";
+    const size_t at = text.rfind(kWord);
+    if (at == std::string_view::npos || (at > 0 && text[at - 1] != ' ')) return text;
+    int number = 0;
+    const char* end = text.data() + text.size();
+    const auto r = std::from_chars(text.data() + at + kWord.size(), end, number);
+    if (r.ec != std::errc() || r.ptr != end) return text;
+    checkpoint = number;
+    return trimmed(text.substr(0, at));
   }
 
   const Symbol& bind(const Callee& call, const Comment& comment, Args& args, size_t at) {

@@ -224,6 +224,10 @@ void append_comment(std::string& s, const BoundSymbol& bsym, const Written& w,
     section();
     append_source(s, *bsym.source);
   }
+  if (bsym.checkpoint()) {
+    section();
+    append(s, cat("checkpoint ", bsym.checkpoint()));
+  }
   if (!bsym.executor.empty()) {
     section();
     append(s, '@');

@@ -1,7 +1,6 @@
 #include "ir/region.h"
 
-#include "ir/builder.h"
-#include "ir/rewrite.h"
+#include "support/error.h"
 
 namespace fulmen {
 namespace {
@@ -12,47 +11,45 @@ const Proxy* fresh_copy(TraceContext& ctx, const Proxy* p) {
   internal_error("a region takes tensors and numbers, not ", p->name);
 }
 
-struct RegionRules final : SymbolRules {
-  const Subprogram* program;
-
-  Arg meta(Call& in) override {
-    const auto copy = [&](const Arg& a) { return in.make(a.tensor()->type); };
-    if (program->output.is_tensor()) return copy(program->output);
-    Args outputs;
-    for (const Arg& a : program->output.items()) outputs.push_back(copy(a));
-    return in.tuple(outputs);
-  }
-
-  bool has_decomposition() const override { return true; }
-
-  Arg decompose(Call& in) override {
-    TraceContext& ctx = in.builder().ctx();
-    Substitution map;
-    for (size_t i = 0; i < program->inputs.size(); ++i) map.add(program->inputs[i], in[i]);
-    for (const BoundSymbol* b : program->body) {
-      for_each_proxy(b->output, [&](const Proxy* p) {
-        const Arg known = map.apply(ctx, Arg(p));
-        if (!(known == Arg(p))) return;
-        const Proxy* copy = fresh_copy(ctx, p);
-        if (const TensorProxy* t = as_tensor(p); t && t->alias_of) {
-          const_cast<TensorProxy*>(as_tensor(copy))->alias_of =
-              map.apply(ctx, Arg(t->alias_of)).tensor();
-        }
-        map.add(p, Arg(copy));
-      });
-      in.builder().append(map.apply(ctx, *b));
-    }
-    return map.apply(ctx, program->output);
-  }
-};
-
 }  // namespace
 
-const Symbol& make_region_symbol(const Subprogram& program) {
+Arg RegionRules::meta(Call& in) {
+  const auto copy = [&](const Arg& a) { return in.make(a.tensor()->type); };
+  if (program->output.is_tensor()) return copy(program->output);
+  Args outputs;
+  for (const Arg& a : program->output.items()) outputs.push_back(copy(a));
+  return in.tuple(outputs);
+}
+
+Arg RegionRules::decompose(Call& in) {
+  Substitution map;
+  for (size_t i = 0; i < program->inputs.size(); ++i) map.add(program->inputs[i], in[i]);
+  return inline_program(in.builder(), *program, map);
+}
+
+Arg inline_program(Builder& builder, const Subprogram& program, Substitution& map) {
+  TraceContext& ctx = builder.ctx();
+  for (const BoundSymbol* b : program.body) {
+    for_each_proxy(b->output, [&](const Proxy* p) {
+      const Arg known = map.apply(ctx, Arg(p));
+      if (!(known == Arg(p))) return;
+      const Proxy* copy = fresh_copy(ctx, p);
+      if (const TensorProxy* t = as_tensor(p); t && t->alias_of) {
+        const_cast<TensorProxy*>(as_tensor(copy))->alias_of =
+            map.apply(ctx, Arg(t->alias_of)).tensor();
+      }
+      map.add(p, Arg(copy));
+    });
+    builder.append(map.apply(ctx, *b));
+  }
+  return map.apply(ctx, program.output);
+}
+
+const Symbol& make_region_symbol(const Subprogram& program, std::shared_ptr<RegionRules> rules) {
   Arena& arena = program.ctx->arena();
   auto* symbol = arena.make<Symbol>();
   auto* info = arena.make<SymbolInfo>();
-  auto rules = std::make_shared<RegionRules>();
+  if (!rules) rules = std::make_shared<RegionRules>();
   rules->program = &program;
   info->schema.name = std::string(program.name);
   for (const Proxy* p : program.inputs) {
@@ -77,7 +74,8 @@ const Subprogram* region_of(const Symbol& symbol) {
 const BoundSymbol* make_region_call(TraceContext& ctx, std::string_view name,
                                     std::span<const BoundSymbol* const> body,
                                     std::span<const Proxy* const> inputs,
-                                    std::span<const Proxy* const> outputs) {
+                                    std::span<const Proxy* const> outputs,
+                                    std::shared_ptr<RegionRules> rules) {
   Substitution map;
   Trace region;
   region.name = std::string(name);
@@ -105,7 +103,7 @@ const BoundSymbol* make_region_call(TraceContext& ctx, std::string_view name,
     return items.size() == 1 ? items[0] : ctx.make_collection(Arg::Kind::kTuple, items);
   };
   region.output = output(own_results);
-  const Symbol& symbol = make_region_symbol(*ctx.make_program(region));
+  const Symbol& symbol = make_region_symbol(*ctx.make_program(region), std::move(rules));
   return ctx.make_bound_symbol(symbol, args, output(results), nullptr);
 }
 

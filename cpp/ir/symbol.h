@@ -42,6 +42,9 @@ struct SymbolRules {
   virtual Arg meta(Call& in) = 0;
   virtual bool has_decomposition() const { return false; }
   virtual Arg decompose(Call& in);
+  // As Symbol::vjp.
+  virtual bool has_vjp() const { return false; }
+  virtual Args vjp(Call& in, const Arg& out, const Arg& grad);
 };
 
 // What the registry derives from a row.

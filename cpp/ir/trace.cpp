@@ -123,7 +123,7 @@ Arg TraceContext::make_collection(Arg::Kind kind, std::span<const Arg> items) {
 
 const SourceLine* TraceContext::make_source(const SourceLine& line) {
   return arena_.make<SourceLine>(
-      SourceLine{arena_.copy(line.file), line.line, arena_.copy(line.function)});
+      SourceLine{arena_.copy(line.file), line.line, arena_.copy(line.function), line.checkpoint});
 }
 
 const Opaque* TraceContext::make_opaque(void* object, void (*release)(void*),

@@ -13,11 +13,13 @@
 
 namespace fulmen {
 
-// A line of the user's program.
+// A line of the user's program, and the activation checkpoint that it runs in: 1, 2, … in the order
+// in which they begin, 0 for none. See Note [Checkpoints].
 struct SourceLine {
   std::string_view file;
   int line = 0;
   std::string_view function;
+  int checkpoint = 0;
 
   friend bool operator==(const SourceLine&, const SourceLine&) = default;
 };
@@ -31,6 +33,7 @@ struct BoundSymbol {
   std::string_view executor = {};      // who runs it, once claimed
 
   const Arg& arg(std::string_view param) const;
+  int checkpoint() const { return source ? source->checkpoint : 0; }
 };
 
 class TraceContext;

@@ -94,7 +94,10 @@ class Verifier {
     }
     for (const Arg& a : b.args) {
       use(a);
-      if (a.kind() == Arg::Kind::kProgram) Verifier(to_trace(*a.program())).run();
+      if (a.kind() != Arg::Kind::kProgram) continue;
+      Trace part = to_trace(*a.program());
+      part.functional = b.executor.empty();  // a claimed one writes into operands that die
+      Verifier(part).run();
     }
     check_kinds(b);
     if (b.symbol == &del_last_used) {
@@ -196,8 +199,9 @@ class Verifier {
       const BoundSymbol& b = *trace_.body[at_];
       if (b.symbol == &del_last_used) continue;
       if (!b.symbol->has(kInplace)) {
-        // Results that are views of written inputs are made after the write-backs.
-        tail = tail && b.symbol->has(kView);
+        // Results that are views of written inputs are made after the write-backs; so is the
+        // caller's grad mode again.
+        tail = tail && (b.symbol->has(kView) || b.symbol->name() == "set_grad_enabled");
         continue;
       }
       const Arg target = b.args.empty() ? Arg() : b.args[0];

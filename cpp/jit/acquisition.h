@@ -45,9 +45,18 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   // or null with an error set.
   PyObject* ask_for(PyObject* proxy, const char* how);
 
+  // `.grad` of a proxy, as the call has it now: that of a tensor which was there before the call is
+  // read once, and what the call makes of it is written at the end. New reference, or null with an
+  // error set.
+  PyObject* grad_of(PyObject* proxy);
+  bool set_grad(PyObject* proxy, PyObject* value);
+
   // Ends the acquisition, well or not: undoes the stores. With a `result` it first fills the entry
   // and the trace. False with a Python error set.
   bool finish(PyObject* result, Trace* trace);
+  // Ends an acquisition that was refused: fills the entry with the guards of what was read until
+  // then, and the trace with the inputs. False if a segment has run.
+  bool finish_refused(Trace* trace);
   // What the segments but the last have put out, and what was asked of them. Owned here.
   const std::vector<PyObject*>& segment_outputs() const { return segment_outputs_; }
 
@@ -80,6 +89,7 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   interp::Answer operate(interp::Frame&, int op, interp::Val a, interp::Val b,
                          interp::Val* result) override;
   bool member(interp::Frame&, interp::Val dict, PyObject* key) override;
+  PyObject* key_of(PyObject* key) override;
   void search(interp::Frame&, interp::Val container, interp::Val item) override;
   void identity(interp::Frame&, interp::Val a, interp::Val b) override;
   void looked_up(interp::Frame&, PyTypeObject* type, PyObject* name, PyObject* found) override;
@@ -139,10 +149,22 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   // guard program at each call, and what reaches an operation becomes an input of the trace. A
   // comparison guards its answer; any other use guards the value, and is reported.
   bool is_symbolic(PyObject* value) const;
+  static bool can_be_symbolic(PyObject* value);
+  static bool is_parameter_group(PyObject* object);
   // The number in `slot`, of the given value now. Borrowed; null with an error set.
   PyObject* number_in(int slot, PyObject* value);
   PyObject* compute(PyObject* function, PyObject* const* operands, size_t n) override;
-  void needs_value(PyObject* number) override;
+  bool needs_value(PyObject* number) override;
+  // Note [Items]
+  // What `tensor.item()` gives is a SymbolicNumber as well, which the trace computes, and so is
+  // what arithmetic makes of it. Whoever wants to know its value asks for it: see Note [Asking for
+  // a value].
+  bool has_numbers() const { return !numbers_.empty() || !items_.empty(); }
+  // New reference; null without an error set where the value must be asked for.
+  PyObject* item_of(PyObject* tensor, std::string_view how);
+  PyObject* new_item(nanobind::handle proxy);
+  PyObject* compute_item(PyObject* function, PyObject* const* operands, size_t n);
+  bool is_item(PyObject* object) const;  // and its value has not been asked for
   // Whether `callable` takes symbolic numbers at this argument as they are: an operation that has a
   // number there. `name`: of a keyword argument, or null.
   bool takes_number(PyObject* callable, size_t position, PyObject* name) const;
@@ -206,6 +228,11 @@ class Acquisition final : public interp::Hooks, private bindings::NumberOwner {
   const bool symbolic_;
   std::unordered_map<int, PyObject*> numbers_;  // slot → its symbolic number, in kept_
   std::unordered_set<int> settled_;             // slots of numbers whose value is guarded
+  // Tensor that was there before the call → its .grad, where the call has set it. Owned, in order.
+  std::vector<std::pair<PyObject*, PyObject*>> grads_;
+  std::unordered_map<PyObject*, size_t> grad_at_;
+  std::vector<PyObject*> items_;         // see Note [Items]; owned
+  std::unordered_set<PyObject*> asked_;  // those whose value has been asked for
   PyObject* refusal_ = nullptr;
   const bridge::Modes modes_ = bridge::Modes::current();  // the caller's
   bridge::Modes segment_modes_ = modes_;                  // at the start of the segment

@@ -51,11 +51,11 @@ struct FlatArgs {
 std::vector<std::string> argument_names(nb::handle fn, const FlatArgs& flat) {
   std::vector<std::string> names;
   nb::handle callee = fn;
-  nb::object forward;
+  nb::object method;
   size_t skip = PyMethod_Check(fn.ptr()) ? 1 : 0;
-  if (!nb::hasattr(fn, "__code__") && nb::hasattr(fn, "forward")) {
-    forward = fn.attr("forward");
-    callee = forward;
+  if (!nb::hasattr(fn, "__code__")) {
+    method = nb::hasattr(fn, "forward") ? fn.attr("forward") : fn.type().attr("__call__");
+    callee = method;
     skip = 1;
   }
   const nb::object code = nb::getattr(callee, "__code__", nb::none());
@@ -107,6 +107,20 @@ class NoCollection {
   bool was_enabled_;
 };
 
+// Attribute of an exception that refused a call: what was acquired until then.
+constexpr const char* kAcquired = "acquired";
+
+void keep_refused(Acquisition& acquisition, nb::handle refusal) {
+  try {
+    Acquired acquired;
+    if (!acquisition.finish_refused(&acquired.trace)) return;
+    acquired.entry = acquisition.take_entry();
+    refusal.attr(kAcquired) = nb::cast(std::move(acquired));
+  } catch (...) {
+    PyErr_Clear();  // the call is refused all the same
+  }
+}
+
 // Follows fn(*args, **kwargs) with the tracer's recorder. Raises what the user's code raises.
 Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object tracer,
                  nb::object compile, nb::object ran, bool symbolic) {
@@ -138,6 +152,7 @@ Acquired acquire(nb::object fn, nb::tuple args, nb::dict kwargs, nb::object trac
   const nb::object value = nb::steal(good ? result.o : nullptr);
   if (PyObject* refusal = acquisition.refusal()) {
     PyErr_Clear();
+    if (ran.is_none()) keep_refused(acquisition, refusal);
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(refusal)), refusal);
     throw nb::python_error();
   }
@@ -160,6 +175,14 @@ void install(nb::handle function, Acquired& acquired, nb::handle program, bool t
   s.check = bridge::make_input_check(s.program->trace(), {});
   s.effects = bridge::effects_of(s.program->trace());
   if (!function.is_none()) add_entry(function.ptr(), acquired.entry);
+}
+
+// Lets the function leave calls like the acquired one, which was refused, to eager PyTorch.
+void install_refusal(nb::handle function, Acquired& acquired, nb::str reason) {
+  Segment& s = acquired.entry->segments.back();
+  s.check = bridge::make_input_check(acquired.trace, {});
+  acquired.entry->refused = reason.release().ptr();
+  add_entry(function.ptr(), acquired.entry);
 }
 
 // Names that Python takes as parameters, each once.
@@ -310,12 +333,33 @@ void bind_jit(nb::module_& m) {
       nb::arg("proxy"), nb::arg("method"),
       "The value of a traced tensor as `method` gives it; needs can_ask().");
   m.def(
+      "grad_of",
+      [](nb::handle proxy) {
+        Acquisition* a = Acquisition::current();
+        PyObject* grad = a ? a->grad_of(proxy.ptr()) : Py_NewRef(Py_None);
+        if (!grad) throw nb::python_error();
+        return nb::steal(grad);
+      },
+      nb::arg("proxy"), nb::sig("def grad_of(proxy: object) -> typing.Any"),
+      "`.grad` of a traced tensor.");
+  m.def(
+      "set_grad",
+      [](nb::handle proxy, nb::handle value) {
+        Acquisition* a = Acquisition::current();
+        if (!a) throw Unsupported("assigning to .grad of a traced tensor");
+        if (!a->set_grad(proxy.ptr(), value.ptr())) throw nb::python_error();
+      },
+      nb::arg("proxy"), nb::arg("value").none(), "Sets `.grad` of a traced tensor.");
+  m.def(
       "logs", [](const std::string& part) { return flag_has(Flag::kLog, part); }, nb::arg("part"),
       "Whether FULMEN_LOG asks for the log lines of a part.");
   m.def(
       "install", install, nb::arg("function").none(), nb::arg("acquired"), nb::arg("program"),
       nb::arg("trusted") = false,
       "Gives the call its program, and the function (None: no function) one more specialization.");
+  m.def("install_refusal", install_refusal, nb::arg("function"), nb::arg("acquired"),
+        nb::arg("reason"),
+        "Lets the function leave calls like the one that was refused to eager PyTorch.");
   m.def(
       "add_call_rule",
       [](nb::handle callable, const std::string& rule, nb::handle replacement) {

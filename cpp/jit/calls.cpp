@@ -146,22 +146,6 @@ CallTarget bound_builtin_target(PyObject* callable) {
   return method ? call_target(method) : CallTarget{};
 }
 
-// A scope in which symbolic numbers become inputs of the trace.
-class TakesNumbers {
- public:
-  explicit TakesNumbers(bindings::Recorder* recorder) : recorder_(recorder) {
-    if (recorder_) recorder_->take_numbers(true);
-  }
-  ~TakesNumbers() {
-    if (recorder_) recorder_->take_numbers(false);
-  }
-  TakesNumbers(const TakesNumbers&) = delete;
-  TakesNumbers& operator=(const TakesNumbers&) = delete;
-
- private:
-  bindings::Recorder* recorder_;
-};
-
 // operator.attrgetter(...)
 bool is_attribute_getter(PyObject* o) {
   static auto* type =
@@ -289,7 +273,7 @@ Answer Acquisition::call_tracer(PyObject* callable, Frame& frame, const Args& gi
   set_source(frame);
   if (!pin_foreign(given)) return Answer::kError;
   std::vector<PyObject*> settled;
-  if (!numbers_.empty() && !settle_numbers(nullptr, given, &settled)) return Answer::kError;
+  if (has_numbers() && !settle_numbers(nullptr, given, &settled)) return Answer::kError;
   const Args args =
       settled.empty() ? given : Args{settled.data(), nullptr, given.count, given.names, false};
   look_at_operands(given);
@@ -319,23 +303,25 @@ Answer Acquisition::settle(Frame& frame, Val* result) {
 
 Answer Acquisition::record(PyObject* callable, PyObject* callee, Frame& frame, const Args& given,
                            Val* result) {
+  if (recorder_->leaves_to_levels(given.objects, static_cast<size_t>(given.total())))
+    return call_tracer(callable, frame, given, result);
   set_source(frame);
   if (!pin_foreign(given)) return Answer::kError;
   look_at_operands(given);
   Args args = given;
   std::vector<PyObject*> settled;
-  if (!numbers_.empty()) {
+  if (has_numbers()) {
     if (!settle_numbers(callable, given, &settled)) return Answer::kError;
     if (!settled.empty()) args = {settled.data(), nullptr, given.count, given.names, false};
     for (PyObject* o : settled) {
-      if (const bindings::SymbolicNumber* n = bindings::symbolic_number(o))
+      if (const bindings::SymbolicNumber* n = bindings::symbolic_number(o); n && n->slot >= 0)
         recorder_->name_tensor(o, identifier(entry_->guards.path(n->slot, entry_->argument_names)));
     }
   }
   try {
     nb::object object;
     {
-      const TakesNumbers takes(settled.empty() ? nullptr : recorder_);
+      const bindings::TakesNumbers takes(settled.empty() ? nullptr : recorder_);
       object =
           recorder_->record(callable, args.objects, static_cast<size_t>(args.count), args.names);
     }
@@ -365,7 +351,7 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
     callable = target.replacement;
     target = call_target(callable);
   }
-  if (!numbers_.empty()) {
+  if (has_numbers()) {
     const Answer answer = call_with_numbers(frame, callable, args, result);
     if (answer != Answer::kNotHandled) return answer;
   }
@@ -397,8 +383,10 @@ Answer Acquisition::call(Frame& frame, Val callee, const Args& args, Val* result
     if (target.rule == CallRule::kInterpret) target.rule = CallRule::kTorch;
   }
   if (const char* how = question(callable, *use)) {
-    PyObject* answer = nullptr;
-    if (!ask(frame, use->objects[0], how, &answer)) return Answer::kError;
+    set_source(frame);
+    PyObject* answer = item_of(use->objects[0], how);
+    if (!answer && (PyErr_Occurred() || !ask(frame, use->objects[0], how, &answer)))
+      return Answer::kError;
     *result = {answer, nullptr};
     return Answer::kDone;
   }

@@ -10,12 +10,13 @@ namespace {
 
 bool same_observation(PyObject* a, PyObject* b) {
   if (Py_TYPE(a) != Py_TYPE(b)) return false;
+  if (PyFloat_Check(a)) {
+    return std::memcmp(&reinterpret_cast<PyFloatObject*>(a)->ob_fval,
+                       &reinterpret_cast<PyFloatObject*>(b)->ob_fval, sizeof(double)) == 0;
+  }
   const int same = PyObject_RichCompareBool(a, b, Py_EQ);
   if (same < 0) PyErr_Clear();
-  if (same == 1) return true;
-  if (!PyFloat_Check(a)) return false;
-  return std::memcmp(&reinterpret_cast<PyFloatObject*>(a)->ob_fval,
-                     &reinterpret_cast<PyFloatObject*>(b)->ob_fval, sizeof(double)) == 0;
+  return same == 1;
 }
 
 bool set_contents(PyObject* target, PyObject* value) {
@@ -67,12 +68,14 @@ bool apply(const Write& w, PyObject* target, PyObject* value) {
 }  // namespace
 
 PyObject* observe(const char* method, PyObject* tensor) {
+  if (!bridge::is_tensor(tensor)) return Py_NewRef(tensor);  // a number
   return PyObject_CallMethod(tensor, method, nullptr);
 }
 
 Entry::~Entry() {
   if (!Py_IsInitialized()) return;
   Py_XDECREF(kwnames);
+  Py_XDECREF(refused);
   for (const Segment& s : segments) Py_XDECREF(s.observed);
   for (const Write& w : writes) Py_XDECREF(w.key);
 }
@@ -88,7 +91,7 @@ bool Entry::takes(size_t n, PyObject* names) const {
 }
 
 int Entry::plain_output() const {
-  return segments.size() == 1 && writes.empty() ? recipe.output_of(result) : -1;
+  return !refused && segments.size() == 1 && writes.empty() ? recipe.output_of(result) : -1;
 }
 
 bool PlainCall::accepts(PyObject* const* args, size_t n) {

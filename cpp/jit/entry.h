@@ -66,6 +66,8 @@ class Entry {
   Recipe recipe;
   int result = -1;
   int plain = -1;  // see plain_output()
+  // Calls that the guards take are left to eager PyTorch, for this reason (a string); null: run.
+  PyObject* refused = nullptr;
   std::vector<Write> writes;
   std::vector<std::string> argument_names;
   std::vector<std::string> specialized;  // numbers whose value the program depends on, and where

@@ -106,6 +106,13 @@ void replace_error(PyObject* refusal) {
                 traceback);
 }
 
+// Calls a method of the object that on_miss is bound to. False with an error set.
+bool tell(FunctionObject* self, const char* method, PyObject* what) {
+  PyObject* answer = PyObject_CallMethod(PyMethod_GET_SELF(self->on_miss), method, "O", what);
+  Py_XDECREF(answer);
+  return answer != nullptr;
+}
+
 // What on_miss says is a pair: ("done", result), ("again", None), or ("eager", the exception that
 // explains why eager will raise, or None).
 PyObject* miss(FunctionObject* self, Call* state, PyObject* const* args, Py_ssize_t n,
@@ -128,12 +135,7 @@ PyObject* miss(FunctionObject* self, Call* state, PyObject* const* args, Py_ssiz
     } else {
       result = run_eagerly(self, args, n, names);
       if (value != Py_None && !result) replace_error(value);
-      if (value != Py_None && result) {
-        PyObject* note =
-            PyObject_CallMethod(PyMethod_GET_SELF(self->on_miss), "_survived", "O", value);
-        if (!note) Py_CLEAR(result);
-        Py_XDECREF(note);
-      }
+      if (value != Py_None && result && !tell(self, "_survived", value)) Py_CLEAR(result);
     }
   }
   Py_DECREF(answer);
@@ -172,6 +174,10 @@ PyObject* call(PyObject* self_object, PyObject* const* args, size_t nargsf, PyOb
     if (!entry->takes(n, names) || !entry->fits(ambient)) continue;
     if (state.segments_run() > 0 && !state.continues(*entry)) continue;
     if (!state.accepts(*entry, nullptr)) continue;
+    if (entry->refused) {
+      if (!tell(self, "_left_again", entry->refused)) return nullptr;
+      return run_eagerly(self, args, static_cast<Py_ssize_t>(n), names);
+    }
     if (state.segments_run() == 0 && i > 0 && entries[i] == entry)
       std::rotate(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(i),
                   entries.begin() + static_cast<std::ptrdiff_t>(i) + 1);
@@ -249,6 +255,7 @@ PyObject* explain(PyObject* o, PyObject* args, PyObject* kwargs) {
   PyObject* list = PyList_New(0);
   const bridge::AmbientState ambient = bridge::ambient_state();
   for (const auto& entry : *self->entries) {
+    if (entry->refused) continue;
     std::string why;
     Call state(all.data(), all.size());
     if (!entry->takes(n, names)) {
@@ -295,8 +302,10 @@ PyObject* time_guards(PyObject* o, PyObject* const* args, Py_ssize_t n) {
 
 PyObject* counts(PyObject* o, void*) {
   auto* self = reinterpret_cast<FunctionObject*>(o);
-  return Py_BuildValue("(KKn)", self->calls, self->hits,
-                       static_cast<Py_ssize_t>(self->entries->size()));
+  const auto& entries = *self->entries;
+  const auto compiled = std::count_if(entries.begin(), entries.end(),
+                                      [](const auto& entry) { return !entry->refused; });
+  return Py_BuildValue("(KKn)", self->calls, self->hits, static_cast<Py_ssize_t>(compiled));
 }
 
 PyMethodDef methods[] = {
@@ -357,8 +366,9 @@ void add_entry(PyObject* function, std::shared_ptr<Entry> entry) {
   entry->guards.set_wanted(std::move(wanted));
   const std::vector<int>& first = entry->segments.front().inputs;
   entry->guards.set_inputs({first.begin(), first.end()});
+  entry->guards.set_argument_names(entry->argument_names);
   if (entry->trusted) entry->guards.trust();
-  entries.insert(entries.begin(), std::move(entry));
+  entries.insert(entry->refused ? entries.end() : entries.begin(), std::move(entry));
 }
 
 }  // namespace fulmen::jit

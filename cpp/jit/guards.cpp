@@ -4,6 +4,7 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "bridge/bridge.h"
 #include "support/cat.h"
 
 extern "C" {
@@ -115,6 +116,7 @@ PyObject* kwdefaults_of(PyObject* f) {
 PyObject* code_of(PyObject* f) { return reinterpret_cast<PyFunctionObject*>(f)->func_code; }
 
 std::string repr(PyObject* o) {
+  if (o && bridge::is_tensor(o)) return cat("<", Py_TYPE(o)->tp_name, ">");
   PyObject* text = o ? PyObject_Repr(o) : nullptr;
   const char* utf8 = text ? PyUnicode_AsUTF8(text) : nullptr;
   std::string s = utf8 ? utf8 : "?";
@@ -453,7 +455,7 @@ int GuardProgram::run_always(PyObject* const* args, size_t n, Values& values, st
     const bool good = run(at, args, n, values);
     if (runs_python_ && snapshots_ != snapshot) return -1;
     if (good) continue;
-    if (failed) *failed = text(code_[at], {});
+    if (failed) *failed = text(code_[at], argument_names_);
     return 0;
   }
   return 1;
@@ -464,7 +466,7 @@ bool GuardProgram::run_all(PyObject* const* args, size_t n, Values& values, std:
   std::fill(values.slots.begin(), values.slots.end(), nullptr);
   for (size_t at = 0; at < code_.size(); ++at) {
     if (run(at, args, n, values)) continue;
-    if (failed) *failed = text(code_[at], {});
+    if (failed) *failed = text(code_[at], argument_names_);
     return false;
   }
   return true;

@@ -130,6 +130,9 @@ class GuardProgram {
   bool check_inputs(PyObject* const* args, size_t n, Values& values, PyObject** inputs);
   void set_inputs(std::vector<int32_t> slots) { inputs_ = std::move(slots); }
 
+  // What failed guards call the arguments.
+  void set_argument_names(std::vector<std::string> names) { argument_names_ = std::move(names); }
+
   // How a program finds what the slot holds: `fn.layers[0].weight`.
   std::string path(int slot, const std::vector<std::string>& argument_names) const;
 
@@ -163,6 +166,7 @@ class GuardProgram {
   void take_snapshot(PyObject* const* values);
   std::string text(const GuardInstruction& g, const std::vector<std::string>& names) const;
 
+  std::vector<std::string> argument_names_;
   std::vector<GuardInstruction> code_;
   std::vector<int32_t> slot_of_code_;  // where instruction i leaves its object; -1: only a check
   std::vector<int32_t> code_of_slot_;

@@ -177,11 +177,21 @@ void Acquisition::look_at_operands(const interp::Args& args) {
   }
 }
 
+// A dictionary of optimizer states has tensors as keys, which a proxy only stands for.
+PyObject* Acquisition::key_of(PyObject* key) {
+  PyObject* tensor = bindings::tensor_proxy_state(key) ? recorder_->tensor_of(key) : nullptr;
+  return tensor && !segment_source_.contains(tensor) ? tensor : key;
+}
+
 void Acquisition::look_at_key(PyObject* key) {
   if (!key || is_singleton(key) || is_plain_value(key)) return;
   if (bindings::symbolic_number(key)) return;  // its hash guards its value
   if (bindings::tensor_proxy_state(key)) return;
   Prov* p = known(key);
+  if (p && bridge::is_tensor(key)) {
+    entry_->guards.require(static_cast<int>(p->id), Check::kIdentity, key);
+    return;
+  }
   if (PyTuple_Check(key) || PyFrozenSet_Check(key)) {
     if (p) look_inside(key, p, kOpaqueDepth);
     for (Py_ssize_t i = 0; PyTuple_Check(key) && i < PyTuple_GET_SIZE(key); ++i)
@@ -277,7 +287,7 @@ bool Acquisition::contents(interp::Frame&, Val container) {
 }
 
 bool Acquisition::member(interp::Frame& frame, Val dict, PyObject* key) {
-  key = bindings::known_number(key);
+  if (!(key = bindings::known_number(key))) return false;
   look_at_key(key);
   if (!source(dict)) return true;
   PyObject* value = PyDict_GetItemWithError(dict.o, key);

@@ -2,13 +2,18 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bindings/bind.h"
+#include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "interp/protocol.h"
 #include "jit/acquisition.h"
 #include "jit/call_rules.h"
+#include "ops/number.h"
+#include "support/error.h"
 
 namespace fulmen::jit {
 
+namespace nb = nanobind;
 using bindings::symbolic_number;
 using bindings::SymbolicNumber;
 using interp::Answer;
@@ -44,11 +49,12 @@ bool has_number(PyObject* o, int depth = kDepth) {
 // The object with the values of the numbers in it. New reference; null with an error set.
 PyObject* with_values(PyObject* o) {
   if (!has_number(o)) return Py_NewRef(o);
-  if (symbolic_number(o)) return Py_NewRef(bindings::known_number(o));
+  if (symbolic_number(o)) return Py_XNewRef(bindings::known_number(o));
   if (PySlice_Check(o)) {
     auto* s = reinterpret_cast<PySliceObject*>(o);
-    return PySlice_New(bindings::known_number(s->start), bindings::known_number(s->stop),
-                       bindings::known_number(s->step));
+    PyObject* const known[] = {bindings::known_number(s->start), bindings::known_number(s->stop),
+                               bindings::known_number(s->step)};
+    return known[0] && known[1] && known[2] ? PySlice_New(known[0], known[1], known[2]) : nullptr;
   }
   if (PyDict_Check(o)) {
     PyObject* copy = PyDict_New();
@@ -108,8 +114,17 @@ bool takes_any_object(PyObject* callable) {
 
 }  // namespace
 
-bool Acquisition::is_symbolic(PyObject* value) const {
-  if (!symbolic_) return false;
+bool Acquisition::is_symbolic(PyObject* value) const { return symbolic_ && can_be_symbolic(value); }
+
+// The parameter group of an optimizer, whose learning rate a schedule changes from step to step.
+bool Acquisition::is_parameter_group(PyObject* object) {
+  static PyObject* const names[] = {PyUnicode_InternFromString("params"),
+                                    PyUnicode_InternFromString("lr")};
+  return PyDict_CheckExact(object) && PyDict_Contains(object, names[0]) == 1 &&
+         PyDict_Contains(object, names[1]) == 1;
+}
+
+bool Acquisition::can_be_symbolic(PyObject* value) {
   if (PyFloat_CheckExact(value)) return true;
   if (!PyLong_CheckExact(value)) return false;
   int overflow = 0;
@@ -132,24 +147,28 @@ PyObject* Acquisition::number_in(int slot, PyObject* value) {
 }
 
 PyObject* Acquisition::compute(PyObject* function, PyObject* const* operands, size_t n) {
+  if (std::any_of(operands, operands + n, [this](PyObject* o) { return is_item(o); }))
+    return compute_item(function, operands, n);
   PyObject* values[2] = {nullptr, nullptr};
   for (size_t i = 0; i < n; ++i) {
     const SymbolicNumber* number = symbolic_number(operands[i]);
     values[i] = number ? number->value : operands[i];
   }
   PyObject* result = PyObject_Vectorcall(function, values, n, nullptr);
-  if (!result || !(PyBool_Check(result) || is_symbolic(result))) {
+  if (!result || !(PyBool_Check(result) || can_be_symbolic(result))) {
     // An exception, or a number that is none of the trace.
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    for (size_t i = 0; i < n; ++i) bindings::known_number(operands[i]);
+    for (size_t i = 0; i < n; ++i) {
+      if (!bindings::known_number(operands[i])) PyErr_Clear();
+    }
     PyErr_Restore(type, value, traceback);
     return result;
   }
   int slots[] = {-1, -1};
   for (size_t i = 0; i < n; ++i) {
     const SymbolicNumber* number = symbolic_number(operands[i]);
-    if (number) {
+    if (number && number->slot >= 0) {
       slots[i] = number->slot;
       continue;
     }
@@ -169,9 +188,92 @@ PyObject* Acquisition::compute(PyObject* function, PyObject* const* operands, si
   return Py_XNewRef(number);
 }
 
-void Acquisition::needs_value(PyObject* object) {
+PyObject* Acquisition::item_of(PyObject* tensor, std::string_view how) {
+  if (recorder_->leaves_to_levels(&tensor, 1)) return nullptr;
+  const DType dtype = as_tensor(bindings::tensor_proxy_state(tensor)->p)->type.dtype;
+  if (how != "item" && how != (is_floating(dtype) ? "__float__" : "__int__")) return nullptr;
+  try {
+    const nb::object number =
+        recorder_->record_symbol(ops::item, nb::make_tuple(nb::borrow(tensor)), nb::dict());
+    return new_item(number);
+  } catch (const Unsupported&) {
+  } catch (nb::python_error& e) {
+    e.restore();
+  } catch (...) {
+    bindings::set_python_error_of_any(std::current_exception());
+  }
+  return nullptr;
+}
+
+PyObject* Acquisition::new_item(nb::handle proxy) {
+  const NumberProxy* n = as_number(bindings::proxy_of(proxy)->p);
+  const nb::object stand_in = nb::steal(n->type == NumberType::kFloat ? PyFloat_FromDouble(1)
+                                        : n->type == NumberType::kInt ? PyLong_FromLong(1)
+                                                                      : Py_NewRef(Py_True));
+  PyObject* number = bindings::make_symbolic_item(stand_in.ptr(), this, proxy.ptr());
+  if (number) items_.push_back(Py_NewRef(number));
+  return number;
+}
+
+bool Acquisition::is_item(PyObject* object) const {
   const SymbolicNumber* number = symbolic_number(object);
-  if (!settled_.insert(number->slot).second) return;
+  return number && number->slot < 0 && number->owner && !asked_.contains(object);
+}
+
+PyObject* Acquisition::compute_item(PyObject* function, PyObject* const* operands, size_t n) {
+  const auto is_float = [](PyObject* o) {
+    const SymbolicNumber* number = symbolic_number(o);
+    return PyFloat_Check(number ? number->value : o);
+  };
+  std::string_view name;
+  if (PyCFunction_Check(function)) {
+    name = reinterpret_cast<PyCFunctionObject*>(function)->m_ml->ml_name;
+  } else if (n == 1 && PyType_Check(function)) {
+    const bool same =
+        is_float(operands[0]) == (function == reinterpret_cast<PyObject*>(&PyFloat_Type));
+    name = same ? "pos" : "";
+  }
+  if (name == "pos" && n == 1) return Py_NewRef(operands[0]);
+  const Symbol* row = ops::number_row(name);
+  NumberType types[2] = {};
+  for (size_t i = 0; i < n; ++i)
+    types[i] = is_float(operands[i]) ? NumberType::kFloat : NumberType::kInt;
+  if (row && row->info->schema.params.size() == n && ops::takes_types(*row, {types, n})) {
+    nb::object args = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(n)));
+    for (size_t i = 0; i < n; ++i)
+      PyTuple_SET_ITEM(args.ptr(), static_cast<Py_ssize_t>(i), Py_NewRef(operands[i]));
+    try {
+      const bindings::TakesNumbers takes(recorder_);
+      const nb::object result = nb::steal(
+          new_item(recorder_->record_symbol(*row, nb::borrow<nb::tuple>(args), nb::dict())));
+      if (!result.is_valid() || !PyBool_Check(symbolic_number(result.ptr())->value))
+        return nb::object(result).release().ptr();
+      // The program depends on what the comparison says, not on the number.
+      return Py_XNewRef(bindings::known_number(result.ptr()));
+    } catch (nb::python_error& e) {
+      e.restore();
+    } catch (...) {
+      bindings::set_python_error_of_any(std::current_exception());
+    }
+    return nullptr;
+  }
+  for (size_t i = 0; i < n; ++i) {
+    if (is_item(operands[i]) && !bindings::known_number(operands[i])) return nullptr;
+  }
+  return compute(function, operands, n);
+}
+
+bool Acquisition::needs_value(PyObject* object) {
+  const SymbolicNumber* number = symbolic_number(object);
+  if (number->slot < 0) {
+    if (asked_.contains(object)) return true;
+    PyObject* answer = nullptr;
+    const bool good = ask(object, "item", &answer);
+    Py_XDECREF(answer);
+    if (good) asked_.insert(object);
+    return good;
+  }
+  if (!settled_.insert(number->slot).second) return true;
   entry_->guards.require(number->slot, Check::kValue, number->value);
   const interp::OwnCode own(interp::current_context());
   PyObject *type, *value, *traceback;
@@ -186,6 +288,7 @@ void Acquisition::needs_value(PyObject* object) {
   Py_XDECREF(where);
   Py_XDECREF(shown);
   PyErr_Restore(type, value, traceback);
+  return true;
 }
 
 bool Acquisition::takes_number(PyObject* callable, size_t position, PyObject* name) const {

@@ -300,7 +300,7 @@ bool Acquisition::place(Read kind, Val from, PyObject* key, PyObject* value, int
 }
 
 bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* value) {
-  if (key) key = bindings::known_number(key);
+  if (key && !(key = bindings::known_number(key))) return false;
   if (kind == Read::kType) {
     PyTypeObject* type = Py_TYPE(from.o);
     if (key && type->tp_flags & Py_TPFLAGS_HEAPTYPE && !bridge::is_tensor(from.o)) {
@@ -342,7 +342,9 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
       const bool constant =
           kind == Read::kDefault || kind == Read::kClosure ||
           (kind == Read::kAttr && (PyModule_Check(from.o) || PyType_Check(from.o)));
-      if (!constant && is_symbolic(value->o)) {
+      const bool scheduled =
+          kind == Read::kItem && PyFloat_CheckExact(value->o) && is_parameter_group(from.o);
+      if ((!constant && is_symbolic(value->o)) || scheduled) {
         PyObject* number = number_in(slot, value->o);
         if (!number) return false;
         Py_INCREF(number);
@@ -359,7 +361,7 @@ bool Acquisition::read(interp::Frame&, Read kind, Val from, PyObject* key, Val* 
 }
 
 bool Acquisition::absent(interp::Frame&, Read kind, Val from, PyObject* key) {
-  if (key) key = bindings::known_number(key);
+  if (key && !(key = bindings::known_number(key))) return false;
   GuardProgram& g = entry_->guards;
   if (!from.o || is_written(from.o, key)) return true;
   if (bindings::tensor_proxy_state(from.o)) {  // attributes that Python code put on the tensor

@@ -8,6 +8,7 @@
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "jit/acquisition.h"
+#include "support/cat.h"
 #include "support/error.h"
 
 namespace fulmen::jit {
@@ -67,12 +68,17 @@ Acquisition::~Acquisition() {
   undo();
   undo_.restore();
   for (const auto& [slot, number] : numbers_) bindings::symbolic_number(number)->owner = nullptr;
+  for (PyObject* number : items_) {
+    bindings::symbolic_number(number)->owner = nullptr;
+    Py_DECREF(number);
+  }
   for (PyObject* o : kept_) Py_DECREF(o);
   for (const auto& [callable, args] : effects_) {
     Py_DECREF(callable);
     Py_DECREF(args);
   }
   for (PyObject* o : outputs_) Py_DECREF(o);
+  for (const auto& [tensor, value] : grads_) Py_DECREF(value);
   for (PyObject* o : segment_outputs_) Py_DECREF(o);
   Py_XDECREF(refusal_);
   Py_DECREF(ran_);
@@ -106,6 +112,10 @@ PyObject* Acquisition::ask_for(PyObject* proxy, const char* how) {
 bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
   const interp::OwnCode own(interp::current_context());
   try {
+    if (recorder_->leaves_to_levels(&proxy, 1)) {
+      throw Unsupported(cat(how, "() inside of a transform of torch.func, where the value of a ",
+                            "tensor is not known", recorder_->where()));
+    }
     if (compile_ == Py_None) {
       nb::object error =
           nb::module_::import_("fulmen.tracer").attr("value_needed")(how, recorder_->where());
@@ -118,6 +128,10 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     std::vector<nb::object> outputs;
     for (const nb::object& p : live) {
       if (!recorder_->tensor_of(p.ptr()) && p.ptr() != proxy) outputs.push_back(p);
+    }
+    for (PyObject* number : items_) {
+      if (Py_REFCNT(number) > 1 && number != proxy && !asked_.contains(number))
+        outputs.push_back(nb::borrow(number));
     }
     outputs.push_back(nb::borrow(proxy));
     nb::list list;
@@ -168,9 +182,15 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     // A new trace goes on from here.
     segment_modes_ = modes;
     std::vector<std::pair<nb::object, nb::object>> adopted;
+    std::vector<nb::object> numbers;
     for (size_t i = 0; i < outputs.size(); ++i) {
       PyObject* tensor = segment_outputs_[first + i];
-      if (!recorder_->tensor_of(outputs[i].ptr())) {
+      if (bindings::SymbolicNumber* number = bindings::symbolic_number(outputs[i].ptr())) {
+        Py_INCREF(tensor);
+        Py_SETREF(number->value, tensor);
+        segment_source_[outputs[i].ptr()] = static_cast<int>(first + i);
+        numbers.push_back(outputs[i]);
+      } else if (!recorder_->tensor_of(outputs[i].ptr())) {
         segment_source_.emplace(tensor, static_cast<int>(first + i));
         adopted.emplace_back(outputs[i], nb::borrow(tensor));
       }
@@ -182,6 +202,8 @@ bool Acquisition::ask(PyObject* proxy, const char* how, PyObject** answer) {
     nb::handle(tracer_).attr("restart")();
     recorder_ = recorder_of(tracer_);
     for (const auto& [p, tensor] : adopted) recorder_->adopt(p, tensor);
+    for (const nb::object& number : numbers) recorder_->adopt_number(number);
+    nb::handle(tracer_).attr("resume")();
     *answer = Py_NewRef(seen.ptr());
     return true;
   } catch (nb::python_error& e) {

@@ -186,7 +186,7 @@ bool Acquisition::store_natively(interp::Frame& frame, PyObject* callee, const i
 
 bool Acquisition::write(interp::Frame& frame, interp::Write kind, Val target, PyObject* key,
                         Val value) {
-  if (key) key = bindings::known_number(key);
+  if (key && !(key = bindings::known_number(key))) return false;
   if (!source(target)) {
     // Globals are there before every call; other targets without a source were made by this one.
     if (kind != interp::Write::kGlobal) return true;
@@ -300,6 +300,15 @@ bool Acquisition::make_writes() {
     }
     entry_->writes.push_back(w);
   }
+  static PyObject* const grad = PyUnicode_InternFromString("grad");
+  for (const auto& [tensor, value] : grads_) {
+    Write w{Write::Kind::kSetAttr, recipe.slot(static_cast<int>(known(tensor)->id)),
+            Py_NewRef(grad), -1};
+    entry_->writes.push_back(w);
+    const int node = recipe.add(value, known_object);
+    if (node < 0) return false;
+    entry_->writes.back().value = node;
+  }
   for (const auto& [callable, args] : effects_) {
     const int node = recipe.add(args, known_object);
     if (node < 0) return false;
@@ -342,12 +351,27 @@ bool Acquisition::finish(PyObject* result, Trace* trace) {
         std::make_exception_ptr(Unsupported("the call leaves torch.autocast in another state")));
     return false;
   }
+  if (recorder_->leaves_to_levels(outputs_.data(), outputs_.size())) {
+    bindings::set_python_error(std::make_exception_ptr(
+        Unsupported("a value of a transform of torch.func is still in use after the transform")));
+    return false;
+  }
   nanobind::object outputs = nanobind::steal(PyTuple_New(static_cast<Py_ssize_t>(outputs_.size())));
   for (size_t i = 0; i < outputs_.size(); ++i)
     PyTuple_SET_ITEM(outputs.ptr(), static_cast<Py_ssize_t>(i), Py_NewRef(outputs_[i]));
   *trace = recorder_->finish(outputs, "computation");
   Segment& s = entry_->segments.emplace_back();
   s.num_outputs = outputs_.size();
+  s.modes = segment_modes_;
+  add_segment_inputs(s);
+  return true;
+}
+
+bool Acquisition::finish_refused(Trace* trace) {
+  if (!entry_->segments.empty()) return false;
+  undo();
+  *trace = recorder_->finish(nanobind::tuple(), "computation");
+  Segment& s = entry_->segments.emplace_back();
   s.modes = segment_modes_;
   add_segment_inputs(s);
   return true;

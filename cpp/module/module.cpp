@@ -14,6 +14,7 @@ NB_MODULE(_core, m) {
   fulmen::bindings::bind_proxies(m);
   fulmen::bindings::bind_ir(m);
   fulmen::bindings::bind_recorder(m);
+  fulmen::bindings::bind_executors(m);
   fulmen::bindings::bind_program(m);
   fulmen::bindings::bind_passes(m);
   fulmen::bindings::add_dispatch_type(m);

@@ -9,5 +9,12 @@ namespace fulmen::ops {
 // output; the second one is saved), joined to autograd by one node, which runs `backward` on what
 // was saved and the gradients. `primal` is the forward in the form that was differentiated.
 extern const Symbol differentiable;
+// The gradients of `outputs` with respect to `inputs`, of what the program has computed up to here:
+// `outputs[i].backward(seeds[i])` without the accumulation. The pass of the same name writes them.
+extern const Symbol gradients;
+// A value whose graph a backward has consumed: what follows it back raises eager's error.
+extern const Symbol freed;
+// Raises if a hook on one of these leaves would have to run.
+extern const Symbol check_leaves;
 
 }  // namespace fulmen::ops

@@ -38,5 +38,7 @@ std::span<const Symbol* const> conversion_family();
 std::span<const Symbol* const> state_family();
 std::span<const Symbol* const> prologue_family();
 std::span<const Symbol* const> control_family();
+std::span<const Symbol* const> number_family();
+std::span<const Symbol* const> replay_family();
 
 }  // namespace fulmen::ops

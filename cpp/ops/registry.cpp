@@ -173,7 +173,7 @@ Registry::Registry() : storage_(std::make_shared<Storage>()) {
         ops::norm_family(),       ops::attention_family(),  ops::embedding_family(),
         ops::loss_family(),       ops::random_family(),     ops::creation_family(),
         ops::conversion_family(), ops::state_family(),      ops::prologue_family(),
-        ops::control_family()}) {
+        ops::control_family(),    ops::number_family(),     ops::replay_family()}) {
     for (const Symbol* row : family) add(*row);
   }
 }
@@ -192,6 +192,26 @@ std::vector<const Symbol*> Registry::overloads(std::string_view torch_name) cons
 
 const Symbol& Registry::define(std::string_view schema, std::string_view torch_names, uint32_t tags,
                                std::shared_ptr<SymbolRules> rules) {
+  return define(schema, torch_names, tags, std::move(rules), false);
+}
+
+const Symbol& Registry::redefine(std::string_view schema, std::string_view torch_names,
+                                 uint32_t tags, std::shared_ptr<SymbolRules> rules) {
+  return define(schema, torch_names, tags, std::move(rules), true);
+}
+
+std::vector<std::string> Registry::defined() const {
+  const std::shared_lock lock(storage_->mutex);
+  std::vector<std::string> names;
+  for (const auto& [name, symbol] : storage_->by_name) {
+    if (symbol->info->rules) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+const Symbol& Registry::define(std::string_view schema, std::string_view torch_names, uint32_t tags,
+                               std::shared_ptr<SymbolRules> rules, bool again) {
   const std::unique_lock lock(storage_->mutex);
   auto symbol = std::make_unique<Symbol>();
   storage_->texts.push_back(std::make_unique<std::string>(schema));
@@ -204,7 +224,8 @@ const Symbol& Registry::define(std::string_view schema, std::string_view torch_n
   } catch (const InternalError& e) {
     throw UserError(ErrorKind::kValue, "bad-schema", e.what());
   }
-  if (storage_->by_name.contains(parsed.name)) {
+  const auto known = storage_->by_name.find(parsed.name);
+  if (known != storage_->by_name.end() && !(again && known->second->info->rules)) {
     throw UserError(ErrorKind::kValue, "symbol-exists",
                     cat("a symbol named '", parsed.name, "' is already defined"));
   }
@@ -215,7 +236,7 @@ const Symbol& Registry::define(std::string_view schema, std::string_view torch_n
   info->rules = std::move(rules);
   symbol->info = info.get();
   const Symbol& result = *symbol;
-  storage_->by_name.emplace(info->schema.name, &result);
+  storage_->by_name[info->schema.name] = &result;
   storage_->add_torch_names(result, *info);
   storage_->infos.push_back(std::move(info));
   storage_->made.push_back(std::move(symbol));

@@ -25,6 +25,11 @@ class Registry {
   // Defines a symbol at run time. Throws UserError when the name is taken or the schema malformed.
   const Symbol& define(std::string_view schema, std::string_view torch_names, uint32_t tags,
                        std::shared_ptr<SymbolRules> rules);
+  // The same, in place of a symbol that was so defined: later traces find the new one.
+  const Symbol& redefine(std::string_view schema, std::string_view torch_names, uint32_t tags,
+                         std::shared_ptr<SymbolRules> rules);
+  // The names of the symbols that were defined at run time.
+  std::vector<std::string> defined() const;
   // The opaque symbol that calls `torch_name` from Python; made on first use. The bound symbol's
   // two arguments are the tuple of positional and the dict of keyword arguments. `tags` (kInplace,
   // kView) say what this use of it does to its arguments; other uses are other symbols.
@@ -32,6 +37,8 @@ class Registry {
 
  private:
   Registry();
+  const Symbol& define(std::string_view schema, std::string_view torch_names, uint32_t tags,
+                       std::shared_ptr<SymbolRules> rules, bool again);
   const Symbol& add(const Symbol& row);
 
   struct Storage;

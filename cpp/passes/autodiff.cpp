@@ -7,6 +7,7 @@
 #include "analysis/liveness.h"
 #include "ir/builder.h"
 #include "ir/control.h"
+#include "ir/region.h"
 #include "ir/rewrite.h"
 #include "ops/arith.h"
 #include "ops/reduction.h"
@@ -42,6 +43,11 @@ Arg fitted(const Arg& grad, const TensorType& type) {
   return ops::converted(g, type.dtype);
 }
 
+bool has_vjp(const Symbol& s) { return s.vjp || (s.info->rules && s.info->rules->has_vjp()); }
+
+// Whether one kernel computes it: ATen's, or that of an operator of the user's.
+bool is_kernel(const Symbol& s) { return s.aten != "-" || (s.info->rules && !region_of(s)); }
+
 // The reverse walk: what the forward becomes, and the gradients in order.
 class ReverseWalk {
  public:
@@ -51,7 +57,7 @@ class ReverseWalk {
   }
 
   void add(const TensorProxy* t, const Arg& grad) {
-    if (grad.is_none() || !t->type.requires_grad) return;
+    if (grad.is_none() || !(t->type.requires_grad || wanted_.contains(t))) return;
     const Arg fit = fitted(grad, t->type);
     Arg& sum = grads_[t];
     sum = sum.is_none() ? fit : ops::add(sum, fit);
@@ -61,6 +67,10 @@ class ReverseWalk {
     const auto it = grads_.find(p);
     return it == grads_.end() ? Arg() : it->second;
   }
+
+  // Gradients of these are kept even where autograd would not record them: a parameter that the
+  // program has updated.
+  void want(const Proxy* p) { wanted_.insert(p); }
 
   // The next bound symbol of the program, from the last.
   void step(const BoundSymbol& b, bool grad_enabled) {
@@ -73,11 +83,14 @@ class ReverseWalk {
     return renamed({forward_.rbegin(), forward_.rend()});
   }
   std::vector<const BoundSymbol*> backward() { return renamed(builder_.body()); }
+  const std::vector<const BoundSymbol*>& through() const { return through_; }
+  const Substitution& names() const { return names_; }
   Arg rename(const Arg& a) const { return names_.apply(*ctx_, a); }
 
  private:
   void visit(const BoundSymbol& b, bool grad_enabled) {
     if (b.symbol != &del_last_used && grad_enabled && has_grad(b.output)) {
+      if (!recomputing_ && &b == top_) through_.push_back(&b);
       builder_.source = b.source;
       std::string why;
       // A recomputed step has its values in the backward as it stands, not those of another form.
@@ -131,11 +144,13 @@ class ReverseWalk {
   }
 
   bool by_vjp(const BoundSymbol& b, std::string& why) {
-    if (!b.symbol->vjp) return false;
+    if (!has_vjp(*b.symbol)) return false;
     const size_t mark = builder_.body().size();
     try {
       Call call(*b.symbol, b.args, builder_);
-      const Args grads = b.symbol->vjp(call, b.output, gradient(b.output));
+      const Arg grad = gradient(b.output);
+      const Args grads = b.symbol->vjp ? b.symbol->vjp(call, b.output, grad)
+                                       : b.symbol->info->rules->vjp(call, b.output, grad);
       for (size_t i = 0; i < std::min(grads.size(), b.args.size()); ++i)
         distribute(b.args[i], grads[i]);
     } catch (const Unsupported& e) {
@@ -176,7 +191,7 @@ class ReverseWalk {
     for (const bool augmented : {true, false}) {
       Form form;
       if (!expand(b, augmented, form, why)) continue;
-      if (!augmented && b.symbol->aten != "-" && by_recomputation(b, form)) return true;
+      if (!augmented && is_kernel(*b.symbol) && by_recomputation(b, form)) return true;
       if (!replace(b, form.output, form.body)) {
         why = "its decomposition has results of other types";
         continue;
@@ -216,7 +231,7 @@ class ReverseWalk {
                std::vector<const BoundSymbol*>& steps) {
     for (const BoundSymbol* b : body) {
       if (b->symbol->has(kRandom)) return false;
-      if (b->symbol->vjp || !any_requires_grad(b->output)) {
+      if (has_vjp(*b->symbol) || !any_requires_grad(b->output)) {
         steps.push_back(b);
         continue;
       }
@@ -285,6 +300,8 @@ class ReverseWalk {
   bool recomputing_ = false;  // what is visited is part of the backward already
   std::unordered_map<const Proxy*, Arg> grads_;
   std::vector<const BoundSymbol*> forward_;  // in reverse
+  std::vector<const BoundSymbol*> through_;
+  std::unordered_set<const Proxy*> wanted_;
   Substitution names_;
 };
 
@@ -309,6 +326,24 @@ std::vector<const TensorProxy*> differentiable_results(const Arg& output) {
     if (std::find(found.begin(), found.end(), t) == found.end()) found.push_back(t);
   });
   return found;
+}
+
+Gradients gradients_of(const std::shared_ptr<TraceContext>& ctx,
+                       const std::vector<const BoundSymbol*>& body, std::span<const Arg> outputs,
+                       std::span<const Arg> seeds, std::span<const Arg> wanted,
+                       std::vector<NoRule>& missing) {
+  Gradients g;
+  ReverseWalk walk(ctx, missing);
+  for (const Arg& a : wanted) walk.want(a.proxy());
+  for (size_t i = 0; i < outputs.size(); ++i) walk.add(outputs[i].tensor(), seeds[i]);
+  const std::vector<bool> modes = grad_modes(body);
+  for (size_t i = body.size(); i-- > 0;) walk.step(*body[i], modes[i]);
+  for (const Arg& a : wanted) g.grads.push_back(walk.rename(walk.grad_of(a.proxy())));
+  g.forward = walk.forward();
+  g.backward = walk.backward();
+  g.through = walk.through();
+  g.renamed = walk.names();
+  return g;
 }
 
 Differentiated differentiate(const Trace& trace, const GradRequest& request,

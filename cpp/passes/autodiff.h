@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "ir/rewrite.h"
 #include "ir/trace.h"
 
 namespace fulmen::passes {
@@ -40,6 +41,20 @@ struct GradRequest {
 // Symbols that have no rule are listed in `missing`, and the result is then meaningless.
 Differentiated differentiate(const Trace& trace, const GradRequest& request,
                              std::vector<NoRule>& missing);
+
+// What `outputs`, of a program with this body, give for some of its values.
+struct Gradients {
+  std::vector<const BoundSymbol*> forward;   // the body, some of it in other forms
+  std::vector<const BoundSymbol*> backward;  // to follow it
+  Args grads;                                // one for each of `wanted`; None where there is none
+  std::vector<const BoundSymbol*> through;   // bound symbols of the body that gradients passed
+  Substitution renamed;                      // of values of the body, in what follows
+};
+// `seeds`: the gradients of `outputs`. `wanted`: values of which at least one leads to an output.
+Gradients gradients_of(const std::shared_ptr<TraceContext>& ctx,
+                       const std::vector<const BoundSymbol*>& body, std::span<const Arg> outputs,
+                       std::span<const Arg> seeds, std::span<const Arg> wanted,
+                       std::vector<NoRule>& missing);
 
 // The distinct tensors of `output` that require grad, in order.
 std::vector<const TensorProxy*> differentiable_results(const Arg& output);

@@ -120,7 +120,7 @@ Trace common_subexpression_elimination(const Trace& trace, PassContext& ctx) {
     for (auto it = first; it != last && !same; ++it) {
       if (same_call(*it->second, *b)) same = it->second;
     }
-    if (same && !caller_could_tell(escapes, same->output, b->output) && ctx.take_fuel()) {
+    if (same && !caller_could_tell(escapes, same->output, b->output) && ctx.take_fuel(b)) {
       escapes.join(same->output, b->output);
       map.bind(b->output, same->output);
       continue;

@@ -23,7 +23,7 @@ Trace dead_code_elimination(const Trace& trace, PassContext& ctx) {
     if (b.symbol == &del_last_used) continue;
     bool needed = !is_removable(*b.symbol);
     for_each_proxy(b.output, [&](const Proxy* p) { needed = needed || live.get(p); });
-    if (!needed && ctx.take_fuel()) continue;
+    if (!needed && ctx.take_fuel(&b)) continue;
     kept.push_back(&b);
     for (const Arg& a : b.args) for_each_proxy(a, mark);
   }

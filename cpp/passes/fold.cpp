@@ -203,7 +203,7 @@ class Folder {
       if (b != original) escapes_.join(b->output, original->output);
       const size_t before = body.size();
       const Arg replacement = try_fold(builder, *b, before);
-      if (!replacement.is_none() && ctx.take_fuel()) {
+      if (!replacement.is_none() && ctx.take_fuel(b)) {
         for (size_t i = before; i < body.size(); ++i) made_.add(body[i]);
         map.add(b->output.proxy(), replacement);
         continue;

@@ -6,6 +6,8 @@
 #include "analysis/proxy_map.h"
 #include "ir/builder.h"
 #include "ir/rewrite.h"
+#include "ops/control.h"
+#include "ops/state.h"
 #include "passes/emit.h"
 #include "passes/escape.h"
 #include "passes/inplace_lowering.h"
@@ -104,6 +106,7 @@ class Functionalizer {
     builder_.grad_enabled = was_recorded_with_grad();
     for (const BoundSymbol* b : trace_.body) {
       mixed_grad_modes_ = mixed_grad_modes_ || changes_grad_mode(*b->symbol);
+      whole_step_ = whole_step_ || b->symbol == &ops::gradients;
     }
     for (const auto& group : trace.alias_groups) {
       for (const Proxy* p : group) shared_.set(p, true);
@@ -121,6 +124,8 @@ class Functionalizer {
     for (const BoundSymbol* b : trace_.body) {
       builder_.source = b->source;
       visit(*b);
+      if (whole_step_ && b->symbol == &ops::set_grad_enabled)
+        builder_.grad_enabled = b->args[0].boolean();
     }
     builder_.source = nullptr;
     Trace out = trace_;
@@ -341,6 +346,9 @@ class Functionalizer {
     if (row) {
       const TensorProxy* value = builder_.call(*row, args).tensor();
       if (!value || written.size() != 1) give_up(&b, "it has several results");
+      if (is_update(*written[0]->root))
+        const_cast<TensorProxy*>(value)->type.requires_grad |=
+            b.output.tensor()->type.requires_grad;
       assign(written[0], value);
     } else {
       Args values;
@@ -374,7 +382,7 @@ class Functionalizer {
     if (root.opaque) give_up(&b, "an opaque symbol may share the storage that is written");
     if (root.input && shared_.get(root.input))
       give_up(&b, "inputs share the storage that is written");
-    if (mixed_grad_modes_) {
+    if (mixed_grad_modes_ && !is_update(root) && !(whole_step_ && builder_.grad_enabled)) {
       if (any_requires_grad(b.args) || root.node->declared->type.requires_grad) {
         give_up(&b, "a write that gradients depend on, in a program that changes the grad mode");
       }
@@ -395,6 +403,12 @@ class Functionalizer {
     if (builder_.grad_enabled && root.input && !outside_autograd && any_requires_grad(b.args)) {
       give_up(&b, "an input is written in a way that gradients depend on");
     }
+  }
+
+  // A parameter that is written without grad mode, in a program that contains its backward: it
+  // counts with its new value from there on. See expand_gradients.
+  bool is_update(const Root& root) const {
+    return whole_step_ && !builder_.grad_enabled && root.input && root.input->is_leaf;
   }
 
   // PyTorch refuses arguments that overlap the written tensor in part, or gives a result that
@@ -552,6 +566,7 @@ class Functionalizer {
       if (owner && owner != &root && owner->input && owner->written) value = clone(root.node);
       finals.push_back({&root, value});
     }
+    if (whole_step_) builder_.grad_enabled = false;  // as the whole program will run
     for (const Final& f : finals) {
       const TensorProxy* result = emit("copy_", {f.root->input, f.value}).tensor();
       ++f.root->version;
@@ -562,6 +577,7 @@ class Functionalizer {
   const Trace& trace_;
   Builder builder_;
   bool mixed_grad_modes_ = false;
+  bool whole_step_ = false;  // the program calls backward()
   std::deque<Root> roots_;
   std::deque<Node> nodes_;
   std::deque<View> views_;
@@ -588,6 +604,7 @@ Trace functionalize(const Trace& trace, PassContext& ctx) {
     out.functional = true;
     return out;
   }
+  if (!ctx.take_fuel()) return trace;
   std::string reason;
   try {
     return Functionalizer(trace).run();

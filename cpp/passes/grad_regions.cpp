@@ -93,6 +93,14 @@ class Regions {
     }
   }
 
+  // An executor's own gradient, and that of an operator of the user's, are not PyTorch's to find.
+  size_t fewest(const std::vector<const BoundSymbol*>& body) const {
+    const bool own = std::any_of(body.begin(), body.end(), [](const BoundSymbol* b) {
+      return b->symbol->info->rules != nullptr;
+    });
+    return own || ctx_.own_gradients ? 1 : kFewest;
+  }
+
   void expel(const NoRule& m) {
     for (size_t i = 0; i < trace_.body.size(); ++i) {
       if (trace_.body[i] != m.bsym) continue;
@@ -118,7 +126,11 @@ class Regions {
     const auto leave = [&] {
       for (const size_t i : pending) out_.body.push_back(trace_.body[i]);
     };
-    if (differentiated < kFewest || ctx_.fuel == 0) return leave();
+    const bool own = std::any_of(body.begin(), body.end(), [](const BoundSymbol* b) {
+      return b->symbol->info->rules && b->symbol->info->rules->has_vjp();
+    });
+    if (differentiated < fewest(body)) return leave();
+    if (!own && !ctx_.take_fuel(body.front())) return leave();
     // Results that are views are made again outside, from the last first.
     std::unordered_set<const Proxy*> wanted;
     std::vector<const BoundSymbol*> views;

@@ -44,7 +44,7 @@ class Partitioner {
     if (!regions_.empty()) out.body = ordered();
     bool changed = !regions_.empty();
     for (const BoundSymbol*& b : out.body) {
-      if (b->symbol != &ops::differentiable) continue;
+      if (b->symbol != &ops::differentiable || !b->executor.empty()) continue;
       // The program that runs under autograd has regions of its own.
       const Trace inner = partition(to_trace(*b->args[0].program()), ctx_);
       Args args(b->args);
@@ -104,6 +104,10 @@ class Partitioner {
         for (const Arg& a : b.args) {
           if (!whole || whole == result) whole = first_tensor(a) ? first_tensor(a) : result;
         }
+      }
+      if (rules_.any_shape) {
+        domain_[i] = 0;
+        continue;
       }
       domain_[i] = number(whole->type);
       const int own = domain_[i];
@@ -213,7 +217,7 @@ class Partitioner {
         }
       }
       if (!call) taken = 1;
-      if (call && ctx_.take_fuel()) {
+      if (call && ctx_.take_fuel(call)) {
         for (const uint32_t i : members.first(taken)) {
           region_at_[i] = static_cast<int>(regions_.size());
         }
@@ -226,6 +230,7 @@ class Partitioner {
   }
 
   bool pays(std::span<const uint32_t> members) const {
+    if (members.size() < rules_.smallest) return false;
     if (members.size() > 1 || rules_.single_operations) return true;
     // PyTorch runs a single operation as well, but for those that it makes of several.
     return bsym(members[0]).symbol->decompose != nullptr;
@@ -254,7 +259,11 @@ class Partitioner {
     const BoundSymbol* call = make_region_call(*trace_.ctx, cat("fusion", regions_.size()), body,
                                                free_values(body), outputs);
     *why = rules_.region_refusal(to_trace(*region_of(*call->symbol)));
-    return why->empty() ? call : nullptr;
+    if (!why->empty() || rules_.executor.empty()) return why->empty() ? call : nullptr;
+    BoundSymbol* claimed =
+        trace_.ctx->make_bound_symbol(*call->symbol, call->args, call->output, call->source);
+    claimed->executor = rules_.executor;
+    return claimed;
   }
 
   // A view that a region reads through is computed in it as well.

@@ -20,6 +20,12 @@ struct FusionRules {
   std::function<std::vector<const BoundSymbol*>(const BoundSymbol& bsym)> opened;
   // Also single operations that PyTorch runs in one kernel.
   bool single_operations = false;
+  // Whether a region's tensors may have any shapes.
+  bool any_shape = false;
+  // The fewest bound symbols that are worth a region.
+  size_t smallest = 1;
+  // The name of the executor that claims the regions; empty: they are not claimed yet.
+  std::string_view executor = {};
 };
 
 // Puts bound symbols that run as one kernel into regions: producers with their consumers wherever

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 
+#include "ir/builder.h"
 #include "ir/hash.h"
 #include "ir/printer.h"
 #include "ir/verify.h"
@@ -21,11 +22,28 @@ bool same_program(const Trace& a, const Trace& b) {
 
 }  // namespace
 
+bool PassContext::take_fuel(const BoundSymbol* of) {
+  if (!fuel) return true;
+  return fuel->take([&] {
+    const std::string_view name = pass.empty() ? "a rewrite" : pass;
+    return of ? cat(name, ": ", describe(*of)) : std::string(name);
+  });
+}
+
+std::string describe(const BoundSymbol& bsym) {
+  std::string results;
+  for_each_proxy(bsym.output, [&](const Proxy* p) {
+    append(results, cat(results.empty() ? "" : ", ", p->name));
+  });
+  return cat(results, results.empty() ? "" : " = ", bsym.symbol->name(), "(…)",
+             source_suffix(bsym.source));
+}
+
 PassContext context_from_flags() {
   PassContext ctx;
   ctx.options.verify = flag_bool(Flag::kVerify);
   ctx.options.dump = flag_has(Flag::kDump, "traces");
-  ctx.fuel = flag_int(Flag::kFuel);
+  ctx.fuel = std::make_shared<Fuel>(flag_int(Flag::kFuel));
   std::string text = flag_text(Flag::kPasses) + ",";
   for (size_t at = 0, end; (end = text.find(',', at)) != std::string::npos; at = end + 1) {
     if (text[at] == '-') ctx.options.disabled.push_back(text.substr(at + 1, end - at - 1));
@@ -42,10 +60,13 @@ Trace run_pass(const Pass& pass, const Trace& trace, PassContext& ctx) {
   const auto& disabled = ctx.options.disabled;
   if (std::find(disabled.begin(), disabled.end(), pass.name) != disabled.end()) return trace;
   if (pass.needs == Needs::kFunctionalTrace && !trace.functional) return trace;
-  if (ctx.fuel == 0) return trace;
+  // A gradient that an executor brings comes with its claim.
+  if (ctx.out_of_fuel() && !(ctx.own_gradients && pass.name == "autodiff")) return trace;
 
   const auto start = std::chrono::steady_clock::now();
+  ctx.pass = pass.name;
   Trace out = pass.run(trace, ctx);
+  ctx.pass = {};
   const auto took = std::chrono::duration_cast<std::chrono::microseconds>(
                         std::chrono::steady_clock::now() - start)
                         .count();

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "ir/trace.h"
+#include "support/fuel.h"
 
 namespace fulmen::passes {
 
@@ -16,6 +19,10 @@ struct PassOptions {
   bool paranoid = false;  // a pass that claims to have changed nothing must return an equal trace
   bool dump = false;      // print every changed trace to stderr
   std::vector<std::string> disabled;  // passes by name
+  // How much of the memory that gradients would keep they may keep, from 0 to 1; negative: what is
+  // cheap to compute again is not kept. See docs/autodiff.md.
+  double memory_budget = -1;
+  bool fused = false;  // generated kernels run what is pointwise
 };
 
 struct PassTiming {
@@ -33,14 +40,19 @@ struct PassNote {
 // What the passes of one compilation share.
 struct PassContext {
   PassOptions options;
-  int64_t fuel = -1;                     // rewrites that may still be made; negative: any number
+  std::shared_ptr<Fuel> fuel;            // for rewrites; null: any number may be made
   std::vector<Trace>* stages = nullptr;  // every changed trace is kept here
   const FusionRules* fusion = nullptr;   // of the fusion executor, if there is one
+  // Gives what executors bring an own gradient for that gradient, if there are such executors.
+  std::function<Trace(const Trace& trace, PassContext& ctx)> own_gradients;
+  std::string_view pass;  // which runs
   std::vector<PassTiming> timings;
   std::vector<PassNote> notes;
 
-  // A pass asks before each rewrite, so that a wrong one can be found by bisection.
-  bool take_fuel() { return fuel < 0 || fuel-- > 0; }
+  // A pass asks before each rewrite, so that a wrong one can be found by bisection; it says of
+  // which bound symbol.
+  bool take_fuel(const BoundSymbol* of = nullptr);
+  bool out_of_fuel() const { return fuel && fuel->empty(); }
   void note(std::string_view pass, std::string text) { notes.push_back({pass, std::move(text)}); }
 };
 
@@ -62,6 +74,9 @@ struct Pass {
 // The one way to run a pass: time → run → if changed: provenance, keep the stage, verify → dump.
 // A pass whose needs the trace does not meet, or that a flag disables, is skipped.
 Trace run_pass(const Pass& pass, const Trace& trace, PassContext& ctx);
+
+// "t3 = gelu(…)  [model.py:12 in forward]"
+std::string describe(const BoundSymbol& bsym);
 
 // "Constructed by Dead code elimination (took 12 microseconds)"
 std::string provenance_text(std::string_view title, int64_t microseconds);

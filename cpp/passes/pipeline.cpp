@@ -6,13 +6,21 @@
 #include "passes/fold.h"
 #include "passes/functionalize.h"
 #include "passes/grad_regions.h"
+#include "passes/gradients.h"
 #include "passes/partition.h"
+#include "passes/rematerialize.h"
+#include "passes/reuse.h"
 
 namespace fulmen::passes {
 namespace {
 
 // Where users' transforms change the program: nothing by itself.
 Trace user_transforms(const Trace& trace, PassContext&) { return trace; }
+
+// What executors differentiate in their own way: nothing by itself.
+Trace own_gradients(const Trace& trace, PassContext& ctx) {
+  return ctx.own_gradients ? ctx.own_gradients(trace, ctx) : trace;
+}
 
 constexpr auto kAny = Needs::kAnyTrace;
 constexpr auto kFunctional = Needs::kFunctionalTrace;
@@ -31,12 +39,23 @@ constexpr Pass kPipeline[] = {
      "users see a small trace with no in-place operations, before gradients are made"},
     {"dce", "Dead code elimination", dead_code_elimination, kAny,
      "folding and transforms leave operands that nobody reads"},
+    {"gradients", "Gradients of backward()", expand_gradients, kAny,
+     "a backward() in the program is part of it, and needs no graph"},
+    {"dce", "Dead code elimination", dead_code_elimination, kAny,
+     "a backward computes gradients that nobody asked for"},
+    {"own_gradients", "Own gradients of executors", own_gradients, kFunctional,
+     "an executor's gradient goes with its forward, so that autodiff must see which it is"},
     {"autodiff", "Autodiff", differentiate_regions, kFunctional,
      "the program is as small as it gets, and gradients are to be optimized like everything else"},
+    {"rematerialize", "Rematerialization", rematerialize, kFunctional,
+     "forward and backward are both known; kernels are formed from what each of them computes"},
 };
 
 constexpr Pass kPartition = {"partition", "Partition into regions", partition, kFunctional,
                              "what runs as one kernel is claimed as one; the passes are done"};
+
+constexpr Pass kReuse = {"reuse", "Reuse of operands", reuse_operands, kFunctional,
+                         "nothing reads a trace as functional after this"};
 
 constexpr Pass kLast = {"del_last_use", "Delete last used", del_last_use, kAny,
                         "memory is given back early; nothing may move across a free"};
@@ -46,6 +65,8 @@ constexpr Pass kLast = {"del_last_use", "Delete last used", del_last_use, kAny,
 std::span<const Pass> pipeline() { return kPipeline; }
 
 const Pass& partition_pass() { return kPartition; }
+
+const Pass& reuse_pass() { return kReuse; }
 
 const Pass& last_pass() { return kLast; }
 

@@ -18,5 +18,7 @@ const Pass& partition_pass();
 // Frees what is no longer read: the last pass, after the executors have claimed and transforms have
 // seen the optimized trace.
 const Pass& last_pass();
+// After the executors: operations that ATen runs write into what nobody reads again.
+const Pass& reuse_pass();
 
 }  // namespace fulmen::passes

@@ -50,7 +50,7 @@ TEST_CASE("passes keep their input and stop when the fuel is gone") {
       stages[0].provenance.starts_with("Constructed by Functionalize in-place operations (took "));
 
   passes::PassContext dry;
-  dry.fuel = 0;
+  dry.fuel = std::make_shared<Fuel>(0);
   CHECK(passes::run_pipeline(trace, dry).body == body);
   passes::PassContext less;
   less.options.disabled = {"functionalize"};

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from fulmen import _core
+
 
 @dataclass(frozen=True)
 class Known:
@@ -113,12 +115,16 @@ KNOWN = [
 ]
 
 # Rows that no sample reaches → why.
+STEP = "part of programs with numbers or backward(): tests/python/test_whole_step.py"
 ARGUMENT = "returns its argument, as eager does, so that nothing is recorded"
 REFLECTED = "front ends turn it round: for traces that are written as text"
 UNSAMPLED: dict[str, str] = {
     "check_tensor": "a statement of prologues",
     "set_inference_mode": "a mode, no operation: tests/python/test_inference_mode.py",
     "cuda": "needs a device",
+    **dict.fromkeys(("check_leaves", "freed", "gradients"), STEP),
+    **dict.fromkeys(("exchange_random_state", "random_state"), "tests/python/test_checkpoint.py"),
+    **{s.name: STEP for s in _core.symbols() if s.name.startswith("number_")},
     **dict.fromkeys(("conj", "cpu", "positive", "resolve_conj", "resolve_neg"), ARGUMENT),
     **{f"{name}.Scalar_Tensor": REFLECTED for name in ("eq", "ge", "gt", "le", "lt", "ne")},
 }

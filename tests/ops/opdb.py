@@ -388,11 +388,7 @@ def _flat(metadata: tuple[Any, ...]) -> list[Any]:
     return [(dtype, grad, len(shape)), *shape, *strides]
 
 
-# Generated kernels round in other places than eager.
-KERNELS = "fusion" in os.environ.get("FULMEN_EXECUTORS", "").split(",")
-
-
-def _equal(got: Any, expected: Any, ulps: int = 16 if KERNELS else 0) -> bool:
+def _equal(got: Any, expected: Any, ulps: int = 0) -> bool:
     """Bit for bit, or up to so many times the dtype's precision of the largest value."""
     a, b = pytree.tree_leaves(got), pytree.tree_leaves(expected)
     if len(a) != len(b):

@@ -96,7 +96,7 @@ def test_conditions_guard_their_answer() -> None:
         return x * n if n else x
 
     stats = check(f, [(X, n) for n in (1, 2, 3, 4, 5, 0, 9, -2)], programs=3)
-    assert stats.specialized == [] and "(args[1] > 3) is False" in stats.recompiles
+    assert stats.specialized == [] and "(n > 3) is False" in stats.recompiles
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_members_of_another_enum() -> None:
             {"cach": "no caching"},
             TypeError,
             "jit(): got an unknown option 'cach'; did you mean 'cache'? expected one of "
-            "transforms, fullgraph, cache, sharp_edges",
+            "transforms, executors, fullgraph, cache, sharp_edges",
         ),
         ({"zzz": 1}, TypeError, "jit(): got an unknown option 'zzz'; expected one of transforms"),
         (
@@ -408,15 +408,15 @@ def test_recompilations_are_logged(caplog: pytest.LogCaptureFixture) -> None:
         return x * n
 
     jitted = fulmen.jit(scaled)
-    with caplog.at_level(logging.INFO, logger="fulmen"):
+    with caplog.at_level(logging.INFO, logger="fulmen.recompile"):
         jitted(X, 1)
         assert caplog.messages == []
         jitted(X, 2)
         jitted(X, 3)
     assert len(caplog.messages) == 2
     name = f"{scaled.__qualname__}"
-    assert caplog.messages[0] == f"recompiling {name}: args[1] == 1"
-    assert caplog.messages[1] == f"recompiling {name}: args[1] == 2; args[1] == 1"
+    assert caplog.messages[0] == f"recompiling {name}: n == 1"
+    assert caplog.messages[1] == f"recompiling {name}: n == 2; n == 1"
 
 
 def test_log_lines_by_an_environment_variable() -> None:
@@ -436,7 +436,7 @@ def test_log_lines_by_an_environment_variable() -> None:
             line for line in done.stderr.decode().splitlines() if line.startswith("fulmen: ")
         ]
     assert lines[""] == []
-    assert lines["recompile"] == ["fulmen: recompiling <lambda>: args[1] == 1"]
+    assert lines["recompile"] == ["fulmen: recompiling <lambda>: n == 1"]
     assert len(lines["fallback"]) == 1 and "can't express print()" in lines["fallback"][0]
 
 

@@ -391,3 +391,44 @@ def test_versions_of_tensors() -> None:
     for i in range(3):
         assert jitted()[1] == i
         x.add_(1)
+
+
+def test_a_refused_call_is_not_followed_for_ever(capsys: pytest.CaptureFixture[str]) -> None:
+    followed = []
+
+    def fn(x: torch.Tensor, n: int) -> torch.Tensor:
+        if box.value < 5:
+            print("printed")
+        return x * n
+
+    jitted = fulmen.jit(fn)
+    state = jitted._fulmen._fulmen_state
+    acquire = state._acquire
+    state._acquire = lambda *args: followed.append(1) or acquire(*args)
+    box.value = 0
+    for _ in range(5):
+        assert torch.equal(jitted(X, 2), X * 2)
+    assert capsys.readouterr().out == "printed\n" * 5
+    assert len(followed) == 2
+    stats = fulmen.stats(jitted)
+    assert (stats.calls, stats.cache_hits, stats.cache_misses) == (5, 0, 0)
+    assert "print" in stats.splits["the whole function"]
+    box.value = 5  # what the refused call read is another: it compiles
+    for _ in range(3):
+        assert torch.equal(jitted(X, 2), X * 2)
+    assert capsys.readouterr().out == "" and len(followed) == 3
+    stats = fulmen.stats(jitted)
+    assert (stats.cache_hits, stats.cache_misses, stats.recompiles) == (2, 1, [])
+    box.value = 0
+    assert torch.equal(jitted(X, 2), X * 2) and torch.equal(jitted(X.double(), 2), X * 2)
+    assert capsys.readouterr().out == "printed\n" * 2
+    for n in range(30):  # each of these is another call; few of them are kept
+        assert torch.equal(jitted(X, n), X * n)
+    assert state._num_remembered <= 8
+
+
+def test_sharp_edges_are_met_at_each_call() -> None:
+    jitted = fulmen.jit(lambda x: x + random.random(), sharp_edges="error")
+    for _ in range(4):
+        with pytest.raises(fulmen.SharpEdgeError):
+            jitted(X)

@@ -277,3 +277,27 @@ def test_an_argument_that_is_only_looked_at_gives_no_history(name: str) -> None:
     jitted = fulmen.jit(fn)
     assert not jitted(plain, grad).requires_grad
     assert jitted(grad, plain).requires_grad
+
+
+def test_default_devices() -> None:
+    """Modes of torch functions decide where tensors are made."""
+
+    def made(x: torch.Tensor) -> Any:
+        return torch.ones(2), torch.zeros_like(x)
+
+    def inside(x: torch.Tensor) -> Any:
+        with torch.device("meta"):
+            return torch.ones(2)
+
+    jitted = fulmen.jit(made)
+    assert jitted(x())[0].device.type == "cpu"
+    with torch.device("meta"):
+        assert jitted(x())[0].device.type == "meta"
+        assert "torch.device('meta')" in fulmen.stats(jitted).splits["the whole function"]
+    torch.set_default_device("meta")
+    try:
+        assert jitted(x())[0].device.type == "meta"
+    finally:
+        torch.set_default_device(None)
+    assert jitted(x())[0].device.type == "cpu" and fulmen.stats(jitted).cache_hits == 1
+    assert fulmen.jit(inside)(x()).device.type == "meta"

@@ -1,4 +1,4 @@
-"""Which executors programs use, and where the CPU's fusion executor finds LLVM."""
+"""Where the CPU's fusion executor finds LLVM."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ from fulmen import _core
 log = logging.getLogger("fulmen")
 
 _PACKAGE = "karellen-llvm-core"
-
-
-def uses_fusion() -> bool:
-    """Whether regions become generated kernels: FULMEN_EXECUTORS=fusion, and there is an LLVM."""
-    return _core.flag_has("executors", "fusion") and not llvm_problem()
 
 
 @functools.cache

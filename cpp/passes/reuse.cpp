@@ -1,0 +1,217 @@
+#include "passes/reuse.h"
+
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "ops/meta.h"
+#include "ops/state.h"
+#include "passes/rebase.h"
+
+namespace fulmen::passes {
+namespace {
+
+constexpr size_t kNever = static_cast<size_t>(-1);
+
+bool is_write_back(const BoundSymbol& b) {
+  const auto& names = b.symbol->info->torch_names;
+  return b.symbol->has(kInplace) && !names.empty() && names[0] == "torch.Tensor.copy_";
+}
+
+bool same_memory(const TensorType& a, const TensorType& b) {
+  return a.dtype == b.dtype && a.device == b.device && a.shape == b.shape &&
+         a.strides == b.strides && meta::is_non_overlapping_and_dense(a);
+}
+
+class Reuse {
+ public:
+  explicit Reuse(const Trace& trace) : trace_(trace), ctx_(*trace.ctx) {
+    for (size_t i = 0; i < trace.body.size(); ++i) {
+      const BoundSymbol& b = *trace.body[i];
+      for_each_proxy(b.output, [&](const Proxy* p) { made_at_[p] = i; });
+      for (const Arg& a : b.args) {
+        for_each_proxy(a, [&](const Proxy* p) {
+          reads_[storage_of(p)].push_back(i);
+          last_read_[storage_of(p)] = i;
+        });
+      }
+    }
+    for_each_proxy(trace.output, [&](const Proxy* p) { last_read_[storage_of(p)] = kNever; });
+    for (const Proxy* p : trace.inputs) last_read_[storage_of(p)] = kNever;
+    for (const auto& group : trace.alias_groups) shared_.insert(group.begin(), group.end());
+  }
+
+  Trace run() {
+    find_updates();
+    Trace out = trace_;
+    out.body.clear();
+    for (size_t i = 0; i < trace_.body.size(); ++i) {
+      if (dropped_.contains(i)) {
+        // What the write-back returned is the tensor, which has the value already.
+        names_.add(trace_.body[i]->output.proxy(), names_.apply(ctx_, trace_.body[i]->args[1]));
+        continue;
+      }
+      const BoundSymbol& b = *apply_rebased(names_, ctx_, *trace_.body[i]);
+      out.body.push_back(&b);
+      const int operand = updates_.contains(i) ? 0 : dying_operand(i);
+      if (operand >= 0) out.body.back() = in_place(b, operand);
+    }
+    if (!changed_) return trace_;
+    out.output = names_.apply(ctx_, trace_.output);
+    out.functional = false;
+    return out;
+  }
+
+ private:
+  // The input that a chain of operations starts from and is written back to.
+  void find_updates() {
+    for (size_t i = 0; i < trace_.body.size(); ++i) {
+      const BoundSymbol& b = *trace_.body[i];
+      if (!is_write_back(b)) continue;
+      const TensorProxy *input = b.args[0].tensor(), *value = b.args[1].tensor();
+      if (!input || !value || input->alias_of || shared_.contains(input)) continue;
+      std::vector<size_t> chain;
+      if (!leads_back(value, input, i, chain)) continue;
+      updates_.insert(chain.begin(), chain.end());
+      dropped_.insert(i);
+      changed_ = true;
+    }
+  }
+
+  bool leads_back(const TensorProxy* value, const TensorProxy* input, size_t copy,
+                  std::vector<size_t>& chain) const {
+    for (const TensorProxy* now = value;;) {
+      const auto made = made_at_.find(now);
+      if (made == made_at_.end() || now->alias_of || is_result(now)) return false;
+      const size_t at = made->second;
+      const BoundSymbol& b = *trace_.body[at];
+      if (!has_twin(b, 0)) return false;
+      chain.push_back(at);
+      const TensorProxy* from = b.args[0].tensor();
+      // Between two steps nobody else may look.
+      const auto quiet = [&](const Proxy* p) {
+        for (const size_t read : reads_.at(storage_of(p))) {
+          if (read > at && read != copy) return false;
+        }
+        return true;
+      };
+      if (!quiet(from)) return false;
+      if (from == input) return true;
+      now = from;
+    }
+  }
+
+  bool is_result(const Proxy* p) const {
+    const auto it = last_read_.find(storage_of(p));
+    return it != last_read_.end() && it->second == kNever;
+  }
+
+  // Whether the operation can write to that operand instead.
+  bool has_twin(const BoundSymbol& b, size_t operand) const {
+    const Symbol& s = *b.symbol;
+    if (b.executor != "aten" || !s.info->inplace || !s.has(kPointwise) || s.has(kRandom | kView))
+      return false;
+    const TensorProxy* result = b.output.is_proxy() ? b.output.tensor() : nullptr;
+    const TensorProxy* target = operand < b.args.size() ? b.args[operand].tensor() : nullptr;
+    if (!result || !target || !same_memory(result->type, target->type)) return false;
+    // With a number PyTorch rounds half types in another place when it writes.
+    const bool half = is_floating(result->type.dtype) && itemsize(result->type.dtype) < 4;
+    for (size_t i = 0; i < b.args.size(); ++i) {
+      if (i == operand) continue;
+      if (half && b.args[i].is_number()) return false;
+      bool overlaps = false;
+      for_each_proxy(b.args[i], [&](const Proxy* p) {
+        overlaps = overlaps || (p != target && storage_of(p) == storage_of(target));
+      });
+      if (overlaps) return false;
+    }
+    return true;
+  }
+
+  // An operand whose memory is free after the operation; -1 if there is none.
+  int dying_operand(size_t at) {
+    const BoundSymbol& b = *trace_.body[at];
+    const std::string& name = b.symbol->name();
+    const bool commutes =
+        name == "mul" || (name == "add" && b.args.size() > 2 &&
+                          b.args[2].kind() == Arg::Kind::kInt && b.args[2].integer() == 1);
+    for (int operand = 0; operand < (commutes ? 2 : 1); ++operand) {
+      if (!has_twin(b, static_cast<size_t>(operand))) continue;
+      const TensorProxy* target = b.args[static_cast<size_t>(operand)].tensor();
+      // Results keep their names, by which others know them.
+      if (target->alias_of || last_read_.at(target) != at || !owns_memory(target) ||
+          is_result(b.output.proxy())) {
+        continue;
+      }
+      changed_ = true;
+      return operand;
+    }
+    return -1;
+  }
+
+  // Made by an operation that never gives out memory of something else.
+  bool owns_memory(const TensorProxy* t) const {
+    const auto made = made_at_.find(t);
+    if (made == made_at_.end()) return false;
+    const BoundSymbol& maker = *trace_.body[made->second];
+    const Symbol& s = *maker.symbol;
+    return maker.executor == "aten" && s.has(kPointwise | kReduction | kMatmul) &&
+           !s.has(kOpaque | kView | kInplace);
+  }
+
+  const BoundSymbol* in_place(const BoundSymbol& b, int operand) {
+    std::vector<Arg> args(b.args.begin(), b.args.end());
+    if (operand == 1) std::swap(args[0], args[1]);
+    const TensorProxy* target = args[0].tensor();
+    TensorProxy* result = ctx_.make_tensor(b.output.tensor()->type, b.output.tensor()->name);
+    result->alias_of = target;
+    result->type.requires_grad = target->type.requires_grad;
+    names_.add(b.output.proxy(), Arg(static_cast<const Proxy*>(result)));
+    BoundSymbol* twin = ctx_.make_bound_symbol(*b.symbol->info->inplace, args,
+                                               Arg(static_cast<const Proxy*>(result)), b.source);
+    twin->executor = b.executor;
+    return twin;
+  }
+
+  const Trace& trace_;
+  TraceContext& ctx_;
+  std::unordered_map<const Proxy*, size_t> made_at_, last_read_;
+  std::unordered_map<const Proxy*, std::vector<size_t>> reads_;  // of a storage
+  std::unordered_set<const Proxy*> shared_;                      // inputs
+  std::unordered_set<size_t> updates_;  // operations that write to an input
+  std::unordered_set<size_t> dropped_;  // write-backs that need not be made
+  Substitution names_;
+  bool changed_ = false;
+};
+
+// Whether autograd records something of it, or a leaf could not be written to.
+bool is_recorded(const Trace& trace) {
+  bool enabled = true;
+  for (const BoundSymbol* b : trace.body) {
+    if (b->symbol == &ops::set_inference_mode) return true;
+    if (b->symbol == &ops::set_grad_enabled) {
+      enabled = b->args[0].boolean();
+      continue;
+    }
+    bool recorded = false;
+    const bool updates = b->symbol->has(kInplace);
+    for_each_proxy(b->output, [&](const Proxy* p) {
+      const TensorProxy* t = as_tensor(p);
+      recorded = recorded || (t && t->type.requires_grad && (enabled || !updates));
+    });
+    if (recorded && b->symbol->name() != "freed") return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Trace reuse_operands(const Trace& trace, PassContext&) {
+  return is_recorded(trace) ? trace : reuse_below_autograd(trace);
+}
+
+Trace reuse_below_autograd(const Trace& trace) {
+  return trace.functional ? Reuse(trace).run() : trace;
+}
+
+}  // namespace fulmen::passes
