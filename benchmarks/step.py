@@ -1,4 +1,4 @@
-"""Whole training steps (forward, backward, AdamW), and AdamW alone, relative to eager as shipped."""
+"""Whole training steps (forward, backward, AdamW), and AdamW alone, against eager as shipped."""
 
 import argparse
 import copy

@@ -15,7 +15,8 @@ from torch.utils import _pytree as pytree
 
 from fulmen import _core, levels
 from fulmen.errors import Unsupported
-from fulmen.tracer import current_tracer, source_suffix
+from fulmen.source import source_suffix
+from fulmen.tracer import current_tracer
 
 
 def _unruled(function: Any) -> Any:
@@ -99,9 +100,9 @@ def plan(
             raise Unsupported("one of the inputs is not used in the graph")
     if not used:
         return leaves, [None] * len(leaves)
-    gradients = recorder.record_symbol(
-        _core.find_symbol("gradients"), (outputs, seeds, used, bool(retain_graph)), {}
-    )
+    symbol = _core.find_symbol("gradients")
+    assert symbol is not None
+    gradients = recorder.record_symbol(symbol, (outputs, seeds, used, bool(retain_graph)), {})
     of = {id(x): g for x, g in zip(used, gradients, strict=True)}
     return leaves, [of.get(id(x)) for x in leaves]
 

@@ -190,7 +190,8 @@ class Jitted:
             if symbolic:
                 self._specialize_all(e)
                 return self._compile(args, kwargs, reasons, ran, symbolic=False)
-            return self._refuse(e)
+            self._refuse(e)
+            return None
         except BaseException:
             acquired.undo()
             raise

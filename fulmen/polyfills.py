@@ -83,8 +83,8 @@ def get_value(x: Any) -> Any:
 
 
 def group_by_device_and_dtype(
-    tensor_lists: list[list[torch.Tensor | None]], with_indices: bool = False
-) -> dict[tuple[torch.device, torch.dtype], tuple[list[list[torch.Tensor | None]], list[int]]]:
+    tensor_lists: list[list[torch.Tensor]], with_indices: bool = False
+) -> dict[tuple[torch.device, torch.dtype], tuple[list[list[torch.Tensor]], list[int]]]:
     """torch._C._group_tensors_by_device_and_dtype: the lists, split by what the first one holds."""
     groups: dict[Any, Any] = {}
     for i in range(len(tensor_lists[0])):
@@ -108,7 +108,7 @@ def foreach(name: str) -> Callable[..., Any]:
     """
     writes = name.endswith("_")
     base = name.removesuffix("_")
-    function = torch.linalg.vector_norm if base == "norm" else getattr(torch, base, None)
+    function: Any = torch.linalg.vector_norm if base == "norm" else getattr(torch, base, None)
     function = function or getattr(torch.Tensor, base, None)
     in_place = getattr(torch.Tensor, name, None) if writes else None
     # addcmul(self, a, b, value): the number is a keyword of the single function.
