@@ -197,8 +197,9 @@ class Claimer {
       if (!old.contains(b)) ++report_.claimed[std::string(b->executor)];
     }
     for (const BoundSymbol* b : before) {
-      if (left.contains(b)) continue;
-      const Open& open = open_.at(b);
+      const auto found = open_.find(b);
+      if (left.contains(b) || found == open_.end()) continue;  // a view that regions took over
+      const Open& open = found->second;
       report_.decisions.push_back(
           {b, std::string(compilation_.executors()[open.executor]->name()), open.refusals});
     }
