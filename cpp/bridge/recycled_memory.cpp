@@ -192,7 +192,8 @@ bool wrap_allocator() {
 
 }  // namespace
 
-RecyclesMemory::RecyclesMemory() : before_(recycles) {
+RecyclesMemory::RecyclesMemory(bool active) : before_(recycles) {
+  if (!active) return;
   static const bool wrapped = wrap_allocator();
   recycles = wrapped;
 }

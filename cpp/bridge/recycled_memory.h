@@ -16,7 +16,8 @@ namespace fulmen::bridge {
 // While it lives, large tensors that this thread makes take recycled memory.
 class RecyclesMemory {
  public:
-  RecyclesMemory();
+  // `active`: false changes nothing.
+  explicit RecyclesMemory(bool active);
   ~RecyclesMemory();
   RecyclesMemory(const RecyclesMemory&) = delete;
   RecyclesMemory& operator=(const RecyclesMemory&) = delete;

@@ -8,6 +8,7 @@
 #include "ir/region.h"
 #include "ops/control.h"
 #include "ops/state.h"
+#include "passes/dce.h"
 #include "passes/own_gradient.h"
 #include "passes/partition.h"
 #include "passes/pipeline.h"
@@ -51,6 +52,9 @@ class Claimer {
     if (open_.empty()) return out;
     const std::vector<const BoundSymbol*> offered = out.body;
     for (const ExecutorPtr& ex : compilation_.fusions()) make_regions(*ex, out);
+    // Regions make the views that they read through themselves.
+    passes::PassContext quiet;
+    out = passes::dead_code_elimination(out, quiet);
     const std::vector<const BoundSymbol*> body = std::move(out.body);
     out.body.clear();
     note_regions(offered, body);
@@ -58,7 +62,11 @@ class Claimer {
     for (const BoundSymbol* b : body) {
       const auto found = open_.find(b);
       if (found == open_.end()) {
-        out.body.push_back(b);
+        if (b->executor.empty()) {
+          claim(*b, out.body, 0);  // made with the regions
+        } else {
+          out.body.push_back(b);
+        }
         continue;
       }
       // In no region: the executors after it are asked.

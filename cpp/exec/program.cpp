@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "ir/control.h"
+#include "ir/region.h"
 #include "support/error.h"
 
 namespace fulmen::exec {
@@ -37,6 +38,7 @@ std::shared_ptr<const Program> Program::build(const Trace& trace,
     }
     const Executor* executor = compilation->find(bsym->executor);
     if (!executor) internal_error("unclaimed bound symbol ", bsym->symbol->name());
+    program->has_regions_ |= region_of(*bsym->symbol) != nullptr;
     program->kernels_.push_back({executor->compile(*bsym, slot_of, compilation), bsym, 0, 0});
   }
   for_each_proxy(trace.output,
