@@ -8,8 +8,8 @@
 #include "bindings/executor_object.h"
 #include "bindings/program_object.h"
 #include "bridge/bridge.h"
-#include "bridge/recycled_memory.h"
 #include "bridge/memory.h"
+#include "bridge/recycled_memory.h"
 #include "codegen/cpu/isa.h"
 #include "codegen/cpu/kernel_cache.h"
 #include "codegen/cpu/llvm_api.h"
@@ -102,7 +102,8 @@ void bind_program(nb::module_& m) {
         return nb::make_tuple(c.used, c.kept, c.fresh, c.recycled);
       },
       nb::sig("def memory_counts() -> tuple[int, int, int, int]"),
-      "(bytes that tensors hold, bytes that are kept free, blocks that came from the system, blocks "
+      "(bytes that tensors hold, bytes that are kept free, blocks that came from the system, "
+      "blocks "
       "that were used again) of recycled memory.");
   m.def("release_kept_memory", &bridge::release_kept_memory,
         "Gives free blocks of recycled memory back to the system.");

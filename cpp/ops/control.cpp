@@ -32,7 +32,8 @@ constinit const Symbol gradients{
         TensorType type = input.tensor()->type;
         type.requires_grad = false;
         // As AccumulateGrad keeps them: in the layout of the tensor, where that is dense.
-        if (!meta::is_non_overlapping_and_dense(type)) type.strides = contiguous_strides(type.shape);
+        if (!meta::is_non_overlapping_and_dense(type))
+          type.strides = contiguous_strides(type.shape);
         results.push_back(in.make(type));
       }
       return in.tuple(results);
