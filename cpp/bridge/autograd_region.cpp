@@ -43,7 +43,7 @@ using torch::autograd::variable_list;
 // Runs a program, and tells whose instruction an error of ATen's comes from.
 void run(const exec::Program& program, exec::Slot* slots) {
   const BoundSymbol* failed_at = nullptr;
-  const RecyclesMemory recycles(program.has_regions());
+  const RecyclesMemory recycles(program.makes_regions());
   try {
     program.run(slots, &failed_at);
   } catch (c10::Error& e) {

@@ -91,7 +91,7 @@ PyObject* call_program(const exec::Program& program, PyObject* const* args, size
     for (size_t i = 0; i < n; ++i) value_of(frame.slots()[i]) = from_python(args[i]);
     {
       const ReleaseGil no_gil;
-      const RecyclesMemory recycles(program.has_regions());
+      const RecyclesMemory recycles(program.makes_regions());
       program.run(frame.slots(), &failed_at);
     }
     const uint32_t* next = program.output_slots().data();

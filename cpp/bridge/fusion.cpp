@@ -12,6 +12,7 @@
 #include "codegen/cpu/compiled_region.h"
 #include "codegen/cpu/llvm_api.h"
 #include "codegen/lower.h"
+#include "codegen/open.h"
 #include "exec/claim.h"
 #include "exec/program.h"
 #include "ir/region.h"
@@ -259,9 +260,11 @@ class FusionExecutor final : public exec::Executor {
     return makes_regions_;
   }
   std::string refusal(const exec::Offer& offer) const override {
-    return region_of(*offer.bsym.symbol)
-               ? ""
-               : codegen::fusion_refusal(offer.bsym, offer.ctx, offer.under_autograd);
+    if (region_of(*offer.bsym.symbol)) return "";
+    std::string why = codegen::fusion_refusal(offer.bsym, offer.ctx, offer.under_autograd);
+    const bool recorded = offer.under_autograd && any_requires_grad(offer.bsym.output);
+    // Its steps may be parts of regions.
+    return recorded || why.empty() || codegen::opened(offer.bsym, offer.ctx).empty() ? why : "";
   }
   std::unique_ptr<passes::FusionRules> fusion_rules(
       const std::shared_ptr<TraceContext>& ctx) const override {

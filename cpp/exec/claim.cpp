@@ -218,6 +218,8 @@ class Claimer {
     rules->executor = ex.name();
     rules->refusal = [&](const BoundSymbol& b) -> std::string {
       const auto found = open_.find(&b);
+      // A step of one that was opened.
+      if (found == open_.end() && b.executor.empty()) return ex.refusal({trace_.ctx, b, false});
       const bool its =
           found != open_.end() && compilation_.executors()[found->second.executor].get() == &ex;
       return its ? "" : "another executor's";

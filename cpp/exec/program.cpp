@@ -4,7 +4,6 @@
 #include <unordered_map>
 
 #include "ir/control.h"
-#include "ir/region.h"
 #include "support/error.h"
 
 namespace fulmen::exec {
@@ -16,6 +15,7 @@ std::shared_ptr<const Program> Program::build(const Trace& trace,
   program->trace_ = trace;
   program->ops_ = ops;
   program->num_inputs_ = trace.inputs.size();
+  program->makes_regions_ = !compilation->fusions().empty();
   std::unordered_map<const Proxy*, uint32_t> slots;
   slots.reserve(trace.inputs.size() + trace.body.size());
   for (const Proxy* p : trace.inputs) slots.emplace(p, slots.size());
@@ -38,7 +38,6 @@ std::shared_ptr<const Program> Program::build(const Trace& trace,
     }
     const Executor* executor = compilation->find(bsym->executor);
     if (!executor) internal_error("unclaimed bound symbol ", bsym->symbol->name());
-    program->has_regions_ |= region_of(*bsym->symbol) != nullptr;
     program->kernels_.push_back({executor->compile(*bsym, slot_of, compilation), bsym, 0, 0});
   }
   for_each_proxy(trace.output,

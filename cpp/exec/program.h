@@ -28,8 +28,8 @@ class Program {
   size_t num_inputs() const { return num_inputs_; }
   size_t num_instructions() const { return kernels_.size(); }
   const Trace& trace() const { return trace_; }
-  // Whether kernels that Fulmen generated are among the instructions.
-  bool has_regions() const { return has_regions_; }
+  // Whether an executor could make regions of it.
+  bool makes_regions() const { return makes_regions_; }
   const Compilation& compilation() const { return *compilation_; }
   // Where the result is: proxies' slots through slot_of.
   const Arg& output() const { return trace_.output; }
@@ -58,7 +58,7 @@ class Program {
   SlotOps ops_{};
   size_t num_inputs_ = 0;
   size_t num_slots_ = 0;
-  bool has_regions_ = false;
+  bool makes_regions_ = false;
   std::vector<Instruction> kernels_;
   std::vector<uint32_t> frees_;
   std::vector<uint32_t> output_slots_;  // of the proxies in the output, in order
