@@ -155,8 +155,12 @@ class Reuse {
     if (made == made_at_.end()) return false;
     const BoundSymbol& maker = *trace_.body[made->second];
     const Symbol& s = *maker.symbol;
+    // These give their argument where there is nothing to compute.
+    for (const std::string_view name : {"einsum", "conj_physical", "positive"}) {
+      if (s.name() == name) return false;
+    }
     return maker.executor == "aten" && s.has(kPointwise | kReduction | kMatmul) &&
-           !s.has(kOpaque | kView | kInplace);
+           !s.has(kOpaque | kView | kInplace | kRandom);
   }
 
   const BoundSymbol* in_place(const BoundSymbol& b, int operand) {

@@ -318,3 +318,26 @@ def test_nothing_is_changed_that_eager_leaves_alone() -> None:
     fulmen.jit(fn)(x, y)
     assert x._version == 0 and y._version == 0
     assert torch.equal(x, base()) and torch.equal(y, base())
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda x: torch.einsum("ij->ji", x),
+        torch.conj_physical,
+        torch.positive,
+        lambda x: torch.nn.functional.dropout(x, 0.5, training=False),
+        lambda x: x.contiguous(),
+        lambda x: x.to(torch.float32),
+        lambda x: x.sum_to_size(3, 4),
+        lambda x: x.expand(3, 4),
+    ],
+)
+def test_operations_that_give_their_argument(give: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """What follows them must not be written into it."""
+    x = torch.randn(3, 4)
+    before = x.clone()
+    with torch.no_grad():
+        got = fulmen.jit(lambda x: ((give(x) * 2 + 1).exp() - 3).abs())(x)
+    assert torch.equal(x, before)
+    assert torch.equal(got, ((give(x) * 2 + 1).exp() - 3).abs())
