@@ -207,7 +207,6 @@ bool has_epoch(PyObject* o) {
 
 GuardProgram::~GuardProgram() {
   if (!Py_IsInitialized()) return;
-  for (PyObject* o : kept_) Py_DECREF(o);
   for (const GuardInstruction& g : code_) {
     Py_XDECREF(g.key);
     Py_XDECREF(g.expect);
@@ -429,9 +428,6 @@ bool GuardProgram::run(size_t at, PyObject* const* args, size_t n, Values& value
 }
 
 bool GuardProgram::unchanged() const {
-  uint64_t changes = 0;
-  for (const Epoch& e : kept_epochs_) changes |= *e.place ^ e.contents;
-  if (changes) return false;
   for (const Epoch& e : epochs_) {
     if (*e.place != e.contents) return false;
   }
@@ -519,8 +515,6 @@ bool GuardProgram::check_inputs(PyObject* const* args, size_t n, Values& values,
 
 void GuardProgram::take_snapshot(PyObject* const* values) {
   epochs_.clear();
-  kept_epochs_.clear();
-  std::vector<PyObject*> kept;
   always_.clear();
   runs_python_ = false;
   snapshot_.assign(num_slots_, nullptr);
@@ -532,16 +526,7 @@ void GuardProgram::take_snapshot(PyObject* const* values) {
   };
   // A place is looked at only after all on the way to it, so that it still exists then.
   const auto watch_contents = [&](PyObject* o) {
-    if (PyDict_Check(o) && PyDict_GET_SIZE(o) == 0) {
-      const auto* word =
-          static_cast<const uint64_t*>(static_cast<const void*>(dict_version_place(o)));
-      if (seen.insert(word).second) {
-        kept_epochs_.push_back({word, *word});
-        kept.push_back(Py_NewRef(o));
-      }
-    } else if (PyDict_Check(o)) {
-      watch(dict_version_place(o));
-    }
+    if (PyDict_Check(o)) watch(dict_version_place(o));
     if (PyList_Check(o)) {
       auto* list = reinterpret_cast<PyListObject*>(o);
       watch(&list->ob_base.ob_size);
@@ -633,8 +618,6 @@ void GuardProgram::take_snapshot(PyObject* const* values) {
   }
   has_snapshot_ = true;
   ++snapshots_;
-  kept_.swap(kept);
-  for (PyObject* o : kept) Py_DECREF(o);
 }
 
 std::string GuardProgram::path(int slot, const std::vector<std::string>& names) const {

@@ -104,7 +104,7 @@ class GuardProgram {
   void trust();
   size_t num_slots() const { return num_slots_; }
   size_t num_instructions() const { return code_.size(); }
-  size_t num_epochs() const { return epochs_.size() + kept_epochs_.size(); }
+  size_t num_epochs() const { return epochs_.size(); }
   // The conditions, without what only fetches.
   size_t num_guards() const {
     size_t n = 0;
@@ -197,11 +197,7 @@ class GuardProgram {
 
   bool has_snapshot_ = false;
   std::vector<PyObject*> snapshot_;  // the static slots' objects
-  std::vector<Epoch> epochs_;        // in an order in which each still exists when it is looked at
-  // Of dictionaries that were empty, as most of a module's hooks are: the program keeps these, so
-  // that all may be looked at before anything is known.
-  std::vector<Epoch> kept_epochs_;
-  std::vector<PyObject*> kept_;
+  std::vector<Epoch> epochs_;
   std::vector<int32_t> wanted_;
   std::vector<int32_t> copied_;  // static slots that a check by epochs fills in
   std::vector<int32_t> needed_;  // those of them that guards look at
