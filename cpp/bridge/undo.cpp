@@ -8,6 +8,7 @@
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <algorithm>
 #include <unordered_set>
 
 #include "bridge/alias_check.h"
@@ -42,13 +43,31 @@ Effects effects_of(const Trace& trace) {
   return effects;
 }
 
+namespace {
+
+// Whether it writes to an input; a program also writes to values of its own that die.
+bool writes_to_input(const BoundSymbol& b, const Trace& trace) {
+  if (!b.symbol->has(kInplace)) return false;
+  const auto& params = b.symbol->info->schema.params;
+  bool found = false;
+  for (size_t i = 0; i < b.args.size(); ++i) {
+    if (!params[i].mutated) continue;
+    for_each_proxy(b.args[i], [&](const Proxy* p) {
+      found = found || std::find(trace.inputs.begin(), trace.inputs.end(), storage_of(p)) !=
+                           trace.inputs.end();
+    });
+  }
+  return found;
+}
+
+}  // namespace
+
 bool has_effect_before(const Trace& trace, const BoundSymbol* failed) {
-  const std::vector<size_t> written = AliasCheck(trace).written();
   for (const BoundSymbol* b : trace.body) {
     if (b == failed && !b->symbol->has(kInplace)) return false;
     // What an opaque call does is not known.
     if (draws_random(*b) || b->symbol->has(kOpaque)) return true;
-    if (b->symbol->has(kInplace) && !written.empty()) return true;
+    if (writes_to_input(*b, trace)) return true;
     if (b == failed) return false;
   }
   return false;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -44,8 +45,14 @@ def step_memory(f: Callable[[], Any]) -> tuple[int, int]:
         result = KEPT[-1]
         (result if isinstance(result, torch.Tensor) else result[0]).backward()
 
-    first, kept = allocated(forward)
-    second, _ = allocated(backward)
+    # Tensors of other tests must not die while it is measured.
+    gc.collect()
+    gc.disable()
+    try:
+        first, kept = allocated(forward)
+        second, _ = allocated(backward)
+    finally:
+        gc.enable()
     return first, max(first, kept + second)
 
 
