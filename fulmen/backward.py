@@ -7,7 +7,6 @@ docs/autodiff.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -15,19 +14,13 @@ from torch.utils import _pytree as pytree
 
 from fulmen import _core, levels
 from fulmen.errors import Unsupported
+from fulmen.inlining import copy_of
 from fulmen.source import source_suffix
 from fulmen.tracer import current_tracer
 
-
-def _unruled(function: Any) -> Any:
-    """A function of PyTorch's under no rule: it is followed as it stands."""
-    return FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__
-    )
-
-
-_backward = _unruled(torch.autograd.backward)
-_grad = _unruled(torch.autograd.grad)
+# Under no rule: they are followed as they stand.
+_backward = copy_of(torch.autograd.backward)
+_grad = copy_of(torch.autograd.grad)
 
 
 def belongs_to_levels(*values: Any) -> bool:

@@ -25,17 +25,19 @@ _PATCHES = dict.fromkeys(
 )
 
 
+def copy_of(func: types.FunctionType, patches: dict[str, Any] | None = None) -> types.FunctionType:
+    """The same function as another object, with `patches` among its globals."""
+    namespace = {**func.__globals__, **patches} if patches else func.__globals__
+    twin = types.FunctionType(
+        func.__code__, namespace, func.__name__, func.__defaults__, func.__closure__
+    )
+    twin.__kwdefaults__ = func.__kwdefaults__
+    return twin
+
+
 @functools.cache
 def inlined(func: Callable[..., Any]) -> Callable[..., Any] | None:
     """The twin of `func`, or None if it is not one of PyTorch's own Python functions."""
     if not isinstance(func, types.FunctionType) or func.__globals__.get("__name__") not in _MODULES:
         return None
-    twin = types.FunctionType(
-        func.__code__,
-        {**func.__globals__, **_PATCHES},
-        func.__name__,
-        func.__defaults__,
-        func.__closure__,
-    )
-    twin.__kwdefaults__ = func.__kwdefaults__
-    return twin
+    return copy_of(func, _PATCHES)

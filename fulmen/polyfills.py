@@ -12,6 +12,7 @@ import torch.utils.checkpoint
 from torch.utils import _pytree as pytree
 
 from fulmen import tracer
+from fulmen.inlining import copy_of
 
 # They differentiate what they call with PyTorch's autograd.
 DIFFERENTIATING: tuple[types.FunctionType, ...] = tuple(
@@ -23,10 +24,7 @@ DIFFERENTIATING: tuple[types.FunctionType, ...] = tuple(
 def on_tape(function: types.FunctionType) -> Callable[..., Any]:
     """A function of DIFFERENTIATING, in a program that is traced: see Note [Levels]."""
     # Another object than `function`, for which this is called.
-    body = types.FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__
-    )
-    body.__kwdefaults__ = function.__kwdefaults__
+    body = copy_of(function)
 
     def followed(*args: Any, **kwargs: Any) -> Any:
         tracer.enter_tape()

@@ -12,22 +12,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
+from call_overhead import Scales, add
 from litgpt import GPT, Config
 from torch import nn
 
 import fulmen
 from measure import console, interleaved, save, table, us
-
-
-class Scales(nn.Module):
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.scales = nn.ParameterList(nn.Parameter(torch.ones(1)) for _ in range(count))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for scale in self.scales:
-            x = x * scale
-        return x
 
 
 def llama(layers: int) -> tuple[nn.Module, torch.Tensor]:
@@ -43,10 +33,6 @@ def llama(layers: int) -> tuple[nn.Module, torch.Tensor]:
         block_size=16,
     )
     return GPT(config).eval(), torch.randint(0, 64, (1, 8))
-
-
-def add(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return a + b
 
 
 def guards(rounds: int) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <functional>
 #include <stdexcept>
+#include <unordered_map>
 
 #include "bridge/bridge.h"
 #include "bridge/ivalue.h"
@@ -110,10 +111,14 @@ Function function_of(const Symbol& symbol) {
       {"cos", function<std::cos>},
       {"tanh", function<std::tanh>},
   };
-  for (const auto& [name, function] : kFunctions) {
-    if (ops::number_row(name) == &symbol) return function;
-  }
-  return nullptr;
+  // Every bound symbol of a program is asked for.
+  static const auto of_row = [] {
+    std::unordered_map<const Symbol*, Function> table;
+    for (const auto& [name, function] : kFunctions) table.emplace(ops::number_row(name), function);
+    return table;
+  }();
+  const auto found = of_row.find(&symbol);
+  return found == of_row.end() ? nullptr : found->second;
 }
 
 class NumberKernel final : public exec::Kernel {

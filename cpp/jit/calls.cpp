@@ -11,9 +11,8 @@
 #include "jit/call_rules.h"
 #include "jit/kinds.h"
 #include "jit/operators.h"
+#include "py/private_api.h"
 #include "support/error.h"
-
-extern "C" PyAPI_FUNC(PyObject*) _PyType_Lookup(PyTypeObject*, PyObject*);
 
 namespace fulmen::jit {
 

@@ -2,8 +2,7 @@
 
 #include "bridge/bridge.h"
 #include "jit/recipe.h"
-
-extern "C" PyAPI_FUNC(PyObject*) _PyType_Lookup(PyTypeObject*, PyObject*);
+#include "py/private_api.h"
 
 namespace fulmen::jit {
 

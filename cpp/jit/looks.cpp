@@ -10,11 +10,7 @@
 #include "bridge/bridge.h"
 #include "jit/acquisition.h"
 #include "jit/kinds.h"
-
-extern "C" {
-PyAPI_FUNC(PyObject**) _PyObject_GetDictPtr(PyObject*);
-PyAPI_FUNC(PyObject*) _PyType_Lookup(PyTypeObject*, PyObject*);
-}
+#include "py/private_api.h"
 
 namespace fulmen::jit {
 

@@ -1,7 +1,6 @@
 // torch.nn.Module, followed without its Python code where that is the same at every call.
 #include "jit/acquisition.h"
-
-extern "C" PyAPI_FUNC(PyObject**) _PyObject_GetDictPtr(PyObject*);
+#include "py/private_api.h"
 
 namespace fulmen::jit {
 

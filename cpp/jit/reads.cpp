@@ -8,12 +8,8 @@
 #include "bridge/bridge.h"
 #include "jit/acquisition.h"
 #include "jit/kinds.h"
+#include "py/private_api.h"
 #include "support/cat.h"
-
-extern "C" {
-PyAPI_FUNC(PyObject**) _PyObject_GetDictPtr(PyObject*);
-PyAPI_FUNC(PyObject*) _PyType_Lookup(PyTypeObject*, PyObject*);
-}
 
 namespace fulmen::jit {
 

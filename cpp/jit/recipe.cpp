@@ -1,10 +1,7 @@
 #include "jit/recipe.h"
 
 #include "bridge/bridge.h"
-
-extern "C" {
-PyAPI_FUNC(PyObject*) _PyType_Lookup(PyTypeObject*, PyObject*);
-}
+#include "py/private_api.h"
 
 namespace fulmen::jit {
 namespace {

@@ -3,11 +3,7 @@
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
 #include "jit/acquisition.h"
-
-extern "C" {
-PyAPI_FUNC(PyObject**) _PyObject_GetDictPtr(PyObject*);
-PyAPI_FUNC(PyObject*) _PyType_Lookup(PyTypeObject*, PyObject*);
-}
+#include "py/private_api.h"
 
 namespace fulmen::jit {
 

@@ -123,10 +123,6 @@ bool takes_types(const Symbol& row, std::span<const NumberType> types) {
                       [](NumberType t) { return t == NumberType::kComplex; });
 }
 
-bool is_number_row(const Symbol& symbol) {
-  return std::find(std::begin(kRows), std::end(kRows), &symbol) != std::end(kRows);
-}
-
 std::span<const Symbol* const> number_family() { return kRows; }
 
 }  // namespace fulmen::ops

@@ -15,7 +15,5 @@ extern const Symbol item;
 const Symbol* number_row(std::string_view function);
 // Whether the row takes numbers of these types without looking at their values.
 bool takes_types(const Symbol& row, std::span<const NumberType> types);
-// The rows of this family.
-bool is_number_row(const Symbol& symbol);
 
 }  // namespace fulmen::ops

@@ -102,10 +102,8 @@ class Expansion {
   void run_without_autograd() {
     std::unordered_map<const Proxy*, const TensorProxy*> plain;
     const auto without_grad = [&](const Proxy* p) -> Arg {
-      const TensorProxy* t = as_tensor(p);
       const auto known = plain.find(p);
-      if (known != plain.end()) return Arg(known->second);
-      return t ? Arg(t) : Arg(p);
+      return known == plain.end() ? Arg(p) : Arg(known->second);
     };
     bool enabled = true;
     std::vector<const BoundSymbol*> body;
