@@ -244,7 +244,7 @@ Arg matmul_steps(Call& in) {
     if (type_of(small).ndim() == 1) return reshaped(in, mv(rows, small), shape);
     shape.push_back(type_of(small).shape[1]);
     const Arg out = reshaped(in, mm(rows, small), shape);
-    return transposed ? contiguous_clone(record(transpose, {out, Arg(-2), Arg(-1)})) : out;
+    return transposed ? contiguous(record(transpose, {out, Arg(-2), Arg(-1)})) : out;
   }
   const bool left_vector = x.ndim() == 1, right_vector = y.ndim() == 1;
   if (left_vector) a = record(unsqueeze, {a, Arg(0)});

@@ -72,6 +72,9 @@ class ReverseWalk {
   // program has updated.
   void want(const Proxy* p) { wanted_.insert(p); }
 
+  // `p` is a result of the program: who called it may write to it before the backward.
+  void escapes(const Proxy* p) { escaping_.insert(p); }
+
   // The next bound symbol of the program, from the last.
   void step(const BoundSymbol& b, bool grad_enabled) {
     top_ = &b;
@@ -149,8 +152,10 @@ class ReverseWalk {
     try {
       Call call(*b.symbol, b.args, builder_);
       const Arg grad = gradient(b.output);
-      const Args grads = b.symbol->vjp ? b.symbol->vjp(call, b.output, grad)
-                                       : b.symbol->info->rules->vjp(call, b.output, grad);
+      const bool again = b.symbol->has(kKeepsOperands) && escaping_.contains(b.output.proxy());
+      const Arg out = again ? builder_.call(*b.symbol, b.args) : b.output;
+      const Args grads = b.symbol->vjp ? b.symbol->vjp(call, out, grad)
+                                       : b.symbol->info->rules->vjp(call, out, grad);
       for (size_t i = 0; i < std::min(grads.size(), b.args.size()); ++i)
         distribute(b.args[i], grads[i]);
     } catch (const Unsupported& e) {
@@ -301,7 +306,7 @@ class ReverseWalk {
   std::unordered_map<const Proxy*, Arg> grads_;
   std::vector<const BoundSymbol*> forward_;  // in reverse
   std::vector<const BoundSymbol*> through_;
-  std::unordered_set<const Proxy*> wanted_;
+  std::unordered_set<const Proxy*> wanted_, escaping_;
   Substitution names_;
 };
 
@@ -358,6 +363,7 @@ Differentiated differentiate(const Trace& trace, const GradRequest& request,
   std::vector<const Proxy*> seeds;
   {
     ReverseWalk walk(trace.ctx, missing);
+    for_each_proxy(trace.output, [&](const Proxy* p) { walk.escapes(p); });
     for (size_t i = 0; i < results.size(); ++i) {
       if (!request.given.empty() && !request.given[i]) continue;
       TensorType type = request.types.empty() ? results[i]->type : request.types[seeds.size()];

@@ -370,6 +370,9 @@ class Functionalizer {
     Node* n = node_of(self);
     if (n->root->input) give_up(&b, "the metadata of an input changes");
     if (n->root->opaque) give_up(&b, "an opaque symbol may share the tensor");
+    // Without grad mode the tensor keeps its history, which a view would not have.
+    if (mixed_grad_modes_ && self->type.requires_grad)
+      give_up(&b, "a tensor with a history gets another shape, where the grad mode changes");
     const BoundSymbol* view = trace_.ctx->make_bound_symbol(row, b.args, b.output, b.source);
     const Arg now = call_view(*view, read_args(*view));
     declare(*view, now, true);

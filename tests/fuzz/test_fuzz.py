@@ -9,6 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from mended import MENDED
+
 import fuzz_check
 from fuzz_check import Failure, check
 from fuzz_generate import generate
@@ -79,3 +81,9 @@ def test_a_wrong_gradient_is_found_and_reduced(monkeypatch: pytest.MonkeyPatch) 
 def test_known_failures_still_fail(known) -> None:  # type: ignore[no-untyped-def]
     failure = check(known.program)
     assert failure is not None and failure.kind == known.kind
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_mended_programs_are_as_in_eager(name: str) -> None:
+    failure = check(MENDED[name])
+    assert failure is None, failure
