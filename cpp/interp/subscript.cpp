@@ -1,4 +1,6 @@
 // Subscripts and len().
+#include <string_view>
+
 #include "interp/protocol.h"
 #include "interp/slots.h"
 #include "py/exception.h"
@@ -14,6 +16,27 @@ namespace {
 
 bool note_absent(Frame& frame, Val container, Val key) {
   return !frame.hooks || frame.hooks->absent(frame, Read::kItem, container, key.o);
+}
+
+// defaultdict.__missing__: what it makes is a write like any other.
+bool is_default_dict(PyObject* missing) {
+  return missing && Py_IS_TYPE(missing, &PyMethodDescr_Type) &&
+         std::string_view(PyDescr_TYPE(missing)->tp_name) == "collections.defaultdict";
+}
+
+bool make_default(Frame& frame, Val container, Val key, Val* result) {
+  static PyObject* const name = PyUnicode_InternFromString("default_factory");
+  Val factory;
+  if (lookup_attr(frame, container, name, &factory) <= 0) return false;
+  const py::Ref keep = py::Ref::steal(factory.o);
+  if (factory.o == Py_None) {
+    PyErr_SetObject(PyExc_KeyError, key.o);
+    return false;
+  }
+  if (!call_with(frame, factory, {}, result)) return false;
+  if (set_item(frame, container, key, *result)) return true;
+  Py_CLEAR(result->o);
+  return false;
 }
 
 }  // namespace
@@ -37,17 +60,19 @@ bool get_item(Frame& frame, Val container, Val key, Val* result) {
       Py_DECREF(method.o);
       if (!none) return ok;
     }
-  } else if (is_heap_type(type) && PyDict_Check(container.o) && type->tp_as_mapping &&
+  } else if (PyDict_Check(container.o) && !PyDict_CheckExact(container.o) && type->tp_as_mapping &&
              type->tp_as_mapping->mp_subscript == PyDict_Type.tp_as_mapping->mp_subscript) {
     // A dictionary of a class that may define __missing__.
     PyObject* missing = type_lookup(frame, type, names::__missing__);
-    if (missing && PyFunction_Check(missing)) {
+    const bool by_default = is_default_dict(missing);
+    if (by_default || (missing && PyFunction_Check(missing))) {
       PyObject* value = PyDict_GetItemWithError(container.o, key.o);
       if (value) {
         *result = {Py_NewRef(value), nullptr};
         return !frame.hooks || frame.hooks->read(frame, Read::kItem, container, key.o, result);
       }
       if (PyErr_Occurred() || !note_absent(frame, container, key)) return false;
+      if (by_default) return make_default(frame, container, key, result);
       return call_special(frame, container, names::__missing__, {key}, result) > 0;
     }
   }
