@@ -237,7 +237,8 @@ Arg inner_steps(Call& in) {
   };
   Dims shape(std::span<const Dim>(a.shape.data(), a.ndim() - 1));
   for (size_t i = 0; i + 1 < b.ndim(); ++i) shape.push_back(b.shape[i]);
-  const Arg product = mm(rows("input"), t(rows("other")));
+  const Arg left = rows("input"), right = rows("other");
+  const Arg product = mm(left, t(right));
   return record(view, {product, in.dims_arg(shape)});
 }
 

@@ -57,6 +57,7 @@ class ReverseWalk {
   }
 
   void add(const TensorProxy* t, const Arg& grad) {
+    if (const auto same = counts_for_.find(t); same != counts_for_.end()) t = same->second;
     if (grad.is_none() || !(t->type.requires_grad || wanted_.contains(t))) return;
     const Arg fit = fitted(grad, t->type);
     Arg& sum = grads_[t];
@@ -71,6 +72,11 @@ class ReverseWalk {
   // Gradients of these are kept even where autograd would not record them: a parameter that the
   // program has updated.
   void want(const Proxy* p) { wanted_.insert(p); }
+
+  // Gradients of `p` are gradients of `t`.
+  void count_for(const Proxy* p, const TensorProxy* t) {
+    if (p != t) counts_for_.emplace(p, t);
+  }
 
   // `p` is a result of the program: who called it may write to it before the backward.
   void escapes(const Proxy* p) { escaping_.insert(p); }
@@ -307,6 +313,7 @@ class ReverseWalk {
   std::vector<const BoundSymbol*> forward_;  // in reverse
   std::vector<const BoundSymbol*> through_;
   std::unordered_set<const Proxy*> wanted_, escaping_;
+  std::unordered_map<const Proxy*, const TensorProxy*> counts_for_;
   Substitution names_;
 };
 
@@ -336,10 +343,13 @@ std::vector<const TensorProxy*> differentiable_results(const Arg& output) {
 Gradients gradients_of(const std::shared_ptr<TraceContext>& ctx,
                        const std::vector<const BoundSymbol*>& body, std::span<const Arg> outputs,
                        std::span<const Arg> seeds, std::span<const Arg> wanted,
-                       std::vector<NoRule>& missing) {
+                       std::span<const Arg> earlier, std::vector<NoRule>& missing) {
   Gradients g;
   ReverseWalk walk(ctx, missing);
   for (const Arg& a : wanted) walk.want(a.proxy());
+  for (size_t i = 0; i < earlier.size(); ++i) {
+    for (const Arg& a : earlier[i].items()) walk.count_for(a.proxy(), wanted[i].tensor());
+  }
   for (size_t i = 0; i < outputs.size(); ++i) walk.add(outputs[i].tensor(), seeds[i]);
   const std::vector<bool> modes = grad_modes(body);
   for (size_t i = body.size(); i-- > 0;) walk.step(*body[i], modes[i]);

@@ -43,6 +43,7 @@ struct Root {
   uint32_t version = 0;
   bool written = false;
   bool opaque = false;  // an opaque symbol made it or saw it: unknown tensors may share it
+  Args earlier{};       // of an updated parameter: the values before; see is_update
 };
 
 // One bound symbol whose results share storage with its arguments, and how to make it again.
@@ -255,6 +256,7 @@ class Functionalizer {
       args.push_back(read_arg(a));
       changed = changed || !(args.back() == a);
     }
+    if (&s == &ops::gradients) changed = add_earlier_values(b, args) || changed;
     bool views = false;
     for_each_proxy(b.output, [&](const Proxy* p) {
       const TensorProxy* t = as_tensor(p);
@@ -274,6 +276,18 @@ class Functionalizer {
         if (const TensorProxy* t = as_tensor(p)) node_of(t)->root->opaque = true;
       });
     }
+  }
+
+  bool add_earlier_values(const BoundSymbol& b, Args& args) {
+    Args all;
+    bool any = false;
+    for (const Arg& input : b.args[2].items()) {
+      const Args& earlier = node_of(input.tensor())->root->earlier;
+      any = any || !earlier.empty();
+      all.push_back(trace_.ctx->make_collection(Arg::Kind::kList, earlier));
+    }
+    if (any) args[4] = trace_.ctx->make_collection(Arg::Kind::kList, all);
+    return any;
   }
 
   void visit_opaque(const BoundSymbol& b) {
@@ -343,6 +357,9 @@ class Functionalizer {
     }
     check_overlap(b, written);
     const Args args = read_args(b);
+    for (Node* n : written) {
+      if (is_update(*n->root)) n->root->earlier.push_back(Arg(read(n->root->node)));
+    }
     if (row) {
       const TensorProxy* value = builder_.call(*row, args).tensor();
       if (!value || written.size() != 1) give_up(&b, "it has several results");
@@ -409,7 +426,7 @@ class Functionalizer {
   }
 
   // A parameter that is written without grad mode, in a program that contains its backward: it
-  // counts with its new value from there on. See expand_gradients.
+  // counts with its new value from there on, and gradients add up. See expand_gradients.
   bool is_update(const Root& root) const {
     return whole_step_ && !builder_.grad_enabled && root.input && root.input->is_leaf;
   }

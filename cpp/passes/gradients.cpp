@@ -40,8 +40,9 @@ class Expansion {
  private:
   void expand(const BoundSymbol& b) {
     std::vector<NoRule> missing;
-    Gradients g = gradients_of(trace_.ctx, out_.body, b.args[0].items(), b.args[1].items(),
-                               b.args[2].items(), missing);
+    Gradients g =
+        gradients_of(trace_.ctx, out_.body, b.args[0].items(), b.args[1].items(), b.args[2].items(),
+                     b.args[4].is_none() ? std::span<const Arg>() : b.args[4].items(), missing);
     if (!missing.empty()) {
       throw Unsupported(cat("backward() through ", missing[0].bsym->symbol->name(), ": ",
                             missing[0].why, source_suffix(missing[0].bsym->source)));

@@ -37,3 +37,37 @@ MENDED = {
         returns=("v1",),
     ),
 }
+
+# Of their gradients, computed inside.
+MENDED_STEPS = {
+    "a parameter updated after it was used": Program(
+        inputs=("a0 = torch.ones((2,)).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = a0 * 2", "with torch.no_grad():\n    a0.mul_(3)", "v2 = a0 * 5"),
+        returns=("v1", "v2"),
+    ),
+    "a graph that begins before the call": Program(
+        inputs=("a0 = torch.ones((2,)).requires_grad_()", "a1 = a0[0]"),
+        args=("a0", "a1"),
+        body=("v1 = a1 * 2",),
+        returns=("v1",),
+    ),
+    "a value asked for between the loss and its gradient": Program(
+        inputs=("a0 = torch.ones((2,)).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = a0 * 2", "if a0.sum() > 0:\n    v2 = a0.detach() * 2"),
+        returns=("v1",),
+    ),
+    "equal calls whose gradients have an order": Program(
+        inputs=("a0 = torch.randn((3, 3), generator=g).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = torch.addmm(a0 @ a0.t(), a0, a0.t(), beta=0.5)",),
+        returns=("v1",),
+    ),
+    "an einsum whose operands are one tensor": Program(
+        inputs=("a0 = torch.randn((3, 3), generator=g).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = torch.einsum('ij,kj->ik', a0, a0)",),
+        returns=("v1", "a0"),
+    ),
+}
