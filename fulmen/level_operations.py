@@ -77,19 +77,26 @@ class Recording(TorchDispatchMode):
         grad_mode = torch.is_grad_enabled()
         if func in _WITH_OFFSET and _offset_is_unknown(func, args, kwargs):
             raise Unsupported("as_strided() with an offset into a value from outside of a level")
-        func, args, kwargs, is_zero = self._without_zero_tensors(func, args, kwargs)
+        func, args, kwargs, is_zero = self._without_zero_tensors(func, args, kwargs, grad_mode)
+        out = self._take_down(func, args, kwargs, grad_mode)
+        outputs = _tensors(out)
+        for tensor in outputs if is_zero else ():
+            tensor._fulmen_is_zero = True
+        if _is_view(func) and args and hasattr(args[0], "_fulmen_in_outer"):
+            for tensor in outputs:
+                tensor._fulmen_in_outer = True
+        return out
+
+    def _take_down(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], grad_mode: bool
+    ) -> Any:
         self._in_operation = True
         try:
             with self._fake_mode:
                 out = func(*args, **kwargs)
         finally:
             self._in_operation = False
-        outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
-        for tensor in outputs if is_zero else ():
-            tensor._fulmen_is_zero = True
-        if _is_view(func) and args and hasattr(args[0], "_fulmen_in_outer"):
-            for tensor in outputs:
-                tensor._fulmen_in_outer = True
+        outputs = _tensors(out)
         if len(self.operations) > _MOST_OPERATIONS:
             raise Unsupported(f"more than {_MOST_OPERATIONS} operations in one call of a transform")
         if outputs or func._schema.is_mutable:
@@ -98,7 +105,7 @@ class Recording(TorchDispatchMode):
         return out
 
     def _without_zero_tensors(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], grad_mode: bool
     ) -> tuple[Any, tuple[Any, ...], dict[str, Any], bool]:
         """The operation where no tensor is zero without having data; and whether its result is.
 
@@ -114,11 +121,21 @@ class Recording(TorchDispatchMode):
             raise Unsupported("a tangent that is zero is written to")
         product = func is torch.ops.aten.mul.Tensor
         if product or (func is torch.ops.aten.div.Tensor and zeros == [True, False]):
+            if grad_mode and any(t.requires_grad for t in _tensors(args)):
+                # Its gradients are zeros, not none.
+                value = self._take_down(func, args, kwargs, grad_mode)
+                options = {"dtype": torch.bool, "device": value.device}
+                everywhere = self._take_down(torch.ops.aten.ones.default, ([],), options, grad_mode)
+                return torch.ops.aten.masked_fill.Scalar, (value, everywhere, 0), {}, True
             with self._fake_mode:
                 like = func(*args, **kwargs)
             options = {"dtype": like.dtype, "device": like.device}
             return torch.ops.aten.zeros.default, (list(like.shape),), options, True
         return func, args, kwargs, _is_view(func)
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [t for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor)]
 
 
 def record_operation(
