@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -144,13 +146,15 @@ def record_operation(
     """Records an operation of ATen: by a row that gives these results, or as opaque."""
     reason = "no row for this operation of ATen"
     func = _PLAIN_TWINS.get(operation.func, operation.func)
-    by_row = func not in _WITH_STATISTICS or not operation.grad_mode
-    if not by_row:
-        reason = "its gradient is PyTorch's"
-    for candidate in _callables(func) if by_row else ():
+    calls = [(candidate, args, kwargs) for candidate in _callables(func)]
+    if func in _AS_CALLED:
+        named = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
+        call = _AS_CALLED[func](**named)
+        calls += [call] if call is not None else []
+    for candidate, given, named in calls:
         start = tracer.recorder.num_recorded
         try:
-            result = tracer.recorder.record(candidate, args, kwargs)
+            result = tracer.recorder.record(candidate, given, named)
         except (Unsupported, UserError) as e:
             reason = str(e)
             continue
@@ -183,10 +187,81 @@ _PLAIN_TWINS = {
     torch.ops.aten._unsafe_view.default: torch.ops.aten.view.default,
 }
 
-# What they take of the forward depends on its input, which their own gradient has to know.
-_WITH_STATISTICS = {
-    torch.ops.aten.log_sigmoid_backward.default,
-    torch.ops.aten.native_layer_norm_backward.default,
+_REDUCTIONS = ("none", "mean", "sum")
+
+
+def _softmax(function: Any) -> Callable[..., Any]:
+    def call(self: Any, dim: int, half_to_float: bool) -> Any:
+        return None if half_to_float else (function, (self, dim), {})
+
+    return call
+
+
+def _loss(function: Any) -> Callable[..., Any]:
+    def call(self: Any, target: Any, reduction: int = 1, **options: Any) -> Any:
+        return function, (self, target), {"reduction": _REDUCTIONS[reduction], **options}
+
+    return call
+
+
+def _convolution(
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> Any:
+    rank = input.ndim - 2
+    if not 1 <= rank <= 3:
+        return None
+    if transposed:
+        function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+        rest = (stride, padding, output_padding, groups, dilation)
+    else:
+        function = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
+        rest = (stride, padding, dilation, groups)
+    return function, (input, weight, bias, *rest), {}
+
+
+def _adaptive_average(function: Any) -> Callable[..., Any]:
+    return lambda self, output_size: (function, (self, output_size), {})
+
+
+def _interpolation(mode: str) -> Callable[..., Any]:
+    def call(self: Any, output_size: Any, align_corners: Any = None, **scales: Any) -> Any:
+        factors = [f for f in scales.values() if f is not None]
+        if factors and len(factors) < self.ndim - 2:
+            return None
+        size = None if factors else list(output_size)
+        named = {"scale_factor": factors or None, "mode": mode, "align_corners": align_corners}
+        return F.interpolate, (self, size), named
+
+    return call
+
+
+# Operations that torch's own functions call with other arguments than they take.
+_AS_CALLED: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten._softmax.default: _softmax(torch.softmax),
+    torch.ops.aten._log_softmax.default: _softmax(torch.log_softmax),
+    torch.ops.aten.mse_loss.default: _loss(F.mse_loss),
+    torch.ops.aten.smooth_l1_loss.default: _loss(F.smooth_l1_loss),
+    torch.ops.aten.huber_loss.default: _loss(F.huber_loss),
+    torch.ops.aten.soft_margin_loss.default: _loss(F.soft_margin_loss),
+    torch.ops.aten.binary_cross_entropy.default: _loss(F.binary_cross_entropy),
+    torch.ops.aten.convolution.default: _convolution,
+    torch.ops.aten._adaptive_avg_pool2d.default: _adaptive_average(F.adaptive_avg_pool2d),
+    torch.ops.aten._adaptive_avg_pool3d.default: _adaptive_average(F.adaptive_avg_pool3d),
+    torch.ops.aten.upsample_nearest1d.default: _interpolation("nearest"),
+    torch.ops.aten.upsample_nearest2d.default: _interpolation("nearest"),
+    torch.ops.aten.upsample_nearest3d.default: _interpolation("nearest"),
+    torch.ops.aten.upsample_linear1d.default: _interpolation("linear"),
+    torch.ops.aten.upsample_bilinear2d.default: _interpolation("bilinear"),
+    torch.ops.aten.upsample_bicubic2d.default: _interpolation("bicubic"),
+    torch.ops.aten.upsample_trilinear3d.default: _interpolation("trilinear"),
 }
 
 _NAMESPACES = (torch, torch.Tensor, torch._C._nn, torch.special, torch.linalg, torch.fft)
