@@ -24,24 +24,28 @@ def update(x: torch.Tensor, y: torch.Tensor) -> None:
     y.add_(x)
 
 
+def update_integers(x: torch.Tensor, y: torch.Tensor) -> None:
+    x.mul_(3).add_(y).sub_(1)
+    y.add_(x)
+
+
+def double_and_add(x: torch.Tensor) -> None:
+    x.mul_(2).add_(1)
+
+
 @pytest.mark.parametrize("isa", ["sse", "avx2", "avx512"], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int32])
 def test_every_element_is_written_once(dtype: torch.dtype, isa: str) -> None:
     for shape in SIZES:
         x = (torch.randn(shape) * 8).to(dtype)
         y = (torch.randn(shape) * 8).to(dtype)
-        if not dtype.is_floating_point:
-            f = fulmen.jit(lambda x, y: (x.mul_(3).add_(y).sub_(1), y.add_(x)) and None,
-                           executors=["fusion", "aten"])  # fmt: skip
-            expected = (x * 3 + y - 1, y + x * 3 + y - 1)
-        else:
-            f = fulmen.jit(update, executors=["fusion", "aten"])
-            a, b = x.clone(), y.clone()
-            update(a, b)
-            expected = (a, b)
+        change = update if dtype.is_floating_point else update_integers
+        a, b = x.clone(), y.clone()
+        change(a, b)
+        f = fulmen.jit(change, executors=["fusion", "aten"])
         f(x, y)
         assert regions(f) == 1
-        assert torch.equal(x, expected[0]) and torch.equal(y, expected[1]), shape
+        assert torch.equal(x, a) and torch.equal(y, b), shape
 
 
 def test_blocks_of_threads() -> None:
@@ -127,19 +131,16 @@ def test_two_names_of_one_tensor() -> None:
 
 
 def test_a_leaf_in_grad_mode() -> None:
-    def f(x: torch.Tensor) -> None:
-        x.mul_(2).add_(1)
-
     x = torch.randn(4, requires_grad=True)
     with pytest.raises(RuntimeError, match="leaf Variable"):
-        fulmen.jit(f, executors=["fusion", "aten"])(x)
+        fulmen.jit(double_and_add, executors=["fusion", "aten"])(x)
 
 
 def test_what_autograd_saved_is_seen_to_change() -> None:
     w = torch.randn(4, requires_grad=True)
     x = torch.randn(4)
     out = (w * x).sum()
-    f = fulmen.jit(lambda t: [t.mul_(2).add_(1)] and None, executors=["fusion", "aten"])
+    f = fulmen.jit(double_and_add, executors=["fusion", "aten"])
     f(x)
     assert regions(f) == 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
