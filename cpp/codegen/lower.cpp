@@ -252,7 +252,9 @@ class Lowering {
     } else {
       n.real = 0;
     }
-    if (dtype == DType::kBool) n.integer = n.integer != 0;
+    if (dtype == DType::kBool) {
+      n.integer = a.kind() == Arg::Kind::kFloat ? a.real() != 0 : a.integer() != 0;
+    }
     return add(std::move(n));
   }
 
