@@ -15,6 +15,9 @@ from zoo import VOCABULARY, bert, gpt2, llama
 CHECKPOINTS = {"use_reentrant": False}
 
 
+MODELS = {"gpt2": gpt2, "bert": bert, "llama": partial(llama, key_value_heads=4)}
+
+
 def peak_bytes(call: Callable[[], object]) -> int:
     """The most that PyTorch's allocator has handed out during a call, above what it had before."""
     cpu = [torch.profiler.ProfilerActivity.CPU]
@@ -60,7 +63,7 @@ def main() -> None:
         f"A training step, 4 layers of width 512, {args.batch} x {args.tokens} tokens",
         "model", "", "peak (MiB)", "of eager's", "step (ms)", "of eager's", "predicted (MiB)",
     )  # fmt: skip
-    for make in (gpt2, bert, partial(llama, key_value_heads=4)):
+    for name_of_model, make in MODELS.items():
         torch.manual_seed(0)
         model = make().train()
         ids = torch.randint(0, VOCABULARY, (args.batch, args.tokens))
@@ -82,7 +85,7 @@ def main() -> None:
         times = interleaved(steps, rounds=args.rounds)
         for name in steps:
             row = {
-                "model": make.__name__,
+                "model": name_of_model,
                 "variant": name,
                 "peak_bytes": peaks[name],
                 "peak_ratio": peaks[name] / peaks["eager"],
@@ -95,7 +98,7 @@ def main() -> None:
             rows.append(row)
             predicted = f"{row['predicted_bytes'] / 2**20:.1f}" if name in jitted else ""
             result.add_row(
-                make.__name__, name, f"{peaks[name] / 2**20:.1f}", f"{row['peak_ratio']:.2f}",
+                name_of_model, name, f"{peaks[name] / 2**20:.1f}", f"{row['peak_ratio']:.2f}",
                 ms(times[name].minimum), f"{row['time_ratio']:.2f}", predicted,
             )  # fmt: skip
     console.print(result)
