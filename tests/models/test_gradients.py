@@ -79,3 +79,36 @@ def test_gradients_are_as_good_as_eagers(family: Family, mode: str, form: str) -
         theirs += (b.double() - r).square().sum().item()
     assert math.sqrt(theirs) > 0, "the reference is no other computation"
     assert math.sqrt(ours) <= 1.1 * math.sqrt(theirs)
+
+
+@pytest.mark.parametrize("family", CHOSEN, ids=str)
+def test_generated_kernels_gradients_are_as_good_as_eagers(family: Family) -> None:
+    """Over several sets of weights: one alone says little about errors of this size."""
+    problem = fulmen.executors.llvm_problem()
+    assert not problem, problem
+    ratios = []
+    for seed in range(6):
+        model = deterministic(family)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for p in model.parameters():
+                if p.ndim > 1:
+                    p.copy_(torch.randn_like(p) * p.std())
+        plain, exact = copy.deepcopy(model), copy.deepcopy(model).double()
+        inputs = family.inputs()
+        family.loss(exact(**to_dtype(inputs, torch.float64))).backward()
+        reference = gradients(exact)
+        step = fulmen.jit(step_of(family, model, model, "fp32"), executors=["fusion", "aten"])
+        step(**inputs)
+        step_of(family, plain, plain, "fp32")(**inputs)
+        assert not fulmen.stats(step).splits
+        errors = [
+            sum(
+                (gradient.double() - r).square().sum().item()
+                for gradient, r in zip(gradients(m).values(), reference.values(), strict=True)
+                if gradient is not None and r is not None
+            )
+            for m in (model, plain)
+        ]
+        ratios.append(math.sqrt(errors[0] / errors[1]))
+    assert sum(ratios) / len(ratios) <= 1.1, ratios
