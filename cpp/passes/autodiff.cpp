@@ -98,7 +98,9 @@ class ReverseWalk {
 
  private:
   void visit(const BoundSymbol& b, bool grad_enabled) {
-    if (b.symbol != &del_last_used && grad_enabled && has_grad(b.output)) {
+    // A non-differentiable one gives a parameter that was updated a value of its own.
+    if (b.symbol != &del_last_used && grad_enabled && !b.symbol->has(kNonDifferentiable) &&
+        has_grad(b.output)) {
       if (!recomputing_ && &b == top_) through_.push_back(&b);
       builder_.source = b.source;
       std::string why;

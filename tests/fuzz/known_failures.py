@@ -25,18 +25,6 @@ class Known:
 
 KNOWN = [
     Known(
-        "a write to .data after the tensor was used",
-        "backward error",
-        "the program writes to the tensor itself, which counts the write; through .data PyTorch "
-        "does not",
-        Program(
-            inputs=("a0 = torch.ones((2,)).requires_grad_()",),
-            args=("a0",),
-            body=("v1 = torch.clamp(a0, -1, 1.5)", "a0.data.add_(1)"),
-            returns=("v1",),
-        ),
-    ),
-    Known(
         "a write through a view of an input that has got history",
         "error",
         "eager refuses it too, unless something has asked for the history of the view since its "

@@ -5,6 +5,12 @@ from __future__ import annotations
 from fuzz_program import Program
 
 MENDED = {
+    "a write to .data after the tensor was used": Program(
+        inputs=("a0 = torch.ones((2,)).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = torch.clamp(a0, -1, 1.5)", "a0.data.add_(1)"),
+        returns=("v1",),
+    ),
     "a bfloat16 tensor times a number in place": Program(
         inputs=(
             "a0 = torch.randn((200,), dtype=torch.bfloat16, generator=g)",

@@ -221,6 +221,31 @@ def test_several_updates_in_one_call() -> None:
     check(make_step)
 
 
+@pytest.mark.parametrize("form", ["sub_", "copy_", "without grad mode", "a part"])
+def test_updates_of_data(form: str) -> None:
+    def make_step(net: Net) -> Callable[..., Any]:
+        def step(tokens: torch.Tensor) -> torch.Tensor:
+            for _ in range(2):
+                net.zero_grad()
+                loss = F.cross_entropy(net(tokens), tokens)
+                loss.backward()
+                for p in net.parameters():
+                    if form == "sub_":
+                        p.data.sub_(0.1 * p.grad.data)
+                    elif form == "copy_":
+                        p.data.copy_(p.data - 0.1 * p.grad)
+                    elif form == "a part":
+                        p.data[1:] -= 0.1 * p.grad[1:]
+                    else:
+                        with torch.no_grad():
+                            p.detach().add_(p.grad, alpha=-0.1)
+            return loss.detach()
+
+        return step
+
+    check(make_step)
+
+
 def test_frozen_parameters_and_a_gradient_given() -> None:
     def make_step(net: Net) -> Callable[..., Any]:
         net.embed.requires_grad_(False)
