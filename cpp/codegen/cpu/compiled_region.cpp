@@ -178,7 +178,9 @@ passes::FusionRules fusion_rules(const std::shared_ptr<TraceContext>& ctx) {
   passes::FusionRules rules;
   rules.refusal = [ctx](const BoundSymbol& b) { return fusion_refusal(b, ctx); };
   rules.is_view = is_fused_view;
-  rules.joins_pieces = [](const BoundSymbol& b) { return form_of(b) == Form::kCat; };
+  rules.joins_pieces = [](const BoundSymbol& b) {
+    return form_of(b) == Form::kCat || form_of(b) == Form::kPlaced;
+  };
   rules.opened = [ctx](const BoundSymbol& b) { return opened(b, ctx); };
   rules.region_refusal = [](const Trace& region) {
     std::string why;
