@@ -32,6 +32,7 @@ enum class Form : uint8_t {
   kReshape,
   kSplit,  // several slices of one dimension, one after the other
   kCat,
+  kWriteBack,  // copy_() into an input, which then has the value
 };
 
 Form form_of(const BoundSymbol& bsym);

@@ -76,6 +76,7 @@ class Lowering {
     for (const BoundSymbol* bsym : region_.body) define(*bsym);
     choose_loops();
     for (const Arg& output : outputs_) add_output(*output.tensor(), tensors++);
+    if (program_.writes_inputs) check_writes();
     simplify(program_);
     return std::move(program_);
   }
@@ -560,8 +561,28 @@ class Lowering {
 
   void add_output(const TensorProxy& t, uint32_t tensor) {
     const IndexMap map = output_map(t.type);
-    const uint32_t node = value(&t, map);
+    const Proxy* result = &t;
+    const BoundSymbol* maker = definitions_.get(&t);
+    if (maker && form_of(*maker) == Form::kWriteBack) {
+      const int input = inputs_.get(maker->args[0].proxy());
+      if (!input) refuse("a write to a tensor that is no input");
+      tensor = static_cast<uint32_t>(input - 1);
+      result = maker->args[1].proxy();
+      program_.writes_inputs = true;
+    }
+    const uint32_t node = value(result, map);
     program_.stores.push_back({add_access(t.type, tensor, map), node});
+  }
+
+  // What is written must have been read by the same turn, and by no other.
+  void check_writes() const {
+    if (!reductions_.empty()) refuse("a reduction beside a write to an input");
+    for (const Store& s : program_.stores) {
+      for (const Access& a : program_.accesses) {
+        const Access& own = program_.accesses[s.access];
+        if (&a != &own && a.tensor == own.tensor) refuse("an input that is written is also moved");
+      }
+    }
   }
 
   const Trace& region_;
@@ -621,6 +642,8 @@ std::vector<LoopProgram> lower(const Trace& region, std::string* why) {
       }
       if (parts.size() + boxes.size() > kMostParts) refuse("a tensor that is joined of many");
     }
+    if (parts.size() > 1 && parts[0].writes_inputs)
+      refuse("a joined tensor is written to an input");
     return parts;
   } catch (const Refusal& r) {
     *why = r.reason;

@@ -4,6 +4,7 @@
 #include <deque>
 
 #include "analysis/proxy_map.h"
+#include "analysis/recorded.h"
 #include "ir/builder.h"
 #include "ir/rewrite.h"
 #include "ops/control.h"
@@ -18,7 +19,9 @@
 // final values at the end, by one `torch.Tensor.copy_(input, value)` each; after the first of these
 // stand only other write-backs and views of written inputs that are results. So whatever reads an
 // input before reads its old value, and no pass may move a bound symbol across the first
-// write-back. A result that is a written input is the result of its write-back.
+// write-back. A result that is a written input is the result of its write-back. When regions are
+// made a write-back may become part of one, which then stands before other bound symbols, none of
+// which reads the input as it was.
 
 namespace fulmen::passes {
 namespace {
@@ -67,9 +70,20 @@ bool same_layout(const TensorType& a, const TensorType& b) {
   return a.dtype == b.dtype && a.device == b.device && a.shape == b.shape && a.strides == b.strides;
 }
 
+// Whether several elements may be one in memory.
 bool has_internal_overlap(const TensorType& t) {
+  std::vector<std::pair<int64_t, int64_t>> steps;  // stride, turns
   for (size_t i = 0; i < t.ndim(); ++i) {
     if (is_zero(t.strides[i]) && t.shape[i].value_or(2) > 1) return true;
+    if (!t.strides[i].is_concrete() || !t.shape[i].is_concrete()) continue;
+    if (t.shape[i].value() == 0) return false;
+    if (t.shape[i].value() > 1) steps.emplace_back(t.strides[i].value(), t.shape[i].value());
+  }
+  std::sort(steps.begin(), steps.end());
+  int64_t reach = 0;  // the last element of the dimensions so far
+  for (const auto& [stride, turns] : steps) {
+    if (stride <= reach) return true;
+    reach += stride * (turns - 1);
   }
   return false;
 }
@@ -103,11 +117,15 @@ bool changes_grad_mode(const Symbol& s) {
 class Functionalizer {
  public:
   explicit Functionalizer(const Trace& trace) : trace_(trace), builder_(trace.ctx) {
-    builder_.grad_enabled = was_recorded_with_grad();
+    bool other_modes = false;
     for (const BoundSymbol* b : trace_.body) {
+      const bool is_plain = b->symbol == &ops::set_grad_enabled;
       mixed_grad_modes_ = mixed_grad_modes_ || changes_grad_mode(*b->symbol);
+      other_modes = other_modes || (!is_plain && changes_grad_mode(*b->symbol));
       whole_step_ = whole_step_ || b->symbol == &ops::gradients;
     }
+    without_autograd_ = mixed_grad_modes_ && !other_modes && !whole_step_ && !is_recorded(trace);
+    builder_.grad_enabled = !without_autograd_ && was_recorded_with_grad();
     for (const auto& group : trace.alias_groups) {
       for (const Proxy* p : group) shared_.set(p, true);
     }
@@ -121,7 +139,13 @@ class Functionalizer {
   }
 
   Trace run() {
+    const BoundSymbol* last_mode = nullptr;
+    if (without_autograd_) builder_.append(ops::grad_mode_change(*trace_.ctx, false));
     for (const BoundSymbol* b : trace_.body) {
+      if (without_autograd_ && b->symbol == &ops::set_grad_enabled) {
+        last_mode = b;
+        continue;
+      }
       builder_.source = b->source;
       visit(*b);
       if (whole_step_ && b->symbol == &ops::set_grad_enabled)
@@ -130,6 +154,7 @@ class Functionalizer {
     builder_.source = nullptr;
     Trace out = trace_;
     out.output = finish();
+    if (last_mode) builder_.append(last_mode);
     out.body = std::move(builder_.body());
     out.functional = true;
     return out;
@@ -382,7 +407,8 @@ class Functionalizer {
     if (root.opaque) give_up(&b, "an opaque symbol may share the storage that is written");
     if (root.input && shared_.get(root.input))
       give_up(&b, "inputs share the storage that is written");
-    if (mixed_grad_modes_ && !is_update(root) && !(whole_step_ && builder_.grad_enabled)) {
+    if (mixed_grad_modes_ && !without_autograd_ && !is_update(root) &&
+        !(whole_step_ && builder_.grad_enabled)) {
       if (any_requires_grad(b.args) || root.node->declared->type.requires_grad) {
         give_up(&b, "a write that gradients depend on, in a program that changes the grad mode");
       }
@@ -578,6 +604,8 @@ class Functionalizer {
   Builder builder_;
   bool mixed_grad_modes_ = false;
   bool whole_step_ = false;  // the program calls backward()
+  // It changes the grad mode, but autograd records nothing of it: an optimizer's step.
+  bool without_autograd_ = false;
   std::deque<Root> roots_;
   std::deque<Node> nodes_;
   std::deque<View> views_;

@@ -108,10 +108,6 @@ class Expansion {
     bool enabled = true;
     std::vector<const BoundSymbol*> body;
     const std::unordered_set<const Proxy*> inputs(trace_.inputs.begin(), trace_.inputs.end());
-    const auto set_mode = [&](bool on) {
-      const Arg args[] = {Arg(on)};
-      body.push_back(ctx_.make_bound_symbol(ops::set_grad_enabled, args, Arg(), nullptr));
-    };
     std::vector<Arg> leaves;
     for (const Arg& a : leaves_) {
       if (inputs.contains(a.proxy()) && std::find(leaves.begin(), leaves.end(), a) == leaves.end())
@@ -119,7 +115,7 @@ class Expansion {
     }
     const Arg checked[] = {ctx_.make_collection(Arg::Kind::kList, leaves)};
     body.push_back(ctx_.make_bound_symbol(ops::check_leaves, checked, Arg(), nullptr));
-    set_mode(false);
+    body.push_back(ops::grad_mode_change(ctx_, false));
     for (const BoundSymbol* b : out_.body) {
       if (is_mode(*b)) {
         enabled = b->args[0].boolean();
@@ -157,7 +153,7 @@ class Expansion {
     const auto end = std::find_if(body.begin(), body.end(),
                                   [](const BoundSymbol* b) { return b->symbol->has(kInplace); });
     body.insert(end, builder.body().begin(), builder.body().end());
-    set_mode(enabled);
+    body.push_back(ops::grad_mode_change(ctx_, enabled));
     out_.body = std::move(body);
   }
 

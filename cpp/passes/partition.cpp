@@ -11,6 +11,7 @@
 #include "analysis/liveness.h"
 #include "ir/region.h"
 #include "ir/rewrite.h"
+#include "ir/write_back.h"
 #include "ops/control.h"
 #include "support/cat.h"
 #include "support/error.h"
@@ -71,7 +72,8 @@ class Partitioner {
     children_.resize(size());
     for (uint32_t i = 0; i < size(); ++i) {
       is_view_[i] = rules_.is_view && rules_.is_view(bsym(i));
-      fusable_[i] = !is_view_[i] && first_tensor(bsym(i).output) && rules_.refusal(bsym(i)).empty();
+      fusable_[i] = !is_view_[i] && first_tensor(bsym(i).output) && !writes_shared(bsym(i)) &&
+                    rules_.refusal(bsym(i)).empty();
       for (const uint32_t p : dag_.nodes[i].parents) {
         // A view's parents are found already, and are no views where it is fusable itself.
         if (is_view_[p] && (fusable_[i] || is_view_[i])) {
@@ -84,6 +86,15 @@ class Partitioner {
       parents_[i].erase(std::unique(parents_[i].begin(), parents_[i].end()), parents_[i].end());
       for (const uint32_t p : parents_[i]) children_[p].push_back(i);
     }
+  }
+
+  // Whether it writes to an input that has its storage in common with others.
+  bool writes_shared(const BoundSymbol& b) const {
+    if (!is_write_back(b)) return false;
+    for (const auto& group : trace_.alias_groups) {
+      if (std::find(group.begin(), group.end(), b.args[0].proxy()) != group.end()) return true;
+    }
+    return false;
   }
 
   // The shape whose elements a bound symbol goes over, as a number; -1 if it is not fused.
@@ -153,20 +164,37 @@ class Partitioner {
     }
   }
 
-  // A symbol whose only consumers come in later stages waits for them, if it can.
+  // A symbol whose only consumers come in later stages waits for them, if it can. Its write-back,
+  // whose result nobody waits for, goes with it.
   void join_consumers() {
+    const auto follows = [&](size_t i, uint32_t c) {
+      return joins(i, c) && is_write_back(bsym(c)) && bsym(i).output == bsym(c).args[1];
+    };
+    const auto latest_of = [&](size_t i, const auto& skips) {
+      int latest = std::numeric_limits<int>::max();
+      for (const uint32_t c : children_[i]) {
+        if (!skips(i, c)) latest = std::min(latest, stage_[c] - step(i, c));
+      }
+      return latest;
+    };
+    const auto none = [](size_t, uint32_t) { return false; };
     for (size_t i = size(); i-- > 0;) {
       if (domain_[i] < 0) continue;
-      int latest = std::numeric_limits<int>::max();
+      int latest = latest_of(i, follows);
+      for (const uint32_t c : children_[i]) {
+        if (follows(i, c)) latest = std::min(latest, latest_of(c, none));
+      }
       bool joined = false, wanted = false;
       for (const uint32_t c : children_[i]) {
-        latest = std::min(latest, stage_[c] - step(i, c));
-        joined = joined || (joins(i, c) && stage_[c] == stage_[i]);
+        if (!joins(i, c) || follows(i, c)) continue;
+        joined = joined || stage_[c] == stage_[i];
+        wanted = wanted || stage_[c] == latest;
       }
+      if (joined || !wanted) continue;
+      stage_[i] = latest;
       for (const uint32_t c : children_[i]) {
-        wanted = wanted || (joins(i, c) && stage_[c] == latest);
+        if (follows(i, c)) stage_[c] = std::max(stage_[c], latest);
       }
-      if (!joined && wanted) stage_[i] = latest;
     }
   }
 
@@ -231,9 +259,12 @@ class Partitioner {
 
   bool pays(std::span<const uint32_t> members) const {
     if (members.size() < rules_.smallest) return false;
-    if (members.size() > 1 || rules_.single_operations) return true;
+    const auto computes = [&](uint32_t i) { return !is_write_back(bsym(i)); };
+    const auto count = std::count_if(members.begin(), members.end(), computes);
+    if (count > 1 || rules_.single_operations) return true;
     // PyTorch runs a single operation as well, but for those that it makes of several.
-    return bsym(members[0]).symbol->decompose != nullptr;
+    const auto one = std::find_if(members.begin(), members.end(), computes);
+    return one != members.end() && bsym(*one).symbol->decompose != nullptr;
   }
 
   const BoundSymbol* try_region(std::span<const uint32_t> members, std::string* why) {
@@ -249,7 +280,7 @@ class Partitioner {
     }
     for (const uint32_t i : members) {
       for_each_proxy(bsym(i).output, [&](const Proxy* p) {
-        if (used_outside(p, i, inside) &&
+        if ((is_write_back(bsym(i)) || used_outside(p, i, inside)) &&
             std::find(outputs.begin(), outputs.end(), p) == outputs.end()) {
           outputs.push_back(p);
         }
@@ -286,16 +317,25 @@ class Partitioner {
     views.bind(bsym(i).output, output);
   }
 
+  bool reads(uint32_t i, const Proxy* p) const {
+    bool found = false;
+    for (const Arg& a : bsym(i).args) {
+      for_each_proxy(a, [&](const Proxy* q) { found = found || p == q; });
+    }
+    return found;
+  }
+  bool reads_result(uint32_t i, uint32_t of) const {
+    bool found = false;
+    for_each_proxy(bsym(of).output, [&](const Proxy* p) { found = found || reads(i, p); });
+    return found;
+  }
+
   // Whether something that is not `inside` reads result `p` of bound symbol `i`, itself or a view.
   bool used_outside(const Proxy* p, uint32_t i, const std::unordered_set<uint32_t>& inside) const {
     if (returned_.contains(p)) return true;
     for (const uint32_t c : dag_.nodes[i].children) {
       if (inside.contains(c)) continue;
-      bool reads = false;
-      for (const Arg& a : bsym(c).args) {
-        for_each_proxy(a, [&](const Proxy* q) { reads = reads || p == q; });
-      }
-      if (!reads) continue;
+      if (!reads(c, p)) continue;
       if (!is_view_[c]) return true;
       bool through_view = false;
       for_each_proxy(bsym(c).output, [&](const Proxy* q) {
@@ -315,7 +355,7 @@ class Partitioner {
       for_each_proxy(bsym(i).output,
                      [&](const Proxy* p) { out[i] = out[i] || returned_.contains(p); });
       for (const uint32_t c : dag_.nodes[i].children)
-        out[i] = out[i] || (region_at_[c] < 0 && out[c]);
+        out[i] = out[i] || (region_at_[c] < 0 && out[c] && reads_result(c, i));
     }
     return out;
   }
@@ -335,7 +375,8 @@ class Partitioner {
       const uint32_t u = unit_of(i);
       if (!is_needed[i]) continue;
       real[u] = true;
-      last[u] = std::max(last[u], i);
+      // The earlier it writes back, the more of the value is in a cache.
+      if (!is_write_back(bsym(i)) || region_at_[i] < 0) last[u] = std::max(last[u], i);
       const auto& parents = region_at_[i] >= 0 ? parents_[i] : dag_.nodes[i].parents;
       for (const uint32_t p : parents) {
         const uint32_t before = unit_of(p);

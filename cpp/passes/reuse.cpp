@@ -4,19 +4,15 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "analysis/recorded.h"
+#include "ir/write_back.h"
 #include "ops/meta.h"
-#include "ops/state.h"
 #include "passes/rebase.h"
 
 namespace fulmen::passes {
 namespace {
 
 constexpr size_t kNever = static_cast<size_t>(-1);
-
-bool is_write_back(const BoundSymbol& b) {
-  const auto& names = b.symbol->info->torch_names;
-  return b.symbol->has(kInplace) && !names.empty() && names[0] == "torch.Tensor.copy_";
-}
 
 bool same_memory(const TensorType& a, const TensorType& b) {
   return a.dtype == b.dtype && a.device == b.device && a.shape == b.shape &&
@@ -187,26 +183,6 @@ class Reuse {
   Substitution names_;
   bool changed_ = false;
 };
-
-// Whether autograd records something of it, or a leaf could not be written to.
-bool is_recorded(const Trace& trace) {
-  bool enabled = true;
-  for (const BoundSymbol* b : trace.body) {
-    if (b->symbol == &ops::set_inference_mode) return true;
-    if (b->symbol == &ops::set_grad_enabled) {
-      enabled = b->args[0].boolean();
-      continue;
-    }
-    bool recorded = false;
-    const bool updates = b->symbol->has(kInplace);
-    for_each_proxy(b->output, [&](const Proxy* p) {
-      const TensorProxy* t = as_tensor(p);
-      recorded = recorded || (t && t->type.requires_grad && (enabled || !updates));
-    });
-    if (recorded && b->symbol->name() != "freed") return true;
-  }
-  return false;
-}
 
 }  // namespace
 

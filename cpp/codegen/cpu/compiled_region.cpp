@@ -89,7 +89,8 @@ Schedule schedule_for(const LoopProgram& p, int width) {
   const auto rows = static_cast<int64_t>(scratch_rows(p, s));
   s.keep_rows = rows > 0 && rows * row * 8 <= kScratchLimit;
   s.tile_rows = !p.has_reductions() && s.vector_loop > 0 && n <= kBlock / 2;
-  s.stream = streams(p, s);
+  s.exact = p.writes_inputs;
+  s.stream = !s.exact && streams(p, s);
   return s;
 }
 
