@@ -18,6 +18,7 @@
 #include "exec/program.h"
 #include "ir/region.h"
 #include "support/error.h"
+#include "support/guarded_memory.h"
 
 namespace fulmen::bridge {
 namespace {
@@ -55,6 +56,15 @@ struct TensorSpec {
     const c10::TensorImpl* impl = t.unsafeGetTensorImpl();
     return t.defined() && impl->dtype() == c10::scalarTypeToTypeMeta(dtype) &&
            impl->sizes() == c10::IntArrayRef(sizes) && impl->strides() == c10::IntArrayRef(strides);
+  }
+  // From the first element to the end of the last one.
+  size_t bytes() const {
+    int64_t elements = 1;
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      if (sizes[i] == 0) return 0;
+      elements += (sizes[i] - 1) * strides[i];
+    }
+    return static_cast<size_t>(elements) * c10::elementSize(dtype);
   }
   at::Tensor allocate() const { return at::detail::empty_strided_cpu(sizes, strides, dtype); }
 };
@@ -128,7 +138,11 @@ class FusionKernel final : public exec::Kernel {
         results.back().unsafeGetTensorImpl()->bump_version();
       }
     }
-    launch(slots, tensors);
+    if (guard_ == Guard::kNone) {
+      launch(slots, tensors);
+    } else {
+      launch_guarded(slots, tensors);
+    }
     for (size_t i = 0; i < outputs_.size(); ++i) {
       value_of(slots[outputs_[i].slot]) = std::move(results[i]);
     }
@@ -209,6 +223,18 @@ class FusionKernel final : public exec::Kernel {
     return copy;
   }
 
+  void launch_guarded(exec::Slot* slots, SmallVec<char*, 12> tensors) const {
+    GuardedCopies copies(guard_);
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      const bool is_input = i < inputs_.size();
+      const Operand& operand = is_input ? inputs_[i] : outputs_[i - inputs_.size()];
+      const bool written = !is_input || operand.written;
+      tensors[i] = copies.copy_of(tensors[i], operand.spec.bytes(), written);
+    }
+    launch(slots, tensors);
+    copies.copy_back();
+  }
+
   void launch(exec::Slot* slots, const SmallVec<char*, 12>& tensors) const {
     SmallVec<int64_t, 8> numbers;
     for (const Number& n : numbers_) {
@@ -238,6 +264,11 @@ class FusionKernel final : public exec::Kernel {
     const auto run = [&](size_t part, int64_t begin, int64_t end) {
       const CompiledLoops& loops = region_.parts()[part];
       const size_t bytes = loops.scratch_bytes();
+      if (guard_ != Guard::kNone && bytes) {
+        const GuardedMemory scratch(bytes, guard_);
+        loops.run(accesses.data() + first[part], packed, scratch.data(), begin, end);
+        return;
+      }
       loops.run(accesses.data() + first[part], packed, bytes ? scratch_memory(bytes) : nullptr,
                 begin, end);
     };
@@ -272,6 +303,7 @@ class FusionKernel final : public exec::Kernel {
 
   CompiledRegion region_;
   const Subprogram& source_;  // lives as long as the program's trace
+  const Guard guard_ = guard_from_flags();
   std::vector<uint32_t> arguments_;
   std::vector<Operand> inputs_, outputs_;
   std::vector<int> written_;  // of each output: the input that it is, written; -1: a new tensor
