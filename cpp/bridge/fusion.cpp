@@ -122,9 +122,8 @@ class FusionKernel final : public exec::Kernel {
         tensors.push_back(static_cast<char*>(copies.back().data_ptr()));
       }
     }
-    for (const codegen::IndexCheck& c : region_.parts()[0].program().checks) {
-      check(reinterpret_cast<const int64_t*>(tensors[c.tensor]), inputs_[c.tensor].spec, c);
-    }
+    // The operations themselves raise eager's error.
+    if (!in_bounds(tensors)) return run_operations(slots);
     std::vector<at::Tensor> results;
     results.reserve(outputs_.size());
     for (size_t i = 0; i < outputs_.size(); ++i) {
@@ -186,19 +185,34 @@ class FusionKernel final : public exec::Kernel {
     }
   }
 
-  // Throws eager's error for the first element that names nothing.
-  static void check(const int64_t* indices, const TensorSpec& spec, const codegen::IndexCheck& c) {
-    const int64_t n = spec.sizes.empty() ? 1 : spec.sizes[0];
-    const int64_t stride = spec.sizes.empty() ? 0 : spec.strides[0];
-    const auto wrong = [&](int64_t i) {
-      return static_cast<uint64_t>(i) >= static_cast<uint64_t>(c.size) && i != c.ignored;
-    };
-    bool any = false;
-    for (int64_t i = 0; i < n; ++i) any |= wrong(indices[i * stride]);
-    for (int64_t i = 0; any && i < n; ++i) {
-      const int64_t index = indices[i * stride];
-      TORCH_CHECK_INDEX(!wrong(index), "Target ", index, " is out of bounds.");
+  // Whether the indices are such that kernels may rely on them.
+  bool in_bounds(const SmallVec<char*, 12>& tensors) const {
+    for (const CompiledLoops& part : region_.parts()) {
+      for (const codegen::IndexCheck& c : part.program().checks) {
+        const TensorSpec& spec = inputs_[c.tensor].spec;
+        const bool good =
+            spec.dtype == c10::ScalarType::Int
+                ? all_good(reinterpret_cast<const int32_t*>(tensors[c.tensor]), spec, 0, c)
+                : all_good(reinterpret_cast<const int64_t*>(tensors[c.tensor]), spec, 0, c);
+        if (!good) return false;
+      }
     }
+    return true;
+  }
+
+  // From dimension `d` on.
+  template <class T>
+  static bool all_good(const T* p, const TensorSpec& spec, size_t d, const codegen::IndexCheck& c) {
+    const auto good = [&](int64_t i) { return (i >= c.first && i < c.end) || i == c.ignored; };
+    if (d == spec.sizes.size()) return good(*p);
+    const int64_t n = spec.sizes[d], stride = spec.strides[d];
+    bool all = true;
+    if (d + 1 == spec.sizes.size()) {
+      for (int64_t i = 0; i < n; ++i) all &= good(p[i * stride]);
+      return all;
+    }
+    for (int64_t i = 0; i < n; ++i) all = all && all_good(p + i * stride, spec, d + 1, c);
+    return all;
   }
 
   struct Operand {

@@ -9,6 +9,7 @@
 #include "codegen/form.h"
 #include "codegen/lower.h"
 #include "codegen/open.h"
+#include "codegen/parts.h"
 #include "support/error.h"
 #include "support/flags.h"
 
@@ -66,7 +67,7 @@ Schedule schedule_for(const LoopProgram& p, int width) {
     // The lanes go along the loop in which memory is contiguous; short rows go side by side.
     int along_rows = 0, across_rows = 0;
     for (const Node& n : p.nodes) {
-      if (n.kind != NodeKind::kLoad) continue;
+      if (n.kind != NodeKind::kLoad && n.kind != NodeKind::kGather) continue;
       const Strides& strides = p.accesses[n.index].strides;
       along_rows += strides[last_reduced] == 1;
       across_rows += strides[last_outer] == 1 && strides[last_reduced] != 0;
@@ -178,7 +179,7 @@ passes::FusionRules fusion_rules(const std::shared_ptr<TraceContext>& ctx) {
   passes::FusionRules rules;
   rules.refusal = [ctx](const BoundSymbol& b) { return fusion_refusal(b, ctx); };
   rules.is_view = is_fused_view;
-  rules.joins_pieces = [](const BoundSymbol& b) { return form_of(b) == Form::kCat; };
+  rules.joins_pieces = joins_pieces;
   rules.opened = [ctx](const BoundSymbol& b) { return opened(b, ctx); };
   rules.region_refusal = [](const Trace& region) {
     std::string why;
