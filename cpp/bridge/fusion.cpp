@@ -6,11 +6,13 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "bridge/bridge.h"
 #include "bridge/ivalue.h"
 #include "bridge/scalar_type.h"
 #include "codegen/cpu/compiled_region.h"
+#include "codegen/cpu/kernel_cache.h"
 #include "codegen/cpu/llvm_api.h"
 #include "codegen/lower.h"
 #include "codegen/open.h"
@@ -18,6 +20,7 @@
 #include "exec/program.h"
 #include "ir/region.h"
 #include "support/error.h"
+#include "support/flags.h"
 #include "support/guarded_memory.h"
 
 namespace fulmen::bridge {
@@ -71,8 +74,9 @@ struct TensorSpec {
 
 class FusionKernel final : public exec::Kernel {
  public:
-  FusionKernel(CompiledRegion region, const Subprogram& source, const BoundSymbol& bsym,
-               const exec::SlotOf& slot_of)
+  // Without a `region` its operations run one by one.
+  FusionKernel(std::optional<CompiledRegion> region, const Subprogram& source,
+               const BoundSymbol& bsym, const exec::SlotOf& slot_of)
       : region_(std::move(region)), source_(source) {
     for (size_t i = 0; i < bsym.args.size(); ++i) {
       const uint32_t slot = slot_of(bsym.args[i].proxy());
@@ -102,6 +106,7 @@ class FusionKernel final : public exec::Kernel {
   }
 
   void run(exec::Slot* slots) const override {
+    if (!region_) return run_operations(slots);
     for (const Operand& in : inputs_) {
       const c10::IValue& value = value_of(slots[in.slot]);
       if (!value.isTensor()) internal_error("a kernel's input is no tensor");
@@ -187,7 +192,7 @@ class FusionKernel final : public exec::Kernel {
 
   // Whether the indices are such that kernels may rely on them.
   bool in_bounds(const SmallVec<char*, 12>& tensors) const {
-    for (const CompiledLoops& part : region_.parts()) {
+    for (const CompiledLoops& part : region_->parts()) {
       for (const codegen::IndexCheck& c : part.program().checks) {
         const TensorSpec& spec = inputs_[c.tensor].spec;
         const bool good =
@@ -266,9 +271,9 @@ class FusionKernel final : public exec::Kernel {
     SmallVec<char*, 16> accesses;
     SmallVec<size_t, 8> first;
     bool alike = true;
-    for (const CompiledLoops& part : region_.parts()) {
+    for (const CompiledLoops& part : region_->parts()) {
       first.push_back(accesses.size());
-      alike = alike && part.units() == region_.parts()[0].units();
+      alike = alike && part.units() == region_->parts()[0].units();
       for (const codegen::Access& a : part.program().accesses) {
         accesses.push_back(a.tensor == codegen::Access::kNoTensor
                                ? nullptr
@@ -276,7 +281,7 @@ class FusionKernel final : public exec::Kernel {
       }
     }
     const auto run = [&](size_t part, int64_t begin, int64_t end) {
-      const CompiledLoops& loops = region_.parts()[part];
+      const CompiledLoops& loops = region_->parts()[part];
       const size_t bytes = loops.scratch_bytes();
       if (guard_ != Guard::kNone && bytes) {
         const GuardedMemory scratch(bytes, guard_);
@@ -286,10 +291,10 @@ class FusionKernel final : public exec::Kernel {
       loops.run(accesses.data() + first[part], packed, bytes ? scratch_memory(bytes) : nullptr,
                 begin, end);
     };
-    const size_t parts = region_.parts().size();
+    const size_t parts = region_->parts().size();
     if (parts > 1 && alike) {
       // What the parts of a unit read lies close together.
-      const CompiledLoops& one = region_.parts()[0];
+      const CompiledLoops& one = region_->parts()[0];
       const int64_t grain = std::max<int64_t>(1, one.grain() / static_cast<int64_t>(parts));
       in_parallel(one.units(), grain, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
@@ -299,7 +304,7 @@ class FusionKernel final : public exec::Kernel {
       return;
     }
     for (size_t part = 0; part < parts; ++part) {
-      const CompiledLoops& loops = region_.parts()[part];
+      const CompiledLoops& loops = region_->parts()[part];
       in_parallel(loops.units(), loops.grain(),
                   [&](int64_t begin, int64_t end) { run(part, begin, end); });
     }
@@ -315,7 +320,7 @@ class FusionKernel final : public exec::Kernel {
     at::parallel_for(0, units, grain, work);
   }
 
-  CompiledRegion region_;
+  std::optional<CompiledRegion> region_;
   const Subprogram& source_;  // lives as long as the program's trace
   const Guard guard_ = guard_from_flags();
   std::vector<uint32_t> arguments_;
@@ -353,9 +358,15 @@ class FusionExecutor final : public exec::Executor {
       const std::shared_ptr<const exec::Compilation>&) const override {
     const Subprogram& region = *region_of(*bsym.symbol);
     std::string why;
-    auto compiled = CompiledRegion::compile(to_trace(region), &why);
-    if (!compiled) internal_error(bsym.symbol->name(), ": claimed, but ", why);
-    return std::make_unique<FusionKernel>(std::move(*compiled), region, bsym, slot_of);
+    std::optional<CompiledRegion> compiled;
+    try {
+      compiled = CompiledRegion::compile(to_trace(region), &why);
+    } catch (const InternalError& e) {
+      if (flag_bool(Flag::kVerify)) throw;
+      why = e.what();
+    }
+    if (!compiled) codegen::cpu::note_failure(cat(bsym.symbol->name(), ": ", why));
+    return std::make_unique<FusionKernel>(std::move(compiled), region, bsym, slot_of);
   }
 };
 

@@ -19,6 +19,7 @@
 #include "ops/shape.h"
 #include "ops/unary.h"
 #include "support/error.h"
+#include "support/flags.h"
 
 namespace fulmen::codegen {
 namespace {
@@ -136,7 +137,7 @@ Arg replaced(Call& in, const Arg& src, size_t d, int64_t start, int64_t length) 
   if (start > 0) pieces.push_back(piece(in["input"], d, 0, start));
   if (length) pieces.push_back(converted(src, t.dtype));
   if (end < size) pieces.push_back(piece(in["input"], d, end, size - end));
-  return joined(in, pieces, d);
+  return pieces.empty() ? Arg() : joined(in, pieces, d);
 }
 
 Arg scattered_slice(Call& in) {
@@ -193,7 +194,14 @@ std::vector<const BoundSymbol*> parts_of(const std::shared_ptr<TraceContext>& ct
   builder.source = bsym.source;
   builder.grad_enabled = false;
   Call call(*bsym.symbol, bsym.args, builder);
-  const Arg out = found->second(call);
+  Arg out;
+  try {
+    out = found->second(call);
+  } catch (const UserError&) {
+    // A mistake of ours costs speed, not the user's program.
+    if (flag_bool(Flag::kVerify)) throw;
+    return {};
+  }
   if (out.is_none() || builder.body().empty()) return {};
   Substitution map;
   map.bind(out, bsym.output);
