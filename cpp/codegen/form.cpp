@@ -68,6 +68,8 @@ const std::unordered_map<const Symbol*, Form>& forms() {
       {&split_with_sizes, Form::kSplit},
       {&chunk, Form::kSplit},
       {&ops::cat, Form::kCat},
+      {&slice_backward, Form::kPlaced},
+      {&select_backward, Form::kPlaced},
       {&unsqueeze, Form::kReshape},
       {&squeeze, Form::kReshape},
       {&squeeze_dim, Form::kReshape},
@@ -228,6 +230,10 @@ Form form_of(const BoundSymbol& bsym) {
   if (bsym.symbol->lane != Lane::kNone) return Form::kLane;
   const auto it = forms().find(bsym.symbol);
   if (it == forms().end()) return Form::kNone;
+  if (bsym.symbol == &ops::slice_backward) {
+    const Arg& step = bsym.arg("step");
+    if (!step.is_int() || step.integer() != 1) return Form::kNone;
+  }
   const bool picks = it->second == Form::kPick || it->second == Form::kPickGradient;
   const bool fits = picks                         ? picks_of_rows(bsym)
                     : it->second == Form::kArange ? counts(bsym)

@@ -12,6 +12,7 @@
 #include "ir/builder.h"
 #include "ir/region.h"
 #include "ops/meta.h"
+#include "ops/shape.h"
 #include "support/error.h"
 
 namespace fulmen::codegen {
@@ -258,7 +259,7 @@ class Lowering {
       n.real = 0;
     }
     if (dtype == DType::kBool) {
-      n.integer = a.kind() == Arg::Kind::kFloat ? a.real() != 0 : n.integer != 0;
+      n.integer = a.kind() == Arg::Kind::kFloat ? a.real() != 0 : a.integer() != 0;
     }
     return add(std::move(n));
   }
@@ -286,7 +287,7 @@ class Lowering {
     if (!bsym) refuse(p->name, " is computed by nothing in the region");
     const Form form = form_of(*bsym);
     const TensorType& type = as_tensor(p)->type;
-    if (form == Form::kCat) return joined(*bsym, type, map);
+    if (form == Form::kCat || form == Form::kPlaced) return joined(*bsym, type, map);
     if (form == Form::kFull) return number(filler_of(*bsym), type.dtype, false);
     if (form == Form::kArange) return counted(*bsym, type, map);
     if (is_gather(form)) return gathered(*bsym, form, type, map);
@@ -299,7 +300,51 @@ class Lowering {
     return value(base, view_map(*bsym, form, base->type, type, map));
   }
 
-  // The operand of torch.cat that has these elements; throws Split where they are of several.
+  // Indices of a dimension whose elements are those of a tensor; null: zeros.
+  struct Piece {
+    int64_t end;
+    const TensorProxy* tensor;
+    IndexMap map;
+  };
+
+  std::vector<Piece> pieces_of(const BoundSymbol& bsym, const IndexMap& map, size_t d) {
+    Call call(*bsym.symbol, bsym.args, builder_);
+    std::vector<Piece> pieces;
+    int64_t begin = 0;
+    if (form_of(bsym) == Form::kCat) {
+      for (const TensorProxy* t : call.tensors("tensors")) {
+        if (t->type.ndim() != map.size()) continue;  // an empty one, which cat() leaves out
+        IndexMap own = map;
+        own[d].start -= begin;
+        begin += t->type.shape[d].value();
+        pieces.push_back({begin, t, std::move(own)});
+      }
+      return pieces;
+    }
+    const TensorType& whole = bsym.output.tensor()->type;
+    const TensorProxy* slice = bsym.args[0].tensor();
+    const int64_t size = whole.shape[d].value();
+    IndexMap own = map;
+    int64_t width = 1;
+    if (bsym.symbol == &ops::select_backward) {
+      begin = call.integer("index");
+      if (begin < 0) begin += size;
+      own.erase(own.begin() + static_cast<ptrdiff_t>(d));
+    } else {
+      begin = call.integer("start");
+      if (begin < 0) begin += size;
+      begin = std::clamp<int64_t>(begin, 0, size);
+      width = slice->type.shape[d].value();
+      own[d].start -= begin;
+    }
+    pieces.push_back({begin, nullptr, {}});
+    pieces.push_back({begin + width, slice, std::move(own)});
+    pieces.push_back({size, nullptr, {}});
+    return pieces;
+  }
+
+  // What has these elements of torch.cat, or of a slice among zeros; throws Split where they are of
+  // several pieces.
   uint32_t joined(const BoundSymbol& bsym, const TensorType& type, const IndexMap& map) {
     Call call(*bsym.symbol, bsym.args, builder_);
     const auto d = static_cast<size_t>(meta::wrap_dim(call, call.integer("dim"), map.size()));
@@ -315,20 +360,14 @@ class Lowering {
     if (factor < 0) refuse("a joined tensor that is read backwards");
     const int64_t turns = factor ? box_[loop].end - box_[loop].begin : 1;
     const int64_t first = index.start, last = first + factor * (turns - 1);
-    int64_t begin = 0;
-    for (const TensorProxy* t : call.tensors("tensors")) {
-      if (t->type.ndim() != map.size()) continue;  // an empty one, which cat() leaves out
-      const int64_t end = begin + t->type.shape[d].value();
-      if (first < end) {
-        if (last >= end) {
-          if (reduced_[loop]) refuse("a joined tensor that is reduced");
-          throw Split{loop, box_[loop].begin + (end - first + factor - 1) / factor};
-        }
-        IndexMap own = map;
-        own[d].start -= begin;
-        return converted(value(t, own), type.dtype);
+    for (const Piece& piece : pieces_of(bsym, map, d)) {
+      if (first >= piece.end) continue;
+      if (last >= piece.end) {
+        if (reduced_[loop]) refuse("a joined tensor that is reduced");
+        throw Split{loop, box_[loop].begin + (piece.end - first + factor - 1) / factor};
       }
-      begin = end;
+      if (!piece.tensor) return converted(number(Arg(0), type.dtype, false), type.dtype);
+      return converted(value(piece.tensor, piece.map), type.dtype);
     }
     refuse("a joined tensor without elements");
   }

@@ -133,15 +133,18 @@ class Partitioner {
     }
     // What only leads to symbols over other elements goes with them, if they don't repeat its own.
     for (size_t i = size(); i-- > 0;) {
-      if (domain_[i] < 0 || children_[i].empty() || bsym(i).symbol->has(kReduction)) continue;
+      if (domain_[i] < 0 || bsym(i).symbol->has(kReduction)) continue;
       const int64_t own = elements(i);
-      const int common = domain_[children_[i][0]];
-      bool joins_all = common >= 0 && common != domain_[i];
+      int common = -1;
+      bool joins_all = true;
       for (const uint32_t c : children_[i]) {
-        joins_all = joins_all && domain_[c] == common && !bsym(c).symbol->has(kReduction) &&
-                    (elements(c) <= own || rules_.joins_pieces(bsym(c)));
+        if (bsym(c).symbol->has(kEffect)) continue;  // it only comes after
+        if (common < 0) common = domain_[c];
+        joins_all = joins_all && domain_[c] >= 0 && domain_[c] == common &&
+                    !bsym(c).symbol->has(kReduction) &&
+                    (elements(c) <= own || (rules_.joins_pieces && rules_.joins_pieces(bsym(c))));
       }
-      if (joins_all) domain_[i] = common;
+      if (joins_all && common >= 0) domain_[i] = common;
     }
   }
 
@@ -211,6 +214,7 @@ class Partitioner {
         if (joins(p, i) && stage_[p] == stage_[i]) leader_[root(i)] = root(p);
       }
     }
+    join_readers();
     std::unordered_map<uint32_t, std::vector<uint32_t>> groups;
     std::vector<uint32_t> order;
     for (uint32_t i = 0; i < size(); ++i) {
@@ -222,6 +226,24 @@ class Partitioner {
     for_each_proxy(trace_.output, [&](const Proxy* p) { returned_.insert(p); });
     region_at_.assign(size(), -1);
     for (const uint32_t g : order) split(groups[g]);
+  }
+
+  // Symbols that read the same tensor, and are near each other, read it once. By what a stage is
+  // they may always be in one region; far apart, results would be kept for long.
+  void join_readers() {
+    constexpr uint32_t kNear = 24;
+    std::unordered_map<const Proxy*, uint32_t> last;  // reader of all of its elements
+    for (uint32_t i = 0; i < size(); ++i) {
+      if (domain_[i] < 0) continue;
+      for (const Arg& a : bsym(i).args) {
+        const TensorProxy* t = a.tensor();
+        if (!t || !(t->type.shape == first_tensor(bsym(i).output)->type.shape)) continue;
+        const auto [it, fresh] = last.emplace(t, i);
+        const uint32_t other = std::exchange(it->second, i);
+        if (fresh || i - other > kNear || stage_[i] != stage_[other] || !joins(i, other)) continue;
+        leader_[root(i)] = root(other);
+      }
+    }
   }
 
   // The longest part from the front that is one region, then the rest.
