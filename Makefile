@@ -30,6 +30,7 @@ CPP_FILES = $(shell find cpp tests/cpp -name '*.h' -o -name '*.cpp' | sort)
 help:
 	@echo 'make demo     embed a page of sentences with a model compiled by Fulmen'
 	@echo 'make test     lint, C++ and Python tests'
+	@echo 'make test-kernels  the operator tests with generated kernels'
 	@echo 'make test-asan  the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make test-cpython  CPython'"'"'s own tests on our interpreter, for every Python here'
 	@echo 'make fuzz     random programs against eager: N=10000 SEED=0; goes on where it was stopped'
@@ -92,7 +93,15 @@ build: $(BUILD)/configured $(STAMPS)/editable
 test: build lint $(STAMPS)/test
 	@$(STAGE) 'C++ tests' $(LOGS)/ctest.log ctest --test-dir $(BUILD) --output-on-failure
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest $(PYTEST_ARGS) tests
+	@$(MAKE) test-kernels KERNEL_TESTS='-k "not autocast"'
 	@$(MAKE) test-interp
+
+# The operator tests with generated kernels.
+KERNEL_TESTS ?=
+.PHONY: test-kernels
+test-kernels: build $(STAMPS)/test
+	@FULMEN_EXECUTORS=fusion OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
+	  $(PY) -m pytest $(PYTEST_ARGS) $(KERNEL_TESTS) tests/ops
 
 # The interpreter alone, on each supported Python of this machine.
 .PHONY: test-interp test-cpython

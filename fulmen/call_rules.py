@@ -12,6 +12,7 @@ import importlib
 import logging
 import random
 import sys
+import threading
 import warnings
 from typing import Any
 
@@ -188,14 +189,19 @@ _named_rules: list[tuple[str, str, Any]] = [
 
 def install() -> None:
     """Registers the rules, those of modules that are loaded later when it is called again."""
-    _install_own()
-    if "numpy.random" in sys.modules:
-        _install_numpy()
-    for rule in list(_named_rules):
-        callable_ = _find(rule[0])
-        if callable_ is not None:
-            _core.add_call_rule(callable_, rule[1], rule[2])
-            _named_rules.remove(rule)
+    with _installing:
+        _install_own()
+        if "numpy.random" in sys.modules:
+            _install_numpy()
+        for rule in list(_named_rules):
+            callable_ = _find(rule[0])
+            if callable_ is not None:
+                _core.add_call_rule(callable_, rule[1], rule[2])
+                _named_rules.remove(rule)
+
+
+# Functions may be compiled by several threads at once.
+_installing = threading.Lock()
 
 
 @functools.cache

@@ -91,10 +91,11 @@ void bind_program(nb::module_& m) {
       "kernel_counts",
       [] {
         const auto c = codegen::cpu::kernel_counts();
-        return nb::make_tuple(c.compiled, c.shared, c.microseconds);
+        return nb::make_tuple(c.compiled, c.shared, c.microseconds, c.failed);
       },
-      nb::sig("def kernel_counts() -> tuple[int, int, int]"),
-      "(kernels compiled, found in memory, microseconds that compiling took) in this process.");
+      nb::sig("def kernel_counts() -> tuple[int, int, int, int]"),
+      "(kernels compiled, found in memory, microseconds that compiling took, regions without a "
+      "kernel) in this process.");
   m.def(
       "memory_counts",
       [] {

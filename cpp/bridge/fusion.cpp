@@ -6,11 +6,13 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "bridge/bridge.h"
 #include "bridge/ivalue.h"
 #include "bridge/scalar_type.h"
 #include "codegen/cpu/compiled_region.h"
+#include "codegen/cpu/kernel_cache.h"
 #include "codegen/cpu/llvm_api.h"
 #include "codegen/lower.h"
 #include "codegen/open.h"
@@ -18,6 +20,8 @@
 #include "exec/program.h"
 #include "ir/region.h"
 #include "support/error.h"
+#include "support/flags.h"
+#include "support/guarded_memory.h"
 
 namespace fulmen::bridge {
 namespace {
@@ -56,13 +60,23 @@ struct TensorSpec {
     return t.defined() && impl->dtype() == c10::scalarTypeToTypeMeta(dtype) &&
            impl->sizes() == c10::IntArrayRef(sizes) && impl->strides() == c10::IntArrayRef(strides);
   }
+  // From the first element to the end of the last one.
+  size_t bytes() const {
+    int64_t elements = 1;
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      if (sizes[i] == 0) return 0;
+      elements += (sizes[i] - 1) * strides[i];
+    }
+    return static_cast<size_t>(elements) * c10::elementSize(dtype);
+  }
   at::Tensor allocate() const { return at::detail::empty_strided_cpu(sizes, strides, dtype); }
 };
 
 class FusionKernel final : public exec::Kernel {
  public:
-  FusionKernel(CompiledRegion region, const Subprogram& source, const BoundSymbol& bsym,
-               const exec::SlotOf& slot_of)
+  // Without a `region` its operations run one by one.
+  FusionKernel(std::optional<CompiledRegion> region, const Subprogram& source,
+               const BoundSymbol& bsym, const exec::SlotOf& slot_of)
       : region_(std::move(region)), source_(source) {
     for (size_t i = 0; i < bsym.args.size(); ++i) {
       const uint32_t slot = slot_of(bsym.args[i].proxy());
@@ -92,6 +106,7 @@ class FusionKernel final : public exec::Kernel {
   }
 
   void run(exec::Slot* slots) const override {
+    if (!region_) return run_operations(slots);
     for (const Operand& in : inputs_) {
       const c10::IValue& value = value_of(slots[in.slot]);
       if (!value.isTensor()) internal_error("a kernel's input is no tensor");
@@ -112,9 +127,8 @@ class FusionKernel final : public exec::Kernel {
         tensors.push_back(static_cast<char*>(copies.back().data_ptr()));
       }
     }
-    for (const codegen::IndexCheck& c : region_.parts()[0].program().checks) {
-      check(reinterpret_cast<const int64_t*>(tensors[c.tensor]), inputs_[c.tensor].spec, c);
-    }
+    // The operations themselves raise eager's error.
+    if (!in_bounds(tensors)) return run_operations(slots);
     std::vector<at::Tensor> results;
     results.reserve(outputs_.size());
     for (size_t i = 0; i < outputs_.size(); ++i) {
@@ -128,7 +142,11 @@ class FusionKernel final : public exec::Kernel {
         results.back().unsafeGetTensorImpl()->bump_version();
       }
     }
-    launch(slots, tensors);
+    if (guard_ == Guard::kNone) {
+      launch(slots, tensors);
+    } else {
+      launch_guarded(slots, tensors);
+    }
     for (size_t i = 0; i < outputs_.size(); ++i) {
       value_of(slots[outputs_[i].slot]) = std::move(results[i]);
     }
@@ -172,19 +190,34 @@ class FusionKernel final : public exec::Kernel {
     }
   }
 
-  // Throws eager's error for the first element that names nothing.
-  static void check(const int64_t* indices, const TensorSpec& spec, const codegen::IndexCheck& c) {
-    const int64_t n = spec.sizes.empty() ? 1 : spec.sizes[0];
-    const int64_t stride = spec.sizes.empty() ? 0 : spec.strides[0];
-    const auto wrong = [&](int64_t i) {
-      return static_cast<uint64_t>(i) >= static_cast<uint64_t>(c.size) && i != c.ignored;
-    };
-    bool any = false;
-    for (int64_t i = 0; i < n; ++i) any |= wrong(indices[i * stride]);
-    for (int64_t i = 0; any && i < n; ++i) {
-      const int64_t index = indices[i * stride];
-      TORCH_CHECK_INDEX(!wrong(index), "Target ", index, " is out of bounds.");
+  // Whether the indices are such that kernels may rely on them.
+  bool in_bounds(const SmallVec<char*, 12>& tensors) const {
+    for (const CompiledLoops& part : region_->parts()) {
+      for (const codegen::IndexCheck& c : part.program().checks) {
+        const TensorSpec& spec = inputs_[c.tensor].spec;
+        const bool good =
+            spec.dtype == c10::ScalarType::Int
+                ? all_good(reinterpret_cast<const int32_t*>(tensors[c.tensor]), spec, 0, c)
+                : all_good(reinterpret_cast<const int64_t*>(tensors[c.tensor]), spec, 0, c);
+        if (!good) return false;
+      }
     }
+    return true;
+  }
+
+  // From dimension `d` on.
+  template <class T>
+  static bool all_good(const T* p, const TensorSpec& spec, size_t d, const codegen::IndexCheck& c) {
+    const auto good = [&](int64_t i) { return (i >= c.first && i < c.end) || i == c.ignored; };
+    if (d == spec.sizes.size()) return good(*p);
+    const int64_t n = spec.sizes[d], stride = spec.strides[d];
+    bool all = true;
+    if (d + 1 == spec.sizes.size()) {
+      for (int64_t i = 0; i < n; ++i) all &= good(p[i * stride]);
+      return all;
+    }
+    for (int64_t i = 0; i < n; ++i) all = all && all_good(p + i * stride, spec, d + 1, c);
+    return all;
   }
 
   struct Operand {
@@ -209,6 +242,18 @@ class FusionKernel final : public exec::Kernel {
     return copy;
   }
 
+  void launch_guarded(exec::Slot* slots, SmallVec<char*, 12> tensors) const {
+    GuardedCopies copies(guard_);
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      const bool is_input = i < inputs_.size();
+      const Operand& operand = is_input ? inputs_[i] : outputs_[i - inputs_.size()];
+      const bool written = !is_input || operand.written;
+      tensors[i] = copies.copy_of(tensors[i], operand.spec.bytes(), written);
+    }
+    launch(slots, tensors);
+    copies.copy_back();
+  }
+
   void launch(exec::Slot* slots, const SmallVec<char*, 12>& tensors) const {
     SmallVec<int64_t, 8> numbers;
     for (const Number& n : numbers_) {
@@ -226,9 +271,9 @@ class FusionKernel final : public exec::Kernel {
     SmallVec<char*, 16> accesses;
     SmallVec<size_t, 8> first;
     bool alike = true;
-    for (const CompiledLoops& part : region_.parts()) {
+    for (const CompiledLoops& part : region_->parts()) {
       first.push_back(accesses.size());
-      alike = alike && part.units() == region_.parts()[0].units();
+      alike = alike && part.units() == region_->parts()[0].units();
       for (const codegen::Access& a : part.program().accesses) {
         accesses.push_back(a.tensor == codegen::Access::kNoTensor
                                ? nullptr
@@ -236,15 +281,20 @@ class FusionKernel final : public exec::Kernel {
       }
     }
     const auto run = [&](size_t part, int64_t begin, int64_t end) {
-      const CompiledLoops& loops = region_.parts()[part];
+      const CompiledLoops& loops = region_->parts()[part];
       const size_t bytes = loops.scratch_bytes();
+      if (guard_ != Guard::kNone && bytes) {
+        const GuardedMemory scratch(bytes, guard_);
+        loops.run(accesses.data() + first[part], packed, scratch.data(), begin, end);
+        return;
+      }
       loops.run(accesses.data() + first[part], packed, bytes ? scratch_memory(bytes) : nullptr,
                 begin, end);
     };
-    const size_t parts = region_.parts().size();
+    const size_t parts = region_->parts().size();
     if (parts > 1 && alike) {
       // What the parts of a unit read lies close together.
-      const CompiledLoops& one = region_.parts()[0];
+      const CompiledLoops& one = region_->parts()[0];
       const int64_t grain = std::max<int64_t>(1, one.grain() / static_cast<int64_t>(parts));
       in_parallel(one.units(), grain, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
@@ -254,7 +304,7 @@ class FusionKernel final : public exec::Kernel {
       return;
     }
     for (size_t part = 0; part < parts; ++part) {
-      const CompiledLoops& loops = region_.parts()[part];
+      const CompiledLoops& loops = region_->parts()[part];
       in_parallel(loops.units(), loops.grain(),
                   [&](int64_t begin, int64_t end) { run(part, begin, end); });
     }
@@ -270,8 +320,9 @@ class FusionKernel final : public exec::Kernel {
     at::parallel_for(0, units, grain, work);
   }
 
-  CompiledRegion region_;
+  std::optional<CompiledRegion> region_;
   const Subprogram& source_;  // lives as long as the program's trace
+  const Guard guard_ = guard_from_flags();
   std::vector<uint32_t> arguments_;
   std::vector<Operand> inputs_, outputs_;
   std::vector<int> written_;  // of each output: the input that it is, written; -1: a new tensor
@@ -307,9 +358,15 @@ class FusionExecutor final : public exec::Executor {
       const std::shared_ptr<const exec::Compilation>&) const override {
     const Subprogram& region = *region_of(*bsym.symbol);
     std::string why;
-    auto compiled = CompiledRegion::compile(to_trace(region), &why);
-    if (!compiled) internal_error(bsym.symbol->name(), ": claimed, but ", why);
-    return std::make_unique<FusionKernel>(std::move(*compiled), region, bsym, slot_of);
+    std::optional<CompiledRegion> compiled;
+    try {
+      compiled = CompiledRegion::compile(to_trace(region), &why);
+    } catch (const InternalError& e) {
+      if (flag_bool(Flag::kVerify)) throw;
+      why = e.what();
+    }
+    if (!compiled) codegen::cpu::note_failure(cat(bsym.symbol->name(), ": ", why));
+    return std::make_unique<FusionKernel>(std::move(compiled), region, bsym, slot_of);
   }
 };
 

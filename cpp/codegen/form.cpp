@@ -1,12 +1,16 @@
 #include "codegen/form.h"
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_map>
 
 #include "codegen/lower.h"
+#include "codegen/parts.h"
 #include "ir/builder.h"
 #include "ir/write_back.h"
 #include "ops/conversion.h"
+#include "ops/creation.h"
+#include "ops/embedding.h"
 #include "ops/indexing.h"
 #include "ops/loss.h"
 #include "ops/meta.h"
@@ -74,6 +78,26 @@ const std::unordered_map<const Symbol*, Form>& forms() {
       {&reshape, Form::kReshape},
       {&flatten, Form::kReshape},
       {&unflatten, Form::kReshape},
+      {&zeros, Form::kFull},
+      {&ones, Form::kFull},
+      {&full, Form::kFull},
+      {&zeros_like, Form::kFull},
+      {&ones_like, Form::kFull},
+      {&full_like, Form::kFull},
+      {&new_zeros, Form::kFull},
+      {&new_ones, Form::kFull},
+      {&new_full, Form::kFull},
+      {&scalar_tensor, Form::kFull},
+      {&fill, Form::kFull},
+      {&zero, Form::kFull},
+      {&arange, Form::kArange},
+      {&arange_start, Form::kArange},
+      {&arange_start_step, Form::kArange},
+      {&embedding, Form::kEmbedding},
+      {&embedding_weight_first, Form::kEmbedding},
+      {&index_select, Form::kIndexSelect},
+      {&gather, Form::kGather},
+      {&ops::index, Form::kIndex},
   };
   return table;
 }
@@ -90,6 +114,44 @@ bool picks_of_rows(const BoundSymbol& bsym) {
   if (arg("target").tensor()->type.dtype != DType::kInt64) return false;
   if (!x.shape[1].is_concrete() || x.shape[1].value() >= int64_t{1} << 31) return false;
   return forward ? arg("reduction").text() == "none" : arg("reduction").is_int();
+}
+
+const Arg* find_argument(const BoundSymbol& bsym, std::string_view name) {
+  const int at = bsym.symbol->info->schema.index(name);
+  return at < 0 ? nullptr : &bsym.args[static_cast<size_t>(at)];
+}
+
+bool is_index(const Arg& a) {
+  const TensorProxy* t = a.is_tensor() ? a.tensor() : nullptr;
+  return t && (t->type.dtype == DType::kInt64 || t->type.dtype == DType::kInt32);
+}
+
+// Integers that float32 and int32 hold exactly, in a row.
+bool counts(const BoundSymbol& bsym) {
+  const TensorType& t = bsym.output.tensor()->type;
+  for (const std::string_view name : {"start", "step", "end"}) {
+    const Arg* a = find_argument(bsym, name);
+    if (a && (a->is_proxy() || (a->kind() != Arg::Kind::kInt && a->kind() != Arg::Kind::kFloat))) {
+      return false;
+    }
+    if (a && name != "end" && a->kind() == Arg::Kind::kFloat && a->real() != std::trunc(a->real()))
+      return false;
+  }
+  const Progression p = progression_of(bsym);
+  const int64_t limit = is_floating(t.dtype) ? int64_t{1} << 24 : int64_t{1} << 30;
+  const auto size = static_cast<double>(t.shape[0].value_or(limit));
+  return std::abs(static_cast<double>(p.start)) + std::abs(static_cast<double>(p.step)) * size <
+         static_cast<double>(limit);
+}
+
+// Whether this gather is one of a tensor's elements by checked indices, and nothing more.
+bool gathers(const BoundSymbol& bsym, Form form) {
+  if (form == Form::kIndex) return !indexed_dims(bsym).empty();
+  if (form != Form::kEmbedding) return is_index(*find_argument(bsym, "index"));
+  const Arg* limit = find_argument(bsym, "max_norm");
+  const bool first = bsym.symbol == &ops::embedding_weight_first;
+  return (!limit || limit->is_none()) &&
+         is_index(*find_argument(bsym, first ? "indices" : "input"));
 }
 
 Call call_of(const BoundSymbol& bsym, Builder& builder) {
@@ -117,6 +179,7 @@ std::string refusal_of(const BoundSymbol& bsym, const std::shared_ptr<TraceConte
   if (is_write_back(bsym)) return write_back_refusal(bsym);
   if (s.has(kInplace | kEffect | kRandom | kOpaque)) return cat(s.name(), " is not pure");
   if (outermost && s.has(kView)) return "a view costs nothing";
+  if (outermost && is_source(bsym)) return "it is made where it is read";
   std::string problem;
   bool tensors = false;
   const auto check = [&](const Proxy* p) {
@@ -145,7 +208,7 @@ std::string refusal_of(const BoundSymbol& bsym, const std::shared_ptr<TraceConte
     return lane_problem(s.lane, compute_dtype(bsym), lane_operands(bsym));
   }
   if (form != Form::kNone) return {};
-  const auto inner = subsymbols(ctx, bsym);
+  const auto inner = parts_of(ctx, bsym);
   if (inner.empty() && !returns_argument(bsym)) return cat(s.name(), " has no form that is fused");
   if (outermost && returns_argument(bsym)) return "nothing to compute";
   for (const BoundSymbol* b : inner) {
@@ -173,7 +236,46 @@ Form form_of(const BoundSymbol& bsym) {
     if (!step.is_int() || step.integer() != 1) return Form::kNone;
   }
   const bool picks = it->second == Form::kPick || it->second == Form::kPickGradient;
-  return picks && !picks_of_rows(bsym) ? Form::kNone : it->second;
+  const bool fits = picks                         ? picks_of_rows(bsym)
+                    : it->second == Form::kArange ? counts(bsym)
+                    : is_gather(it->second)       ? gathers(bsym, it->second)
+                                                  : true;
+  return fits ? it->second : Form::kNone;
+}
+
+bool is_source(const BoundSymbol& bsym) {
+  const Form form = form_of(bsym);
+  return form == Form::kFull || form == Form::kArange;
+}
+
+Arg filler_of(const BoundSymbol& bsym) {
+  using namespace ops;
+  const Symbol* s = bsym.symbol;
+  for (const std::string_view name : {"fill_value", "value", "s"}) {
+    if (const Arg* a = find_argument(bsym, name)) return *a;
+  }
+  return Arg(s == &ones || s == &ones_like || s == &new_ones ? 1 : 0);
+}
+
+Progression progression_of(const BoundSymbol& bsym) {
+  const auto integer = [&](std::string_view name, int64_t otherwise) {
+    const Arg* a = find_argument(bsym, name);
+    if (!a) return otherwise;
+    return a->kind() == Arg::Kind::kFloat ? static_cast<int64_t>(a->real()) : a->integer();
+  };
+  return {integer("start", 0), integer("step", 1)};
+}
+
+SmallVec<size_t, 6> indexed_dims(const BoundSymbol& bsym) {
+  SmallVec<size_t, 6> dims;
+  const auto indices = bsym.args[1].items();
+  for (size_t i = 0; i < indices.size(); ++i) {
+    if (indices[i].is_none()) continue;
+    const bool adjacent = dims.empty() || dims.back() + 1 == i;
+    if (!adjacent || !is_index(indices[i])) return {};
+    dims.push_back(i);
+  }
+  return dims;
 }
 
 ReduceOp reduce_op(Form f) {

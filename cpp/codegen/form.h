@@ -33,12 +33,30 @@ enum class Form : uint8_t {
   kSplit,  // several slices of one dimension, one after the other
   kCat,
   kPlaced,     // slice_backward(), select_backward(): zeros around the elements of a slice
-  kWriteBack,  // copy_() into an input, which then has the value
+  kFull,         // one number everywhere
+  kArange,       // integers
+  kEmbedding,    // rows of a table
+  kIndexSelect,  // indices of one dimension
+  kGather,       // an index for every element
+  kIndex,        // x[i, j]
+  kWriteBack,    // copy_() into an input, which then has the value
 };
 
 Form form_of(const BoundSymbol& bsym);
 inline bool is_reduction(Form f) { return f >= Form::kSum && f <= Form::kPick; }
+inline bool is_gather(Form f) { return f >= Form::kEmbedding && f <= Form::kIndex; }
 ReduceOp reduce_op(Form f);
+
+// The number that a kFull has everywhere.
+Arg filler_of(const BoundSymbol& bsym);
+struct Progression {
+  int64_t start = 0, step = 1;
+};
+Progression progression_of(const BoundSymbol& arange);
+// The dimensions of x[…] that have an index tensor; they stand side by side.
+SmallVec<size_t, 6> indexed_dims(const BoundSymbol& index);
+// True for what is made of numbers alone: a region that reads it makes it itself.
+bool is_source(const BoundSymbol& bsym);
 
 // True if all results are among the arguments: relu6's positive(), to() of the same type.
 bool returns_argument(const BoundSymbol& bsym);

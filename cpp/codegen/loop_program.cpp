@@ -13,7 +13,7 @@ namespace {
 const Access* guide(const LoopProgram& p, bool reduced) {
   if (!reduced) return p.stores.empty() ? nullptr : &p.accesses[p.stores[0].access];
   for (const Node& n : p.nodes) {
-    if (n.kind != NodeKind::kLoad) continue;
+    if (n.kind != NodeKind::kLoad && n.kind != NodeKind::kGather) continue;
     for (size_t i = 0; i < p.loops.size(); ++i) {
       if (p.loops[i].reduced && p.accesses[n.index].strides[i] != 0) return &p.accesses[n.index];
     }
@@ -45,6 +45,7 @@ constexpr std::string_view kReduceNames[] = {"sum", "prod", "max", "min", "any",
 void append_node(std::string& s, const Node& n) {
   switch (n.kind) {
     case NodeKind::kLoad: append(s, cat("load ", n.index)); break;
+    case NodeKind::kGather: append(s, cat("gather ", n.index)); break;
     case NodeKind::kConstant:
       append(s, "constant ");
       if (is_floating(n.dtype)) {
@@ -77,7 +78,7 @@ std::vector<bool> LoopProgram::varying(size_t loop) const {
   std::vector<bool> out(nodes.size());
   for (size_t i = 0; i < nodes.size(); ++i) {
     const Node& n = nodes[i];
-    if (n.kind == NodeKind::kLoad || n.kind == NodeKind::kIndex)
+    if (n.kind == NodeKind::kLoad || n.kind == NodeKind::kIndex || n.kind == NodeKind::kGather)
       out[i] = accesses[n.index].strides[loop] != 0;
     if (n.kind == NodeKind::kReduce && loops[loop].reduced) continue;
     for (const uint32_t operand : n.operands) out[i] = out[i] || out[operand];

@@ -12,6 +12,7 @@ namespace fulmen::codegen {
 
 enum class NodeKind : uint8_t {
   kLoad,      // the element of an access
+  kGather,    // the element of an access that is as many elements further on as the operand says
   kConstant,  // a number; `real` or `integer` by the node's dtype
   kNumber,    // a number that is known when the kernel is called
   kIndex,     // where the loops stand, in an access without a tensor: its start and strides
@@ -31,7 +32,7 @@ struct Node {
   DType compute = DType::kFloat32;  // kOp: the type that the operands have
   bool in_float = false;            // a constant of a half type that is not rounded to it
   SmallVec<uint32_t, 4> operands;   // earlier nodes
-  uint32_t index = 0;               // kLoad, kIndex: access; kNumber: which
+  uint32_t index = 0;               // kLoad, kGather, kIndex: access; kNumber: which
   double real = 0;
   int64_t integer = 0;
 
@@ -56,12 +57,12 @@ struct Store {
   uint32_t value = 0;
 };
 
-// The elements of an integer input must be from 0 to size - 1, or `ignored`: checked before the
-// kernel runs, which relies on it.
+// The elements of an integer input must be at least `first` and below `end`, or `ignored`: checked
+// before the kernel runs, which relies on it.
 struct IndexCheck {
   uint32_t tensor = 0;
-  int64_t size = 0;
-  int64_t ignored = -1;
+  int64_t first = 0, end = 0;
+  int64_t ignored = 0;
 
   friend bool operator==(const IndexCheck&, const IndexCheck&) = default;
 };

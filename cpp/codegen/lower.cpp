@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <optional>
 #include <unordered_map>
 
 #include "analysis/proxy_map.h"
 #include "codegen/form.h"
+#include "codegen/parts.h"
 #include "ir/builder.h"
 #include "ir/region.h"
 #include "ops/meta.h"
@@ -101,7 +104,7 @@ class Lowering {
       for_each_proxy(bsym.output, [&](const Proxy* p) { definitions_.set(p, &bsym); });
       return;
     }
-    const auto inner = subsymbols(region_.ctx, bsym);
+    const auto inner = parts_of(region_.ctx, bsym);
     if (inner.empty() && !returns_argument(bsym)) {
       refuse(bsym.symbol->name(), " has no form that is fused");
     }
@@ -187,8 +190,10 @@ class Lowering {
     return static_cast<uint32_t>(program_.nodes.size() - 1);
   }
 
-  uint32_t add_access(const TensorType& t, uint32_t tensor, const IndexMap& map) {
+  uint32_t add_access(const TensorType& t, uint32_t tensor, const IndexMap& map,
+                      int64_t first = 0) {
     Access a;
+    a.offset = first;
     a.tensor = tensor;
     a.dtype = t.dtype;
     a.strides.resize(sizes_.size(), 0);
@@ -283,6 +288,9 @@ class Lowering {
     const Form form = form_of(*bsym);
     const TensorType& type = as_tensor(p)->type;
     if (form == Form::kCat || form == Form::kPlaced) return joined(*bsym, type, map);
+    if (form == Form::kFull) return number(filler_of(*bsym), type.dtype, false);
+    if (form == Form::kArange) return counted(*bsym, type, map);
+    if (is_gather(form)) return gathered(*bsym, form, type, map);
     if (form == Form::kMaskedFill) return masked_fill(*bsym, type, map);
     if (form == Form::kPickGradient) return pick_gradient(*bsym, type, map);
     if (form == Form::kLane || form == Form::kConvert) return pointwise(*bsym, type, map);
@@ -422,6 +430,169 @@ class Lowering {
     return add(std::move(n));
   }
 
+  uint32_t counted(const BoundSymbol& bsym, const TensorType& type, const IndexMap& map) {
+    const Progression p = progression_of(bsym);
+    Affine index = map[0];
+    index.start = index.start * p.step + p.start;
+    for (int64_t& f : index.factors) f *= p.step;
+    return converted(index_value(index), type.dtype);
+  }
+
+  // --- gathers ---
+
+  // An index of a dimension: where the loops stand, or what an index tensor has.
+  struct Gathered {
+    const TensorProxy* index = nullptr;  // null: `affine`
+    IndexMap index_map;
+    Affine affine;
+  };
+
+  uint32_t gathered(const BoundSymbol& bsym, Form form, const TensorType& type,
+                    const IndexMap& map) {
+    std::vector<Gathered> dims;
+    const auto direct = [&](const Affine& a) { dims.push_back({nullptr, {}, a}); };
+    const auto part = [](const IndexMap& m, size_t begin, size_t end) {
+      return IndexMap(m.begin() + static_cast<ptrdiff_t>(begin),
+                      m.begin() + static_cast<ptrdiff_t>(end));
+    };
+    if (form == Form::kEmbedding) {
+      const bool has_input = bsym.symbol->info->schema.index("input") >= 0;
+      const TensorProxy* index = argument(bsym, has_input ? "input" : "indices").tensor();
+      const size_t n = index->type.ndim();
+      dims.push_back({index, part(map, 0, n), {}});
+      direct(map[n]);
+      return element(argument(bsym, "weight").tensor(), dims, false);
+    }
+    const TensorProxy* x = argument(bsym, "input").tensor();
+    const size_t n = x->type.ndim();
+    if (form == Form::kIndex) {
+      const auto chosen = indexed_dims(bsym);
+      const auto indices = bsym.args[1].items();
+      TensorType common = type;  // of the index tensors, broadcast
+      const size_t rank = type.ndim() + chosen.size() - n;
+      common.shape = Dims();
+      for (size_t i = 0; i < rank; ++i) common.shape.push_back(type.shape[chosen[0] + i]);
+      const IndexMap own = part(map, chosen[0], chosen[0] + rank);
+      for (size_t d = 0, out = 0; d < n; ++d) {
+        if (d >= chosen[0] && d <= chosen.back()) {
+          const TensorProxy* index = indices[d].tensor();
+          dims.push_back({index, broadcast_map(own, common, index->type), {}});
+          out = chosen[0] + rank;
+        } else {
+          direct(map[out++]);
+        }
+      }
+      return element(x, dims, true);
+    }
+    Call call(*bsym.symbol, bsym.args, builder_);
+    const size_t dim = meta::wrap_dim(call, call.integer("dim"), n);
+    const TensorProxy* index = argument(bsym, "index").tensor();
+    for (size_t d = 0; d < n; ++d) {
+      if (d != dim) {
+        direct(map[d]);
+      } else if (form == Form::kIndexSelect) {
+        dims.push_back({index, index->type.ndim() ? IndexMap{map[d]} : IndexMap(), {}});
+      } else {
+        dims.push_back({index, map, {}});
+      }
+    }
+    if (n == 0) refuse("a gather from a tensor without dimensions");
+    return element(x, dims, false);
+  }
+
+  // The element of a tensor in memory; `wraps`: negative indices count from the end.
+  uint32_t element(const TensorProxy* x, const std::vector<Gathered>& dims, bool wraps) {
+    // A view's memory is walked by its own strides, from its first element.
+    const TensorProxy* base = x;
+    IndexMap origin(x->type.ndim());
+    while (!inputs_.get(base)) {
+      const BoundSymbol* view = definitions_.get(base);
+      const Form form = view ? form_of(*view) : Form::kNone;
+      if (form < Form::kIdentity || form > Form::kSplit || !base->alias_of) {
+        refuse("a gather from what the region computes");
+      }
+      const TensorProxy* from = view->args[0].tensor();
+      origin = form == Form::kSplit ? part_map(*view, base, origin)
+                                    : view_map(*view, form, from->type, base->type, origin);
+      base = from;
+    }
+    const int tensor = inputs_.get(base);
+    IndexMap map;
+    uint32_t offset = number(Arg(0), DType::kInt64, false);
+    for (size_t d = 0; d < dims.size(); ++d) {
+      map.push_back(dims[d].affine);
+      if (!dims[d].index) continue;
+      const int64_t size = x->type.shape[d].value();
+      const uint32_t own = value(dims[d].index, dims[d].index_map);
+      require_bounds(dims[d].index, own, wraps ? -size : 0, size);
+      uint32_t i = converted(own, DType::kInt64);
+      if (wraps) {
+        const uint32_t zero = number(Arg(0), DType::kInt64, false);
+        const uint32_t negative = operation(Lane::kLt, DType::kInt64, DType::kBool, {i, zero});
+        const uint32_t above = operation(Lane::kAdd, DType::kInt64, DType::kInt64,
+                                         {i, number(Arg(size), DType::kInt64, false)});
+        i = operation(Lane::kWhere, DType::kInt64, DType::kInt64, {negative, above, i});
+      }
+      const Arg stride(x->type.strides[d].value());
+      i = operation(Lane::kMul, DType::kInt64, DType::kInt64,
+                    {i, number(stride, DType::kInt64, false)});
+      offset = operation(Lane::kAdd, DType::kInt64, DType::kInt64, {offset, i});
+    }
+    Node n;
+    n.kind = NodeKind::kGather;
+    n.dtype = x->type.dtype;
+    int64_t first = 0;
+    for (size_t d = 0; d < origin.size(); ++d) {
+      first += base->type.strides[d].value() * origin[d].start;
+    }
+    n.index = add_access(x->type, static_cast<uint32_t>(tensor - 1), map, first);
+    n.operands.push_back(offset);
+    return add(std::move(n));
+  }
+
+  // Indices are an input of the region, which is checked, or numbers whose range is known.
+  void require_bounds(const Proxy* index, uint32_t node, int64_t first, int64_t end) {
+    if (const auto range = range_of(node)) {
+      if (range->begin >= first && range->end <= end) return;
+      refuse("an index that is out of bounds");
+    }
+    while (!inputs_.get(index)) {
+      const BoundSymbol* view = definitions_.get(index);
+      const Form form = view ? form_of(*view) : Form::kNone;
+      // Others leave elements out, which may be anything.
+      if (form != Form::kIdentity && form != Form::kPermute && form != Form::kExpand &&
+          form != Form::kReshape) {
+        refuse("indices that the region computes");
+      }
+      index = view->args[0].proxy();
+    }
+    // No index is exempt: `first` is in bounds, or there are none.
+    const int64_t none = end > 0 ? 0 : std::numeric_limits<int64_t>::min();
+    add_check({static_cast<uint32_t>(inputs_.get(index) - 1), first, end, none});
+  }
+
+  void add_check(const IndexCheck& check) {
+    auto& checks = program_.checks;
+    if (std::find(checks.begin(), checks.end(), check) == checks.end()) checks.push_back(check);
+  }
+
+  // Of integers that loops alone decide.
+  std::optional<Range> range_of(uint32_t node) const {
+    const Node& n = program_.nodes[node];
+    if (n.kind == NodeKind::kOp && n.lane == Lane::kConvert) {
+      const bool keeps = n.dtype == DType::kInt64 || n.dtype == DType::kInt32;
+      return keeps && is_integral(n.compute) ? range_of(n.operands[0]) : std::nullopt;
+    }
+    if (n.kind != NodeKind::kIndex) return std::nullopt;
+    const Access& a = program_.accesses[n.index];
+    Range r{a.offset, a.offset + 1};
+    for (size_t i = 0; i < a.strides.size(); ++i) {
+      const int64_t reach = a.strides[i] * std::max<int64_t>(box_[i].end - box_[i].begin - 1, 0);
+      (reach < 0 ? r.begin : r.end) += reach;
+    }
+    return r;
+  }
+
   const Arg& argument(const BoundSymbol& bsym, std::string_view name) {
     return bsym.args[static_cast<size_t>(bsym.symbol->info->schema.index(name))];
   }
@@ -446,11 +617,8 @@ class Lowering {
     const TensorProxy* target = argument(bsym, "target").tensor();
     const int input = inputs_.get(target);
     if (!input) refuse("targets that the region computes");
-    const IndexCheck check{static_cast<uint32_t>(input - 1), sizes_[1],
-                           argument(bsym, "ignore_index").integer()};
-    if (std::find(program_.checks.begin(), program_.checks.end(), check) == program_.checks.end()) {
-      program_.checks.push_back(check);
-    }
+    add_check(
+        {static_cast<uint32_t>(input - 1), 0, sizes_[1], argument(bsym, "ignore_index").integer()});
     const auto [here, ignored] = picked(bsym, identity());
     const DType dtype = type.dtype;
     const uint32_t zero = number(Arg(0.0), dtype, false);
@@ -623,6 +791,12 @@ class Lowering {
         const Access& own = program_.accesses[s.access];
         if (&a != &own && a.tensor == own.tensor) refuse("an input that is written is also moved");
       }
+      for (const Node& n : program_.nodes) {
+        const bool gathers = n.kind == NodeKind::kGather;
+        if (gathers && program_.accesses[n.index].tensor == program_.accesses[s.access].tensor) {
+          refuse("an input that is written is gathered from");
+        }
+      }
     }
   }
 
@@ -653,6 +827,12 @@ bool is_concrete(const TensorType& t) {
 
 bool is_fused_view(const BoundSymbol& bsym) {
   const Form form = form_of(bsym);
+  if (is_source(bsym)) {
+    const TensorType& t = bsym.output.tensor()->type;
+    const Arg filler = filler_of(bsym);
+    const bool real = filler.kind() != Arg::Kind::kComplex && !filler.is_proxy();
+    return is_concrete(t) && real && t.device.type == DeviceType::kCPU && !t.requires_grad;
+  }
   if (!bsym.symbol->has(kView) || !is_known_view(form)) return false;
   const TensorProxy* base = bsym.args[0].tensor();
   if (!base || !is_concrete(base->type)) return false;

@@ -174,7 +174,8 @@ constinit const Symbol hardsigmoid_backward{
       const Opmath math(in);
       const Arg x = math.up(in["self"]), g = math.up(in["grad_output"]);
       const Arg inside = logical_and(gt(x, -3.0), lt(x, 3.0));
-      return math.down(where(inside, g * (1.0 / 6.0), 0.0));
+      // ATen's constant is a float32, for float64 as well.
+      return math.down(where(inside, g * double{1.0F / 6.0F}, 0.0));
     },
 };
 constinit const Symbol gelu_backward{

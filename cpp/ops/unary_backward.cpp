@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "ops/bitwise.h"
 #include "ops/comparison.h"
 #include "ops/elementwise.h"
@@ -54,10 +56,14 @@ constinit const Symbol logit_backward{
     .decompose = [](Call& in) -> Arg {
       Opmath math(in);
       const Arg g = math.up(in[0]), x = math.up(in[1]);
-      const Arg slope = g / (x * (1.0 - x));
-      if (!in.has("eps")) return math.down(slope);
-      const double eps = in.real("eps");
-      return math.down(where(logical_or(lt(x, eps), gt(x, 1.0 - eps)), 0.0, slope));
+      // At 0 and 1 the sign is the gradient's, whichever zero x is.
+      const Arg infinite = g * std::numeric_limits<double>::infinity();
+      const Arg slope = where(logical_or(eq(x, 0.0), eq(x, 1.0)), infinite, g / (x * (1.0 - x)));
+      const double eps = in.has("eps") ? in.real("eps") : -1.0;
+      const bool clamps = eps >= 0;
+      const Arg outside = logical_or(lt(x, clamps ? eps : 0.0), gt(x, clamps ? 1.0 - eps : 1.0));
+      const double beyond = clamps ? 0.0 : std::numeric_limits<double>::quiet_NaN();
+      return math.down(where(outside, beyond, slope));
     },
 };
 

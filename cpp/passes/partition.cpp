@@ -272,6 +272,7 @@ class Partitioner {
           region_at_[i] = static_cast<int>(regions_.size());
         }
         regions_.push_back(call);
+        if (rules_.formed) rules_.formed(to_trace(*region_of(*call->symbol)));
       } else if (!why.empty()) {
         ctx_.note("partition", cat(bsym(members[0]).symbol->name(), ": ", why));
       }

@@ -12,6 +12,8 @@ namespace fulmen::passes {
 struct FusionRules {
   std::function<std::string(const BoundSymbol& bsym)> refusal;
   std::function<std::string(const Trace& region)> region_refusal;
+  // Told of every region that is made; may be empty.
+  std::function<void(const Trace& region)> formed;
   // Whether regions can read through this view.
   std::function<bool(const BoundSymbol& bsym)> is_view;
   // Whether each element of the result is one of one of several operands, as of torch.cat, or none.

@@ -28,6 +28,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import exactness
 import opdb
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree as pytree
@@ -35,6 +36,8 @@ from torch.utils import _pytree as pytree
 from fulmen import _core
 from fulmen.errors import Unsupported
 from fulmen.trace import trace_call
+
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass
@@ -54,29 +57,34 @@ class GradientResult(opdb.Result):
 
 
 def run_entry(op: Any, limit: int) -> Iterator[GradientResult]:
-    """The gradients of the first `limit` samples in float64."""
-    if not op.supports_autograd or torch.float64 not in op.supported_backward_dtypes("cpu"):
-        return
-    try:
-        samples = list(
-            itertools.islice(op.sample_inputs("cpu", torch.float64, requires_grad=True), limit)
-        )
-    except Exception as e:
-        yield GradientResult("gradient", "float64", 0, skip=f"no samples: {e}"[:200])
-        return
-    for number, sample in enumerate(samples):
-        yield from _run_sample(op, number, (sample.input, *sample.args), sample.kwargs)
+    """The gradients of the first `limit` samples in float64; with generated kernels, which that
+    is too good to judge, in types that have fewer digits."""
+    for dtype in KERNEL_DTYPES if exactness.with_kernels() else (torch.float64,):
+        if not op.supports_autograd or dtype not in op.supported_backward_dtypes("cpu"):
+            continue
+        name = str(dtype).removeprefix("torch.")
+        try:
+            samples = list(
+                itertools.islice(op.sample_inputs("cpu", dtype, requires_grad=True), limit)
+            )
+        except Exception as e:
+            yield GradientResult("gradient", name, 0, skip=f"no samples: {e}"[:200])
+            continue
+        for number, sample in enumerate(samples):
+            yield from _run_sample(op, name, number, (sample.input, *sample.args), sample.kwargs)
 
 
-def _run_sample(op: Any, number: int, args: Any, kwargs: Any) -> Iterator[GradientResult]:
-    result = GradientResult("gradient", "float64", number)
+def _run_sample(
+    op: Any, dtype: str, number: int, args: Any, kwargs: Any
+) -> Iterator[GradientResult]:
+    result = GradientResult("gradient", dtype, number)
     results = compare(result, op.op, args, kwargs)
     yield result
     if result.skip or number > 1:
         return
     if results > 1:
         for k in {0, results - 1}:
-            result = GradientResult("one_result", "float64", number)
+            result = GradientResult("one_result", dtype, number)
             compare(result, op.op, args, kwargs, only=k)
             yield result
     leaves = _leaves((args, kwargs))
@@ -85,7 +93,7 @@ def _run_sample(op: Any, number: int, args: Any, kwargs: Any) -> Iterator[Gradie
             frozen = opdb._copy((args, kwargs))
             for i, leaf in enumerate(_leaves(frozen)):
                 leaf.requires_grad_(i == k)
-            result = GradientResult("one_input", "float64", number)
+            result = GradientResult("one_input", dtype, number)
             compare(result, op.op, *frozen)
             yield result
 
@@ -96,22 +104,30 @@ def compare(
     """Fills in `result` from one call of `fn`; `only` names the one result that has a gradient.
     Returns how many results are differentiable.
     """
-    eager_args, eager_kwargs = opdb._copy((args, kwargs))
-    leaves = _leaves((eager_args, eager_kwargs))
-    if not leaves:
+    if not _leaves((args, kwargs)):
         result.skip = "no input requires grad"
         return 0
-    try:
+    cotangents: list[torch.Tensor] = []
+    used: list[bool] = []
+
+    def run(given: Any) -> tuple[torch.Tensor | None, ...]:
+        given_args, given_kwargs = opdb._copy(given[:2])
         torch.manual_seed(0)
-        outs = _differentiable(fn(*eager_args, **eager_kwargs))
-        used = [only is None or i == only for i in range(len(outs))]
+        outs = _differentiable(fn(*given_args, **given_kwargs))
+        used[:] = [only is None or i == only for i in range(len(outs))]
         outs = [out for out, use in zip(outs, used, strict=True) if use]
-        if not outs:
+        if outs and not cotangents:
+            generator = torch.Generator().manual_seed(1)
+            cotangents.extend(_cotangent(out, generator) for out in outs)
+        directions = given[2] or cotangents
+        leaves = _leaves((given_args, given_kwargs))
+        return torch.autograd.grad(outs, leaves, directions, allow_unused=True) if outs else ()
+
+    try:
+        expected = run((args, kwargs, []))
+        if not expected:
             result.skip = "no result requires grad"
             return 0
-        generator = torch.Generator().manual_seed(1)
-        cotangents = [_cotangent(out, generator) for out in outs]
-        expected = torch.autograd.grad(outs, leaves, cotangents, allow_unused=True)
     except Exception as e:
         result.skip = f"eager raises {type(e).__name__}: {e}"[:200]
         return 0
@@ -132,8 +148,9 @@ def compare(
         )
         with torch.no_grad():
             torch.manual_seed(0)
-            _, saved = _run(forward, inputs)
-            got_all = _run(backward, [*saved, *cotangents])
+            (_, saved), forward_regions = _run(forward, inputs)
+            got_all, backward_regions = _run(backward, [*saved, *cotangents])
+            result.regions = forward_regions + backward_regions
     except Exception as e:
         result.reason = f"{type(e).__name__}: {e}".split("\n")[0][:300]
         return len(used)
@@ -143,7 +160,17 @@ def compare(
         for leaf in _leaves((our_args, our_kwargs))
     ]
     _judge(result, got, expected)
+    if exactness.with_kernels() and result.meta and result.reason == VALUES_DIFFER:
+        leaves = [
+            g if g is None or e is None or e.layout == torch.strided else e
+            for g, e in zip(got, expected, strict=True)
+        ]
+        result.reason = exactness.difference(leaves, expected, run, (args, kwargs, cotangents))
+        result.values = not result.reason
     return len(used)
+
+
+VALUES_DIFFER = "a gradient's values differ"
 
 
 def _judge(result: GradientResult, got: list[Any], expected: tuple[Any, ...]) -> None:
@@ -167,9 +194,11 @@ def _judge(result: GradientResult, got: list[Any], expected: tuple[Any, ...]) ->
         result.strides &= g.stride() == e.stride()
         result.bits &= bool(torch.allclose(g, e, rtol=0, atol=0, equal_nan=True))
         scale = float(e.abs().nan_to_num(0, 0, 0).max()) if e.numel() else 0
-        if not torch.allclose(g, e, rtol=1e-10, atol=1e-12 * max(scale, 1), equal_nan=True):
+        exact = exactness.with_kernels()
+        rtol, atol = (0.0, 0.0) if exact else (1e-10, 1e-12 * max(scale, 1))
+        if not torch.allclose(g, e, rtol=rtol, atol=atol, equal_nan=True):
             result.values = False
-            result.reason = result.reason or f"gradient {i}: values differ"
+            result.reason = result.reason or VALUES_DIFFER
 
 
 def _text(t: torch.Tensor | None) -> str:
@@ -182,11 +211,15 @@ def _prepared(trace: Any) -> Any:
     return _core.run_passes(trace, [name for name in names if name != "transforms"])[0]
 
 
-def _run(trace: Any, inputs: list[Any]) -> Any:
-    """The results of a trace. Saved values are given the requires_grad that their types name."""
-    pipeline = _core.Pipeline([])
-    claimed = _core.transform_for_execution(_prepared(trace), _core.ClaimReport())
-    program = _core.build_program(pipeline.run_last(pipeline.post_optimization(claimed)))
+def _run(trace: Any, inputs: list[Any]) -> tuple[Any, int]:
+    """The results of a trace, and how many regions it has. Saved values are given the
+    requires_grad that their types name."""
+    if exactness.with_kernels():
+        program, regions = exactness.build_program(_prepared(trace))
+    else:
+        pipeline, regions = _core.Pipeline([]), 0
+        claimed = _core.transform_for_execution(_prepared(trace), _core.ClaimReport())
+        program = _core.build_program(pipeline.run_last(pipeline.post_optimization(claimed)))
 
     def on_miss(dispatch: Any, *args: Any) -> Any:
         raise AssertionError("; ".join(dispatch.explain(*args)))
@@ -199,7 +232,7 @@ def _run(trace: Any, inputs: list[Any]) -> Any:
     ]
     dispatch = _core.Dispatch(on_miss)
     dispatch.add(program, (None,) * len(inputs), ())
-    return dispatch(*given)
+    return dispatch(*given), regions
 
 
 def _ways(trace: Any, forward: Any) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import exactness
 from opdb import Result, compare
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree as pytree
@@ -94,23 +95,28 @@ def test_gradients(op: Any, dtype: torch.dtype) -> None:
         pytest.skip(KNOWN[op.full_name])
     for sample in itertools.islice(op.sample_inputs("cpu", torch.float32, requires_grad=True), 2):
         inputs = ((sample.input, *sample.args), sample.kwargs)
-        leaves = [v for v in tensors(inputs) if v.requires_grad and v.is_leaf]
-        gradients = []
-        for compiled in (False, True):
+
+        def gradients(given: Any, sample: Any = sample, *, compiled: bool = False) -> list[Any]:
+            leaves = [v for v in tensors(given) if v.requires_grad and v.is_leaf]
             with torch.autocast("cpu", dtype):
-                try:
-                    result = run(op.op, *inputs, compiled=compiled)
-                except RuntimeError:
-                    if compiled:
-                        raise
-                    gradients = []
-                    break  # eager refuses it in this precision
+                result = run(op.op, *given, compiled=compiled)
             outputs = tensors(sample.output_process_fn_grad(result))
             outputs = [v for v in outputs if v.requires_grad]
             ones = [torch.ones_like(v) for v in outputs]
-            gradients.append(torch.autograd.grad(outputs, leaves, ones, allow_unused=True))
-        for expected, got in zip(*gradients, strict=True):
-            assert same(got, expected)
+            return list(torch.autograd.grad(outputs, leaves, ones, allow_unused=True))
+
+        try:
+            expected = gradients(inputs)
+        except RuntimeError:
+            continue  # eager refuses it in this precision
+        got = gradients(inputs, compiled=True)
+        if exactness.with_kernels():
+            assert [g is None for g in got] == [e is None for e in expected]
+            assert [g.dtype for g in tensors(got)] == [e.dtype for e in tensors(expected)]
+            problem = exactness.difference(got, expected, gradients, inputs, precision=dtype)
+            assert not problem, problem
+        else:
+            assert all(same(g, e) for g, e in zip(got, expected, strict=True))
 
 
 def run(fn: Callable[..., Any], args: Any, kwargs: Any, *, compiled: bool) -> Any:

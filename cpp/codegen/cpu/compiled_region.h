@@ -51,6 +51,11 @@ class CompiledRegion {
   // Nothing, with the reason in `why`, for a region that is not one nest of loops, or without LLVM.
   static std::optional<CompiledRegion> compile(const Trace& region, std::string* why);
 
+  // Whether it is one nest of loops, or the reason why not; nothing is compiled.
+  static std::string refusal(const Trace& region);
+  // Begins to compile it on another thread, for a compile() to come.
+  static void prepare(const Trace& region);
+
   const std::vector<CompiledLoops>& parts() const { return parts_; }
 
  private:

@@ -1,8 +1,17 @@
 #include "codegen/cpu/kernel_cache.h"
 
+#include <pthread.h>
+
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
 #include <mutex>
+#include <thread>
 #include <unordered_map>
 
 #include "codegen/cpu/kernel_emitter.h"
@@ -141,54 +150,191 @@ void* compile(const LoopProgram& program, const Schedule& schedule, const Isa& i
   return load_object(object.bytes(), "kernel", why);
 }
 
-struct Cache {
-  std::mutex mutex;
-  std::unordered_map<std::string, Kernel> kernels;
-  KernelCounts counts;
+// What a kernel is generated from.
+struct Job {
+  LoopProgram program;
+  Schedule schedule;
+  Isa isa;
+  std::vector<bool> float_numbers;
 };
 
-Cache& cache() {
-  static Cache* c = new Cache;  // programs may outlive static objects
-  return *c;
-}
+struct Entry {
+  enum class State : uint8_t { kWaiting, kRunning, kDone };
+  State state = State::kWaiting;
+  std::shared_ptr<const Job> job;  // while it waits
+  Kernel kernel;
+  std::string why;            // there is no code
+  std::exception_ptr thrown;  // by a mistake of ours
+};
+using EntryPtr = std::shared_ptr<Entry>;
 
-}  // namespace
-
-const Kernel* kernel_for(const LoopProgram& program, const Schedule& schedule, const Isa& isa,
-                         const std::vector<bool>& float_numbers, std::string* why) {
+std::string key_of(const LoopProgram& program, const Schedule& schedule, const Isa& isa,
+                   const std::vector<bool>& float_numbers) {
   std::string key = cat(isa.name, " ");
   for (const bool real : float_numbers) append(key, real ? "f" : "i");
   append(key, "\n");
   append(key, canonical_text(program, schedule));
-  Cache& c = cache();
-  {
-    const std::lock_guard lock(c.mutex);
-    const auto it = c.kernels.find(key);
-    if (it != c.kernels.end()) {
-      ++c.counts.shared;
-      return &it->second;
-    }
-  }
-  const auto start = std::chrono::steady_clock::now();
-  void* code = compile(program, schedule, isa, float_numbers, key, why);
-  if (!code) return nullptr;
-  const auto time = std::chrono::steady_clock::now() - start;
-  Kernel kernel;
-  kernel.run = reinterpret_cast<KernelFunction>(code);
-  kernel.microseconds = std::chrono::duration_cast<std::chrono::microseconds>(time).count();
-  const std::lock_guard lock(c.mutex);
-  const auto [it, fresh] = c.kernels.emplace(std::move(key), kernel);
-  if (fresh) {
-    ++c.counts.compiled;
-    c.counts.microseconds += kernel.microseconds;
-  }
-  return &it->second;
+  return key;
 }
 
-KernelCounts kernel_counts() {
-  Cache& c = cache();
-  const std::lock_guard lock(c.mutex);
-  return c.counts;
+// Note [Kernels are generated side by side]
+// A region's kernel is asked for as soon as the region is formed, and needed when the program is
+// built. In between a second thread generates it, while the first one goes on with the program;
+// when it gets there it takes what still waits, and waits for what is being generated. The second
+// thread lives as long as there is work.
+class Cache {
+ public:
+  static Cache& get() {
+    static Cache* c = new Cache;  // programs may outlive static objects
+    return *c;
+  }
+
+  void prepare(std::string key, std::shared_ptr<const Job> job) {
+    const std::lock_guard lock(mutex_);
+    const auto [it, fresh] = entries_.try_emplace(std::move(key));
+    if (!fresh) return;
+    it->second = std::make_shared<Entry>();
+    it->second->job = std::move(job);
+    waiting_.emplace_back(it->first, it->second);
+    if (has_helper_ || std::thread::hardware_concurrency() < 2) return;
+    static const bool registered = std::atexit([] { get().stop(); }) == 0;
+    if (!registered) return;
+    if (helper_.joinable()) helper_.join();  // it has ended, or is about to
+    has_helper_ = true;
+    helper_ = std::thread([this] { help(); });
+  }
+
+  const Kernel* find_or_make(const std::string& key, const std::function<Job()>& job,
+                             std::string* why) {
+    std::unique_lock lock(mutex_);
+    const auto [it, fresh] = entries_.try_emplace(key);
+    if (fresh) it->second = std::make_shared<Entry>();
+    const EntryPtr entry = it->second;
+    if (entry->state == Entry::State::kWaiting) {
+      const auto own = entry->job ? entry->job : std::make_shared<const Job>(job());
+      generate(lock, key, entry, *own);
+    } else {
+      changed_.wait(lock, [&] { return entry->state == Entry::State::kDone; });
+      ++counts_.shared;
+    }
+    if (entry->thrown) std::rethrow_exception(entry->thrown);
+    *why = entry->why;
+    return entry->kernel.run ? &entry->kernel : nullptr;
+  }
+
+  void count_failure() {
+    const std::lock_guard lock(mutex_);
+    ++counts_.failed;
+  }
+
+  KernelCounts counts() {
+    const std::lock_guard lock(mutex_);
+    return counts_;
+  }
+
+ private:
+  Cache() {
+    pthread_atfork([] { get().pause(); }, [] { get().mutex_.unlock(); },
+                   [] { get().forget_threads(); });
+  }
+
+  // Unlocks while it works. What has no kernel is not kept.
+  void generate(std::unique_lock<std::mutex>& lock, const std::string& key, const EntryPtr& entry,
+                const Job& job) {
+    entry->state = Entry::State::kRunning;
+    ++running_;
+    lock.unlock();
+    const auto start = std::chrono::steady_clock::now();
+    void* code = nullptr;
+    try {
+      code = compile(job.program, job.schedule, job.isa, job.float_numbers, key, &entry->why);
+    } catch (...) {
+      entry->thrown = std::current_exception();
+    }
+    const auto time = std::chrono::steady_clock::now() - start;
+    entry->kernel.run = reinterpret_cast<KernelFunction>(code);
+    entry->kernel.microseconds =
+        std::chrono::duration_cast<std::chrono::microseconds>(time).count();
+    lock.lock();
+    --running_;
+    entry->state = Entry::State::kDone;
+    entry->job = nullptr;
+    if (code) {
+      kept_.push_back(entry);  // programs point to it
+      ++counts_.compiled;
+      counts_.microseconds += entry->kernel.microseconds;
+    } else {
+      entries_.erase(key);
+    }
+    changed_.notify_all();
+  }
+
+  void help() {
+    std::unique_lock lock(mutex_);
+    while (!waiting_.empty()) {
+      const auto [key, entry] = std::move(waiting_.front());
+      waiting_.pop_front();
+      const std::shared_ptr<const Job> job = entry->job;
+      if (entry->state == Entry::State::kWaiting) generate(lock, key, entry, *job);
+    }
+    has_helper_ = false;
+  }
+
+  void stop() {
+    std::unique_lock lock(mutex_);
+    waiting_.clear();
+    std::thread helper = std::move(helper_);
+    lock.unlock();
+    if (helper.joinable()) helper.join();
+  }
+
+  // Before a fork: nothing is being generated, and nothing begins; the lock stays.
+  void pause() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return running_ == 0; });
+    lock.release();
+  }
+
+  // In the child of a fork, which has this thread only.
+  void forget_threads() {
+    if (helper_.joinable()) helper_.detach();
+    has_helper_ = false;
+    waiting_.clear();
+    mutex_.unlock();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::unordered_map<std::string, EntryPtr> entries_;
+  std::vector<EntryPtr> kept_;
+  std::deque<std::pair<std::string, EntryPtr>> waiting_;
+  std::thread helper_;
+  bool has_helper_ = false;
+  int running_ = 0;  // kernels that are being generated
+  KernelCounts counts_;
+};
+
+}  // namespace
+
+void prepare_kernel(const LoopProgram& program, const Schedule& schedule, const Isa& isa,
+                    const std::vector<bool>& float_numbers) {
+  Cache::get().prepare(key_of(program, schedule, isa, float_numbers),
+                       std::make_shared<const Job>(Job{program, schedule, isa, float_numbers}));
+}
+
+const Kernel* kernel_for(const LoopProgram& program, const Schedule& schedule, const Isa& isa,
+                         const std::vector<bool>& float_numbers, std::string* why) {
+  return Cache::get().find_or_make(
+      key_of(program, schedule, isa, float_numbers),
+      [&] { return Job{program, schedule, isa, float_numbers}; }, why);
+}
+
+KernelCounts kernel_counts() { return Cache::get().counts(); }
+
+void note_failure(std::string_view why) {
+  Cache::get().count_failure();
+  const std::string line = cat("fulmen: no kernel, ATen runs it instead: ", why, "\n");
+  std::fputs(line.c_str(), stderr);
 }
 
 }  // namespace fulmen::codegen::cpu

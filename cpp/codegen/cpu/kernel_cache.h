@@ -23,11 +23,19 @@ struct Kernel {
 const Kernel* kernel_for(const LoopProgram& program, const Schedule& schedule, const Isa& isa,
                          const std::vector<bool>& float_numbers, std::string* why);
 
+// Begins to generate it on another thread, for a kernel_for() to come.
+void prepare_kernel(const LoopProgram& program, const Schedule& schedule, const Isa& isa,
+                    const std::vector<bool>& float_numbers);
+
 struct KernelCounts {
   int64_t compiled = 0;
   int64_t shared = 0;  // found in memory
   int64_t microseconds = 0;
+  int64_t failed = 0;
 };
 KernelCounts kernel_counts();
+
+// Counts, and says on stderr, that a region runs on ATen since its kernel could not be generated.
+void note_failure(std::string_view why);
 
 }  // namespace fulmen::codegen::cpu

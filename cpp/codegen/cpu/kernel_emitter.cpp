@@ -46,6 +46,7 @@ KernelEmitter::KernelEmitter(const LoopProgram& program, const Schedule& schedul
   row_mode_ = p_.loops[s_.vector_loop].reduced;
   precision_ = precisions(p_);
   inner_ = inner_nodes(p_, s_);
+  varying_ = p_.varying(s_.vector_loop);
   const RowPlan plan = plan_rows(p_, s_);
   last_pass_ = plan.last_pass;
   for (const auto& [node, pass] : plan.kept) {
@@ -405,6 +406,7 @@ Value KernelEmitter::value(uint32_t node, const Position& at, Computed& known, i
   }
   switch (n.kind) {
     case NodeKind::kLoad: out = load(p_.accesses[n.index], at); break;
+    case NodeKind::kGather: out = gather(n, at, value(n.operands[0], at, known, pass)); break;
     case NodeKind::kIndex: out = loop_index(n.index, at); break;
     case NodeKind::kConstant: out = lanes_.constant(n); break;
     case NodeKind::kNumber: {
@@ -461,25 +463,56 @@ Value KernelEmitter::loop_index(uint32_t access, const Position& at) {
   const Value first = b_.splat(b_.Trunc(sum, b_.i32));
   if (!lane_stride) return first;
   const Value steps = b_.splat(b_.Trunc(lane_stride, b_.i32));
-  return b_.Add(first, b_.Mul(steps, b_.lane_numbers(b_.i32)));
+  Value lanes = b_.lane_numbers(b_.i32);
+  if (by_element(at)) {
+    // Lanes past the end take the last index: memory may be addressed by it.
+    const size_t v = s_.vector_loop;
+    const Value after = b_.Sub(at.end ? at.end : size(v), at.index[v]);
+    const Value last = b_.splat(b_.Trunc(b_.Sub(after, b_.index(1)), b_.i32));
+    lanes = b_.Select(b_.ICmp(I::kSlt, last, lanes), last, lanes);
+  }
+  return b_.Add(first, b_.Mul(steps, lanes));
 }
 
 Value KernelEmitter::load(const Access& a, const Position& at) {
   const auto access = static_cast<uint32_t>(&a - p_.accesses.data());
-  const TypeRef element = lanes_.memory_type(a.dtype);
-  const int alignment = itemsize(a.dtype);
   const StrideClass c = stride_class(p_, a, s_.vector_loop);
+  const auto address = [&](int lane) { return element_address(access, at, lane); };
   if (c == StrideClass::kZero) {
-    const Value v = b_.load(element, element_address(access, at, 0), alignment);
+    const Value v = b_.load(lanes_.memory_type(a.dtype), address(0), itemsize(a.dtype));
     return lanes_.from_memory(b_.splat(v), a.dtype);
   }
-  if (c == StrideClass::kOne && !by_element(at)) {
-    const Value v = b_.load(b_.vec(element), element_address(access, at, 0), alignment);
-    return lanes_.from_memory(v, a.dtype);
+  return loaded(a, address, c == StrideClass::kOne && !by_element(at));
+}
+
+// `offsets` is the same in all lanes where no operand of it moves with them.
+Value KernelEmitter::gather(const Node& n, const Position& at, Value offsets) {
+  const Access& a = p_.accesses[n.index];
+  const TypeRef element = lanes_.memory_type(a.dtype);
+  const StrideClass c = stride_class(p_, a, s_.vector_loop);
+  const bool same = !varying_[n.operands[0]];
+  const Value first = b_.extract(offsets, 0);
+  const auto address = [&](int lane) {
+    const Value offset = same ? first : b_.extract(offsets, lane);
+    return b_.address(element_address(n.index, at, lane), element, offset);
+  };
+  if (same && c == StrideClass::kZero) {
+    return lanes_.from_memory(b_.splat(b_.load(element, address(0), itemsize(a.dtype))), a.dtype);
+  }
+  return loaded(a, address, same && c == StrideClass::kOne && !by_element(at));
+}
+
+// A vector of elements; `in_a_row`: as they stand in memory.
+Value KernelEmitter::loaded(const Access& a, const std::function<Value(int lane)>& address,
+                            bool in_a_row) {
+  const TypeRef element = lanes_.memory_type(a.dtype);
+  const int alignment = itemsize(a.dtype);
+  if (in_a_row) {
+    return lanes_.from_memory(b_.load(b_.vec(element), address(0), alignment), a.dtype);
   }
   Value v = b_.api().GetPoison(b_.vec(element));
   for (int lane = 0; lane < b_.width(); ++lane) {
-    v = b_.insert(v, b_.load(element, element_address(access, at, lane), alignment), lane);
+    v = b_.insert(v, b_.load(element, address(lane), alignment), lane);
   }
   return lanes_.from_memory(v, a.dtype);
 }

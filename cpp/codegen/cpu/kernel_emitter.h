@@ -86,6 +86,8 @@ class KernelEmitter {
   void store(const Store& s, const Position& at, Value v);
   bool by_element(const Position& at) const { return s_.narrow || at.end; }
   Value load(const Access& a, const Position& at);
+  Value gather(const Node& n, const Position& at, Value offsets);
+  Value loaded(const Access& a, const std::function<Value(int lane)>& address, bool in_a_row);
   Value loop_index(uint32_t access, const Position& at);
   Value element_address(uint32_t access, const Position& at, int lane);
   Value horizontal(ReduceOp op, DType t, Value v);
@@ -104,7 +106,8 @@ class KernelEmitter {
   bool row_mode_ = false;  // the vector loop is reduced
   std::vector<size_t> outer_loops_, reduced_loops_;
   std::vector<Precision> precision_;
-  std::vector<bool> inner_;  // nodes that differ between turns of the innermost loops
+  std::vector<bool> inner_;    // nodes that differ between turns of the innermost loops
+  std::vector<bool> varying_;  // nodes that differ between lanes
   std::vector<int> pass_;
   std::map<uint32_t, int> kept_;       // node → row of scratch memory
   std::map<uint32_t, int> kept_from_;  // node → the pass that keeps it

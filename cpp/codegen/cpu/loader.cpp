@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -63,12 +64,22 @@ class CodeMemory {
 struct Loader {
   std::mutex mutex;
   CodeMemory memory;
-};
 
-Loader& loader() {
-  static Loader* l = new Loader;  // kernels may be loaded while static objects are destroyed
-  return *l;
-}
+  static Loader& get() {
+    static Loader* l = new Loader;  // kernels may be loaded while static objects are destroyed
+    return *l;
+  }
+
+ private:
+  // A fork shares the blocks: the child writes into blocks of its own.
+  Loader() {
+    pthread_atfork([] { get().mutex.lock(); }, [] { get().mutex.unlock(); },
+                   [] {
+                     get().memory = CodeMemory();
+                     get().mutex.unlock();
+                   });
+  }
+};
 
 template <class T>
 void put(char* at, T v) {
@@ -122,7 +133,7 @@ class ObjectFile {
     next_stub_ = aligned(size, kStub);
     size_t externals = 0;
     for (const Elf64_Sym& s : symbols_) externals += s.st_shndx == SHN_UNDEF;
-    block_ = loader().memory.allocate(next_stub_ + externals * kStub);
+    block_ = Loader::get().memory.allocate(next_stub_ + externals * kStub);
     if (!block_.writable) {
       *why_ = "no memory for code";
       return false;
@@ -203,7 +214,7 @@ class ObjectFile {
 }  // namespace
 
 void* load_object(std::span<const char> object, const char* symbol, std::string* why) {
-  const std::lock_guard lock(loader().mutex);
+  const std::lock_guard lock(Loader::get().mutex);
   return ObjectFile(object, why).load(symbol);
 }
 

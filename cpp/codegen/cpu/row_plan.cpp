@@ -28,6 +28,7 @@ bool stored_inside(const LoopProgram& program, const Store& store) {
 }
 
 int lane_cost(const Node& n) {
+  if (n.kind == NodeKind::kGather) return 4;
   if (n.kind != NodeKind::kOp) return 0;
   switch (n.lane) {
     case Lane::kExp:
