@@ -159,8 +159,8 @@ class Reuse {
     for (const std::string_view name : {"einsum", "conj_physical", "positive"}) {
       if (s.name() == name) return false;
     }
-    return maker.executor == "aten" && s.has(kPointwise | kReduction | kMatmul) &&
-           !s.has(kOpaque | kView | kInplace | kRandom);
+    return (maker.executor == "aten" || maker.executor == "products") &&
+           s.has(kPointwise | kReduction | kMatmul) && !s.has(kOpaque | kView | kInplace | kRandom);
   }
 
   const BoundSymbol* in_place(const BoundSymbol& b, int operand) {
