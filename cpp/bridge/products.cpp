@@ -1,4 +1,6 @@
 // Matrix products by our own loops, where these are faster than ATen's.
+#include "bridge/products.h"
+
 #include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -10,7 +12,6 @@
 #include "bridge/bridge.h"
 #include "bridge/ivalue.h"
 #include "bridge/scalar_type.h"
-#include "codegen/cpu/isa.h"
 #include "kernels/product.h"
 #include "ops/matmul.h"
 #include "support/error.h"
@@ -26,15 +27,6 @@ using kernels::Product;
 // See Note [Which products]
 constexpr int64_t kMostRowsWide = 32, kMostRowsNarrow = 8;
 
-std::optional<Element> element_of(DType t) {
-  switch (t) {
-    case DType::kFloat32: return Element::kFloat32;
-    case DType::kBFloat16: return Element::kBFloat16;
-    case DType::kFloat16: return Element::kFloat16;
-    default: return std::nullopt;
-  }
-}
-
 // Whether PyTorch's own products of such elements use instructions for them.
 bool has_instructions_for(Element e) {
   const auto ask = [](const char* name) {
@@ -47,16 +39,6 @@ bool has_instructions_for(Element e) {
   static const bool bfloat = ask("mkldnn::_is_mkldnn_bf16_supported");
   static const bool half = ask("mkldnn::_is_mkldnn_fp16_supported");
   return e == Element::kBFloat16 ? bfloat : half;
-}
-
-// What the processor has, or FULMEN_ISA allows.
-Isa chosen_isa() {
-  using codegen::cpu::IsaLevel;
-  const IsaLevel level = codegen::cpu::current_isa().level;
-  const Isa allowed = level == IsaLevel::kAvx512 ? Isa::kAvx512
-                      : level == IsaLevel::kAvx2 ? Isa::kAvx2
-                                                 : Isa::kNone;
-  return std::min(allowed, kernels::best_isa());
 }
 
 // What a bound symbol multiplies: positions of its arguments, -1 for none.
@@ -120,15 +102,6 @@ std::string reason_to_leave(const Sizes& s, Element e, Isa isa) {
   return std::min(s.m, s.n) <= most ? "" : "ATen is as fast on more than a few rows";
 }
 
-Parallel aten_threads() {
-  if (at::get_num_threads() == 1 || at::in_parallel_region()) return kernels::serial();
-  return {[](int64_t units, int64_t grain, void (*work)(void*, int64_t, int64_t), void* data) {
-            at::parallel_for(0, units, grain,
-                             [&](int64_t begin, int64_t end) { work(data, begin, end); });
-          },
-          at::get_num_threads()};
-}
-
 kernels::Operand operand(const at::Tensor& t, Element e, int64_t row, int64_t column) {
   return {t.const_data_ptr(), e, row, column};
 }
@@ -154,7 +127,8 @@ class ProductKernel final : public exec::Kernel {
   void run(exec::Slot* slots) const override {
     const c10::IValue &a = value_of(slots[a_]), &b = value_of(slots[b_]);
     const c10::IValue* added = has_added_ ? &value_of(slots[added_]) : nullptr;
-    if (!is_plain(a) || !is_plain(b) || (added && !is_plain(*added))) return other_->run(slots);
+    if (!is_plain(a, dtype_) || !is_plain(b, dtype_) || (added && !is_plain(*added, dtype_)))
+      return other_->run(slots);
     at::Tensor out = at::detail::empty_cpu(shape_, dtype_);
     if (out.numel() > 0) {
       const at::AutoDispatchBelowADInplaceOrView guard;
@@ -164,18 +138,6 @@ class ProductKernel final : public exec::Kernel {
   }
 
  private:
-  // Whether its elements are in memory as they are.
-  bool is_plain(const c10::IValue& v) const {
-    constexpr c10::DispatchKeySet kOther(
-        {c10::DispatchKey::Python, c10::DispatchKey::FuncTorchGradWrapper,
-         c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched,
-         c10::DispatchKey::Functionalize, c10::DispatchKey::Negative});
-    if (!v.isTensor()) return false;
-    const at::Tensor& t = v.toTensor();
-    return t.defined() && t.scalar_type() == dtype_ && t.is_cpu() && t.layout() == at::kStrided &&
-           !t.key_set().has_any(kOther);
-  }
-
   void compute(const at::Tensor& a, const at::Tensor& b, const at::Tensor* added,
                const at::Tensor& out) const {
     Product p;
@@ -262,16 +224,18 @@ class ProductsExecutor final : public exec::Executor {
   std::string_view name() const override { return "products"; }
 
   bool concerns(const Symbol& symbol) const override {
-    return &symbol == &ops::linear || &symbol == &ops::mm || &symbol == &ops::bmm ||
-           &symbol == &ops::matmul || &symbol == &ops::addmm || &symbol == &ops::mv;
+    return is_linear_loss(symbol) || &symbol == &ops::linear || &symbol == &ops::mm ||
+           &symbol == &ops::bmm || &symbol == &ops::matmul || &symbol == &ops::addmm ||
+           &symbol == &ops::mv;
   }
 
   std::string refusal(const exec::Offer& offer) const override {
     const BoundSymbol& bsym = offer.bsym;
-    const std::optional<Form> form = form_of(bsym);
-    if (!form) return "it multiplies matrices";
     if (offer.under_autograd && any_requires_grad(bsym.output))
       return "PyTorch's autograd records it";
+    if (is_linear_loss(*bsym.symbol)) return linear_loss_refusal(bsym);
+    const std::optional<Form> form = form_of(bsym);
+    if (!form) return "it multiplies matrices";
     if (bsym.symbol == &ops::addmm &&
         !(is_number_one(bsym.arg("beta")) && is_number_one(bsym.arg("alpha")))) {
       return "beta and alpha that are not 1";
@@ -287,13 +251,14 @@ class ProductsExecutor final : public exec::Executor {
         if (!d.is_concrete()) return "sizes that are not known";
       }
     }
-    return reason_to_leave(sizes_of(bsym, *form), *element, chosen_isa());
+    return reason_to_leave(sizes_of(bsym, *form), *element, products_isa());
   }
 
   std::unique_ptr<exec::Kernel> compile(
       const BoundSymbol& bsym, const exec::SlotOf& slot_of,
       const std::shared_ptr<const exec::Compilation>& compilation) const override {
-    return std::make_unique<ProductKernel>(bsym, *form_of(bsym), slot_of, chosen_isa(),
+    if (is_linear_loss(*bsym.symbol)) return linear_loss_kernel(bsym, slot_of);
+    return std::make_unique<ProductKernel>(bsym, *form_of(bsym), slot_of, products_isa(),
                                            aten_executor()->compile(bsym, slot_of, compilation));
   }
 };

@@ -13,9 +13,10 @@ namespace {
 constexpr int64_t kDotLongs = 64;        // long rows whose sums are stored at once
 constexpr int64_t kSpreadColumns = 512;  // whose sums stay in the first cache
 constexpr int64_t kMostSpreadShorts = 8;
-constexpr int64_t kPackedBytes = 2 << 20;  // of the right operand, for the second cache
-constexpr int64_t kLeftBytes = 384 << 10;  // of the left one, beside it
-constexpr int64_t kMostTogether = 8;       // rows of tiles
+constexpr int64_t kMostDepth = 4096, kSlice = 1024;  // deeper products are cut into slices
+constexpr int64_t kPackedBytes = 4 << 20;            // of the right operand
+constexpr int64_t kLeftBytes = 384 << 10;            // of the left one, beside it
+constexpr int64_t kMostTogether = 8;                 // rows of tiles
 constexpr int64_t kElementsPerPart = 64 << 10;
 constexpr int64_t kBytesPerPart = 128 << 10;
 constexpr int64_t kFlopsPerPart = 1 << 20;
@@ -64,15 +65,6 @@ Product transposed(const Product& p) {
     return o;
   };
   return {p.n, p.m, p.k, swapped(p.b), swapped(p.a), swapped(p.added), swapped(p.out)};
-}
-
-template <class Work>
-void in_parallel(const Parallel& parallel, int64_t units, int64_t grain, const Work& work) {
-  if (parallel.threads == 1 || units <= grain) return work(int64_t{0}, units);
-  parallel.run(
-      units, grain,
-      [](void* data, int64_t begin, int64_t end) { (*static_cast<const Work*>(data))(begin, end); },
-      const_cast<Work*>(&work));
 }
 
 // The rows of the short operand in float32, contiguous, and not all in the same cache sets.
@@ -272,6 +264,28 @@ void tiled_product(const Product& p, const Loops& loops, const Parallel& paralle
   }
 }
 
+void best_tiled_product(const Product& p, const Loops& loops, const Parallel& parallel) {
+  const Product other = transposed(p);
+  const bool as_it_is = packing_cost(p, loops) < packing_cost(other, loops);
+  tiled_product(as_it_is ? p : other, loops, parallel);
+}
+
+// In slices of the depth, so that what is packed stays in the cache.
+void sliced_product(const Product& p, const Loops& loops, const Parallel& parallel) {
+  const bool in_place = p.out.type == Element::kFloat32;
+  Scratch sums;
+  Product slice = p;
+  if (!in_place) slice.out = {sums.floats(p.m * p.n), Element::kFloat32, p.n, 1};
+  for (int64_t d = 0; d < p.k; d += kSlice) {
+    slice.k = std::min<int64_t>(kSlice, p.k - d);
+    slice.a = moved(p.a, 0, d);
+    slice.b = moved(p.b, d, 0);
+    if (d > 0) slice.added = {slice.out.data, Element::kFloat32, slice.out.row, slice.out.column};
+    best_tiled_product(slice, loops, parallel);
+  }
+  if (!in_place) loops.store(static_cast<float*>(slice.out.data), p.n, p.m, p.n, {}, p.out);
+}
+
 }  // namespace
 
 Parallel serial() {
@@ -298,16 +312,15 @@ Isa best_isa() {
 }
 
 void multiply(const Product& product, Isa isa, const Parallel& parallel) {
-  const Loops& loops = isa == Isa::kAvx512 ? *avx512_loops() : *avx2_loops();
+  const Loops& loops = loops_for(isa);
   if (product.m == 0 || product.n == 0) return;
-  const Product p = product.m <= product.n ? product : transposed(product);
+  Product p = product.m <= product.n ? product : transposed(product);
   const bool deep = p.b.row == 1 || p.k == 1;
   const bool wide = p.b.column == 1 || p.n == 1;
   if (deep && p.m <= loops.most_dot_shorts) return dot_products(p, loops, parallel);
   if (wide && p.m <= kMostSpreadShorts) return spread_products(p, loops, parallel);
-  const Product other = transposed(p);
-  const bool as_it_is = packing_cost(p, loops) < packing_cost(other, loops);
-  tiled_product(as_it_is ? p : other, loops, parallel);
+  if (p.k > kMostDepth) return sliced_product(p, loops, parallel);
+  best_tiled_product(p, loops, parallel);
 }
 
 }  // namespace fulmen::kernels

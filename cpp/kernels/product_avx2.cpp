@@ -19,6 +19,20 @@ inline Vec load(const float* p) { return _mm256_loadu_ps(p); }
 inline void store_vec(float* p, Vec v) { _mm256_storeu_ps(p, v); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 inline Vec plus(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+inline Vec minus(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
+inline Vec times(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+// NaN if either is.
+inline Vec larger(Vec a, Vec b) {
+  return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+}
+inline Vec rounded(Vec a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT); }
+// v · 2^n, where v is about e^(x - n ln 2).
+inline Vec times_power_of_two(Vec v, Vec n, Vec x) {
+  const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+  const Vec scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), exponent));
+  const Vec tiny = _mm256_cmp_ps(x, splat(-87.33654f), _CMP_LT_OQ);
+  return _mm256_andnot_ps(tiny, _mm256_blendv_ps(scaled, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+}
 
 template <Element E>
 inline Vec widened(const char* p) {

@@ -22,6 +22,18 @@ inline Vec load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store_vec(float* p, Vec v) { _mm512_storeu_ps(p, v); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec plus(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+inline Vec minus(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+inline Vec times(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+// NaN if either is.
+inline Vec larger(Vec a, Vec b) {
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+  return _mm512_mask_mov_ps(_mm512_max_ps(a, b), is_nan, a);
+}
+inline Vec rounded(Vec a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT); }
+// v · 2^n, where v is about e^(x - n ln 2).
+inline Vec times_power_of_two(Vec v, Vec n, Vec x) {
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, splat(-87.33654f), _CMP_NLT_UQ), v, n);
+}
 
 template <Element E>
 inline Vec widened(const char* p) {

@@ -48,6 +48,9 @@ struct Loops {
   void (*spread)(const char* rows, Element type, int64_t row_stride, int64_t depth,
                  const float* shorts, int64_t short_stride, int64_t num_shorts, int64_t columns,
                  float* sums, int64_t sums_stride);
+  // exp(score) over the sum of these, times `scale`, in place of each score if `replaces`; returns
+  // the logarithm of the sum.
+  double (*softmax_gradient)(float* scores, int64_t count, double scale, bool replaces);
   // Elements to float32.
   void (*widen)(const char* source, Element type, int64_t stride, int64_t count, float* out);
 };
@@ -55,5 +58,19 @@ struct Loops {
 // Null where the compiler has no such instructions.
 const Loops* avx2_loops();
 const Loops* avx512_loops();
+// Not for Isa::kNone.
+inline const Loops& loops_for(Isa isa) {
+  return isa == Isa::kAvx512 ? *avx512_loops() : *avx2_loops();
+}
+
+// work(begin, end), for parts of [0, units).
+template <class Work>
+void in_parallel(const Parallel& parallel, int64_t units, int64_t grain, const Work& work) {
+  if (parallel.threads == 1 || units <= grain) return work(int64_t{0}, units);
+  parallel.run(
+      units, grain,
+      [](void* data, int64_t begin, int64_t end) { (*static_cast<const Work*>(data))(begin, end); },
+      const_cast<Work*>(&work));
+}
 
 }  // namespace fulmen::kernels

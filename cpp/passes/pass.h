@@ -22,7 +22,8 @@ struct PassOptions {
   // How much of the memory that gradients would keep they may keep, from 0 to 1; negative: what is
   // cheap to compute again is not kept. See docs/autodiff.md.
   double memory_budget = -1;
-  bool fused = false;  // generated kernels run what is pointwise
+  bool fused = false;         // generated kernels run what is pointwise
+  bool fuses_losses = false;  // an executor runs a linear layer with its loss
 };
 
 struct PassTiming {

@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "ops/linear_loss.h"
 #include "ops/meta.h"
 #include "ops/state.h"
 #include "passes/rebase.h"
@@ -37,6 +38,7 @@ class Reuse {
       }
     }
     for_each_proxy(trace.output, [&](const Proxy* p) { last_read_[storage_of(p)] = kNever; });
+    read_here_ = last_read_;
     for (const Proxy* p : trace.inputs) last_read_[storage_of(p)] = kNever;
     for (const auto& group : trace.alias_groups) shared_.insert(group.begin(), group.end());
   }
@@ -53,6 +55,10 @@ class Reuse {
       }
       const BoundSymbol& b = *apply_rebased(names_, ctx_, *trace_.body[i]);
       out.body.push_back(&b);
+      if (b.symbol == &ops::scaled_gradient && is_last_read(*trace_.body[i], i)) {
+        out.body.back() = last(b);
+        continue;
+      }
       const int operand = updates_.contains(i) ? 0 : dying_operand(i);
       if (operand >= 0) out.body.back() = in_place(b, operand);
     }
@@ -63,6 +69,20 @@ class Reuse {
   }
 
  private:
+  // Inputs too: whether somebody outside of the program has it is known when it runs.
+  bool is_last_read(const BoundSymbol& b, size_t at) const {
+    return !b.args[0].tensor()->alias_of && read_here_.at(storage_of(b.args[0].proxy())) == at;
+  }
+
+  const BoundSymbol* last(const BoundSymbol& b) {
+    std::vector<Arg> args(b.args.begin(), b.args.end());
+    args[static_cast<size_t>(b.symbol->info->schema.index("last"))] = Arg(true);
+    BoundSymbol* copy = ctx_.make_bound_symbol(*b.symbol, args, b.output, b.source);
+    copy->executor = b.executor;
+    changed_ = true;
+    return copy;
+  }
+
   // The input that a chain of operations starts from and is written back to.
   void find_updates() {
     for (size_t i = 0; i < trace_.body.size(); ++i) {
@@ -180,6 +200,7 @@ class Reuse {
   const Trace& trace_;
   TraceContext& ctx_;
   std::unordered_map<const Proxy*, size_t> made_at_, last_read_;
+  std::unordered_map<const Proxy*, size_t> read_here_;           // as last_read_, of inputs too
   std::unordered_map<const Proxy*, std::vector<size_t>> reads_;  // of a storage
   std::unordered_set<const Proxy*> shared_;                      // inputs
   std::unordered_set<size_t> updates_;  // operations that write to an input

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <ATen/core/ivalue.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "exec/kernel.h"
+#include "ir/dtype.h"
+#include "kernels/product.h"
+
+// What the kernels of the products executor share.
+namespace fulmen::bridge {
+
+std::optional<kernels::Element> element_of(DType t);
+// What the processor has, or FULMEN_ISA allows.
+kernels::Isa products_isa();
+// ATen's threads, or this one inside of them.
+kernels::Parallel aten_threads();
+// Whether it is a tensor of this type whose elements are in memory as they are.
+bool is_plain(const c10::IValue& value, c10::ScalarType dtype);
+
+// The symbols of ops/linear_loss.h.
+bool is_linear_loss(const Symbol& symbol);
+std::string linear_loss_refusal(const BoundSymbol& bsym);
+std::unique_ptr<exec::Kernel> linear_loss_kernel(const BoundSymbol& bsym,
+                                                 const exec::SlotOf& slot_of);
+
+}  // namespace fulmen::bridge
