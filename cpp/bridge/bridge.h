@@ -48,6 +48,9 @@ const exec::SlotOps& slot_ops();
 exec::ExecutorPtr aten_executor();
 // Multiplies matrices of the shapes and dtypes for which its loops are faster than ATen's.
 exec::ExecutorPtr products_executor();
+// Whether it computes the loss of a linear layer with such an input together with the layer, and
+// gains time by that, or memory and no time lost.
+bool gains_by_fused_loss(const TensorType& input);
 // Runs operators of torch.ops that are no rows through the dispatcher.
 exec::ExecutorPtr custom_op_executor();
 // Runs regions as generated kernels; see codegen/. It makes them, or only runs those that are made.

@@ -21,7 +21,7 @@ namespace {
 
 using kernels::Element;
 
-constexpr int64_t kPartBytes = 24 << 20;
+constexpr int64_t kPartBytes = 32 << 20;
 
 class LossKernel final : public exec::Kernel {
  public:
@@ -187,6 +187,12 @@ bool is_plain(const c10::IValue& value, c10::ScalarType dtype) {
 bool is_linear_loss(const Symbol& symbol) {
   return &symbol == &ops::linear_cross_entropy || &symbol == &ops::linear_cross_entropy_forward ||
          &symbol == &ops::scaled_gradient;
+}
+
+bool gains_by_fused_loss(const TensorType& input) {
+  const auto element = element_of(input.dtype);
+  return element && products_isa() != kernels::Isa::kNone &&
+         (*element == Element::kFloat32 || !has_instructions_for(*element));
 }
 
 std::string linear_loss_refusal(const BoundSymbol& bsym) {

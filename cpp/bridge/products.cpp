@@ -27,20 +27,6 @@ using kernels::Product;
 // See Note [Which products]
 constexpr int64_t kMostRowsWide = 32, kMostRowsNarrow = 8;
 
-// Whether PyTorch's own products of such elements use instructions for them.
-bool has_instructions_for(Element e) {
-  const auto ask = [](const char* name) {
-    const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
-    if (!op) return false;
-    torch::jit::Stack stack;
-    op->callBoxed(stack);
-    return stack.back().toBool();
-  };
-  static const bool bfloat = ask("mkldnn::_is_mkldnn_bf16_supported");
-  static const bool half = ask("mkldnn::_is_mkldnn_fp16_supported");
-  return e == Element::kBFloat16 ? bfloat : half;
-}
-
 // What a bound symbol multiplies: positions of its arguments, -1 for none.
 struct Form {
   int a = 0, b = 1, added = -1;
@@ -264,6 +250,20 @@ class ProductsExecutor final : public exec::Executor {
 };
 
 }  // namespace
+
+bool has_instructions_for(Element e) {
+  if (e == Element::kFloat32) return true;
+  const auto ask = [](const char* name) {
+    const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
+    if (!op) return false;
+    torch::jit::Stack stack;
+    op->callBoxed(stack);
+    return stack.back().toBool();
+  };
+  static const bool bfloat = ask("mkldnn::_is_mkldnn_bf16_supported");
+  static const bool half = ask("mkldnn::_is_mkldnn_fp16_supported");
+  return e == Element::kBFloat16 ? bfloat : half;
+}
 
 exec::ExecutorPtr products_executor() {
   static const auto executor = std::make_shared<const ProductsExecutor>();

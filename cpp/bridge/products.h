@@ -14,6 +14,8 @@
 namespace fulmen::bridge {
 
 std::optional<kernels::Element> element_of(DType t);
+// Whether PyTorch's own products of such elements use instructions for them.
+bool has_instructions_for(kernels::Element e);
 // What the processor has, or FULMEN_ISA allows.
 kernels::Isa products_isa();
 // ATen's threads, or this one inside of them.

@@ -42,7 +42,8 @@ double linear_cross_entropy(const LinearCrossEntropy& l, Isa isa, const Parallel
 
   const int64_t most = std::max<int64_t>(48, parts_bytes / (l.classes * 4));
   const int64_t parts = std::max<int64_t>(1, (l.rows + most - 1) / most);
-  const int64_t part_rows = (l.rows + parts - 1) / parts;
+  // Whole vectors of rows, which are columns of some of the products.
+  const int64_t part_rows = ((l.rows + parts - 1) / parts + 15) / 16 * 16;
   const Floats scores = floats(part_rows * l.classes);
   const std::vector<float> ones(l.bias_gradient ? part_rows : 0, 1.0f);
   if (l.bias_gradient) std::fill_n(l.bias_gradient, l.classes, 0.0f);

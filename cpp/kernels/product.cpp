@@ -163,6 +163,20 @@ class Ahead {
   bool along_depth_;
 };
 
+// Brings the part of the result that comes next, which may be far from the one before.
+void fetch_result(const Result& out, int64_t rows, int64_t columns) {
+  const bool wide = out.column == 1;
+  if (!wide && out.row != 1) return;
+  if (!wide) std::swap(rows, columns);
+  const int64_t line = 64 / size_of(out.type), stride = wide ? out.row : out.column;
+  const auto* data = static_cast<const char*>(out.data);
+  for (int64_t r = 0; r < rows; ++r) {
+    const char* row = data + r * stride * size_of(out.type);
+    for (int64_t c = 0; c < columns; c += line)
+      __builtin_prefetch(row + c * size_of(out.type), 1, 2);
+  }
+}
+
 // Columns of the right operand that are packed at once.
 int64_t packed_columns(const Product& p, const Loops& loops) {
   const int64_t width = kTileVectors * loops.lanes;
@@ -224,6 +238,9 @@ void multiply_rows(const Packed& packed, int64_t from, int64_t to) {
     for (int64_t j = 0; j < panels; ++j) {
       next.fetch(some);
       const int vectors = packed.vectors(j);
+      const int64_t column = packed.begin + j * packed.width();
+      const int64_t count = std::min(packed.width(), p.n - column);
+      fetch_result(moved(p.out, first, column), last - first, count);
       for (int64_t b = 0; b < blocks; ++b) {
         const float* right = packed.panel(j) + b * kDepth * vectors * loops.lanes;
         for (int64_t r = 0; r < rows; ++r) {
@@ -231,8 +248,6 @@ void multiply_rows(const Packed& packed, int64_t from, int64_t to) {
                                    left + (r * blocks + b) * left_block, right, tiles[r], b > 0);
         }
       }
-      const int64_t column = packed.begin + j * packed.width();
-      const int64_t count = std::min(packed.width(), p.n - column);
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t row = first + r * loops.rows;
         loops.store(tiles[r], kTileStride, height(r), count, moved(p.added, row, column),

@@ -57,7 +57,8 @@ class Fuser {
       const BoundSymbol* b = map.apply(*trace_.ctx, *original);
       const size_t before = body.size();
       const Match match = find(*original);
-      if (match.linear && ctx.take_fuel(original)) {
+      if (match.linear && ctx.fuses_loss(type_of(match.linear->args[0])) &&
+          ctx.take_fuel(original)) {
         builder.grad_enabled = type_of(b->output).requires_grad;
         builder.source = b->source;
         try {
@@ -142,7 +143,7 @@ class Fuser {
 }  // namespace
 
 Trace fuse_losses(const Trace& trace, PassContext& ctx) {
-  return ctx.options.fuses_losses ? Fuser(trace).run(ctx) : trace;
+  return ctx.fuses_loss ? Fuser(trace).run(ctx) : trace;
 }
 
 }  // namespace fulmen::passes

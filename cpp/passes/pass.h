@@ -22,8 +22,7 @@ struct PassOptions {
   // How much of the memory that gradients would keep they may keep, from 0 to 1; negative: what is
   // cheap to compute again is not kept. See docs/autodiff.md.
   double memory_budget = -1;
-  bool fused = false;         // generated kernels run what is pointwise
-  bool fuses_losses = false;  // an executor runs a linear layer with its loss
+  bool fused = false;  // generated kernels run what is pointwise
 };
 
 struct PassTiming {
@@ -46,6 +45,8 @@ struct PassContext {
   const FusionRules* fusion = nullptr;   // of the fusion executor, if there is one
   // Gives what executors bring an own gradient for that gradient, if there are such executors.
   std::function<Trace(const Trace& trace, PassContext& ctx)> own_gradients;
+  // Whether an executor runs a linear layer of this type with its loss, and gains by it; null: none.
+  bool (*fuses_loss)(const TensorType& input) = nullptr;
   std::string_view pass;  // which runs
   std::vector<PassTiming> timings;
   std::vector<PassNote> notes;
