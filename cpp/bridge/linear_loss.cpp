@@ -21,7 +21,7 @@ namespace {
 
 using kernels::Element;
 
-constexpr int64_t kPartBytes = 32 << 20;
+constexpr int64_t kPartBytes = 56 << 20;
 
 class LossKernel final : public exec::Kernel {
  public:

@@ -240,10 +240,10 @@ void multiply_rows(const Packed& packed, int64_t from, int64_t to) {
       const int vectors = packed.vectors(j);
       const int64_t column = packed.begin + j * packed.width();
       const int64_t count = std::min(packed.width(), p.n - column);
-      fetch_result(moved(p.out, first, column), last - first, count);
       for (int64_t b = 0; b < blocks; ++b) {
         const float* right = packed.panel(j) + b * kDepth * vectors * loops.lanes;
         for (int64_t r = 0; r < rows; ++r) {
+          if (b == 0) fetch_result(moved(p.out, first + r * loops.rows, column), height(r), count);
           loops.micro[vectors - 1](std::min<int64_t>(kDepth, p.k - b * kDepth),
                                    left + (r * blocks + b) * left_block, right, tiles[r], b > 0);
         }
