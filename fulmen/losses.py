@@ -23,21 +23,24 @@ def linear_cross_entropy_forward(
     reduction: str, upcast: bool, for_input: bool, for_weight: bool, for_bias: bool,
 ) -> tuple[Tensor | None, ...]:  # fmt: skip
     """The loss, and its gradients that are asked for, in float32 at least."""
-    kept = torch.promote_types(input.dtype, torch.float32)
-    operands = [None if t is None else t.detach() for t in (input, weight, bias)]
-    wanted = [
-        t.requires_grad_()
-        for t, asked in zip(operands, (for_input, for_weight, for_bias), strict=True)
-        if t is not None and asked
-    ]
-    with torch.enable_grad():
-        x, w, b = operands
-        assert x is not None and w is not None
-        loss = linear_cross_entropy(x, w, b, target, ignore_index, reduction, upcast)
-    grads = iter(torch.autograd.grad(loss, wanted) if wanted else ())
-    return loss.detach(), *(
-        next(grads).to(kept).contiguous() if asked else None for asked in (for_input, for_weight, for_bias)
-    )
+    loss = linear_cross_entropy(input, weight, bias, target, ignore_index, reduction, upcast)
+    with torch.no_grad():
+        kept = torch.promote_types(input.dtype, torch.float32)
+        x, w = input.to(kept), weight.to(kept)
+        counted = target != ignore_index
+        slopes = F.linear(x, w, None if bias is None else bias.to(kept)).softmax(-1)
+        own = torch.zeros_like(slopes)
+        own.scatter_(1, target.where(counted, 0).unsqueeze(1), 1.0)
+        slopes = (slopes - own).masked_fill(~counted.unsqueeze(1), 0.0)
+        if reduction == "mean":
+            slopes = slopes / counted.sum()
+            slopes = slopes.masked_fill(~counted.unsqueeze(1), 0.0)
+        return (
+            loss,
+            slopes @ w if for_input else None,
+            slopes.t() @ x if for_weight else None,
+            slopes.sum(0) if for_bias else None,
+        )
 
 
 def scaled_gradient(

@@ -12,6 +12,7 @@
 #include "bridge/bridge.h"
 #include "bridge/ivalue.h"
 #include "bridge/scalar_type.h"
+#include "ir/builder.h"
 #include "kernels/product.h"
 #include "ops/matmul.h"
 #include "support/error.h"
@@ -215,11 +216,14 @@ class ProductsExecutor final : public exec::Executor {
            &symbol == &ops::mv;
   }
 
+  static bool is_recorded(const exec::Offer& offer) {
+    return offer.under_autograd && any_requires_grad(offer.bsym.output);
+  }
+
   std::string refusal(const exec::Offer& offer) const override {
     const BoundSymbol& bsym = offer.bsym;
-    if (offer.under_autograd && any_requires_grad(bsym.output))
-      return "PyTorch's autograd records it";
     if (is_linear_loss(*bsym.symbol)) return linear_loss_refusal(bsym);
+    if (is_recorded(offer)) return "PyTorch's autograd records it";
     const std::optional<Form> form = form_of(bsym);
     if (!form) return "it multiplies matrices";
     if (bsym.symbol == &ops::addmm &&
@@ -238,6 +242,12 @@ class ProductsExecutor final : public exec::Executor {
       }
     }
     return reason_to_leave(sizes_of(bsym, *form), *element, products_isa());
+  }
+
+  // PyTorch's autograd records the layer and the loss.
+  std::optional<exec::Form> rewrite(const exec::Offer& offer) const override {
+    if (!is_recorded(offer)) return std::nullopt;
+    return exec::Form{offer.bsym.output, subsymbols(offer.ctx, offer.bsym)};
   }
 
   std::unique_ptr<exec::Kernel> compile(

@@ -1,12 +1,16 @@
 #include "ops/linear_loss.h"
 
 #include "ops/check.h"
+#include "ops/creation.h"
 #include "ops/elementwise.h"
 #include "ops/families.h"
 #include "ops/gradient.h"
 #include "ops/loss.h"
 #include "ops/matmul.h"
 #include "ops/meta.h"
+#include "ops/reduction.h"
+#include "ops/shape.h"
+#include "ops/softmax.h"
 
 // A linear layer and the cross-entropy of its results in one operation, which need not keep the
 // results; see passes/fuse_losses.h.
@@ -62,6 +66,28 @@ Arg forward_meta(Call& in) {
                    gradient("bias", "for_bias")});
 }
 
+Arg forward_steps(Call& in) {
+  const Opmath math(in.type("input").dtype);
+  const auto wide = [&](std::string_view param) {
+    return in.has(param) ? math.up(in[param]) : Arg();
+  };
+  const Arg loss =
+      record(linear_cross_entropy, {in["input"], in["weight"], in["bias"], in["target"],
+                                    in["ignore_index"], in["reduction"], in["upcast"]});
+  const Arg x = wide("input"), w = wide("weight");
+  const Arg scores = log_softmax(linear(x, w, wide("bias")), Arg(1));
+  const Arg reduction = aten_reduction(in);
+  const Arg nll =
+      record(nll_loss_forward, {scores, in["target"], Arg(), reduction, in["ignore_index"]});
+  const Arg slope = record(nll_loss_backward, {ones_like(item(nll, 0)), scores, in["target"], Arg(),
+                                               reduction, in["ignore_index"], item(nll, 1)});
+  const Arg slopes =
+      record(log_softmax_backward_data, {slope, scores, Arg(1), Arg(scores.tensor()->type.dtype)});
+  return in.tuple({loss, in.flag("for_input") ? mm(slopes, w) : Arg(),
+                   in.flag("for_weight") ? mm(t(slopes), x) : Arg(),
+                   in.flag("for_bias") ? sum_dim(slopes, Arg(0)) : Arg()});
+}
+
 Args forward_vjp(Call& in, const Arg& out, const Arg& grad) {
   for (size_t i = 1; i < 4; ++i) {
     if (!part(grad, i).is_none()) in.unsupported("second derivatives");
@@ -97,6 +123,7 @@ constinit const Symbol linear_cross_entropy_forward{
     .torch = "fulmen.losses.linear_cross_entropy_forward",
     .tags = kPure | kMatmul,
     .meta = forward_meta,
+    .decompose = forward_steps,
     .vjp = forward_vjp,
     .aten = "-",
 };

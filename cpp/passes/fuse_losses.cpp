@@ -10,6 +10,7 @@
 #include "ops/loss.h"
 #include "ops/matmul.h"
 #include "passes/emit.h"
+#include "passes/rebase.h"
 
 namespace fulmen::passes {
 namespace {
@@ -54,7 +55,7 @@ class Fuser {
     Substitution map;
     auto& body = builder.body();
     for (const BoundSymbol* original : trace_.body) {
-      const BoundSymbol* b = map.apply(*trace_.ctx, *original);
+      const BoundSymbol* b = apply_rebased(map, *trace_.ctx, *original);
       const size_t before = body.size();
       const Match match = find(*original);
       if (match.linear && ctx.fuses_loss(type_of(match.linear->args[0])) &&
