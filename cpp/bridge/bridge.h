@@ -50,7 +50,8 @@ exec::ExecutorPtr aten_executor();
 // program has it for half types that PyTorch multiplies one by one; `chosen`: the others too.
 exec::ExecutorPtr products_executor(bool chosen);
 // For PassContext::fuses_loss.
-bool (*fuses_loss_for(const exec::Compilation& compilation))(const TensorType& input);
+bool (*fuses_loss_for(const exec::Compilation& compilation))(const TensorType& input,
+                                                             const TensorType& scores);
 // Runs operators of torch.ops that are no rows through the dispatcher.
 exec::ExecutorPtr custom_op_executor();
 // Runs regions as generated kernels; see codegen/. It makes them, or only runs those that are made.

@@ -189,10 +189,11 @@ bool is_linear_loss(const Symbol& symbol) {
          &symbol == &ops::scaled_gradient;
 }
 
-bool gains_by_fused_loss(const TensorType& input) {
+bool gains_by_fused_loss(const TensorType& input, const TensorType& scores) {
   const auto element = element_of(input.dtype);
-  return element && products_isa() != kernels::Isa::kNone &&
-         (*element == Element::kFloat32 || !has_instructions_for(*element));
+  if (!element || products_isa() == kernels::Isa::kNone || scores.dtype != DType::kFloat32)
+    return false;
+  return *element == Element::kFloat32 || !has_instructions_for(*element);
 }
 
 std::string linear_loss_refusal(const BoundSymbol& bsym) {

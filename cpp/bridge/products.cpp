@@ -26,7 +26,7 @@ using kernels::Parallel;
 using kernels::Product;
 
 // See Note [Which products]
-constexpr int64_t kMostRowsWide = 32, kMostRowsNarrow = 8;
+constexpr int64_t kMostRowsWide = 128, kMostRowsNarrow = 8;
 
 // What a bound symbol multiplies: positions of its arguments, -1 for none.
 struct Form {
@@ -243,7 +243,8 @@ class ProductsExecutor final : public exec::Executor {
         if (!d.is_concrete()) return "sizes that are not known";
       }
     }
-    if (!chosen_ && *element == Element::kFloat32) return "it takes float32 where executors= names it";
+    if (!chosen_ && *element == Element::kFloat32)
+      return "it takes float32 where executors= names it";
     return reason_to_leave(sizes_of(bsym, *form), *element, products_isa());
   }
 
@@ -287,7 +288,8 @@ exec::ExecutorPtr products_executor(bool chosen) {
   return chosen ? by_name : always;
 }
 
-bool (*fuses_loss_for(const exec::Compilation& compilation))(const TensorType& input) {
+bool (*fuses_loss_for(const exec::Compilation& compilation))(const TensorType& input,
+                                                             const TensorType& scores) {
   const bool chosen = compilation.find("products") == products_executor(true).get();
   return chosen ? gains_by_fused_loss : nullptr;
 }

@@ -23,9 +23,9 @@ kernels::Parallel aten_threads();
 // Whether it is a tensor of this type whose elements are in memory as they are.
 bool is_plain(const c10::IValue& value, c10::ScalarType dtype);
 
-// Whether a loss with such an input is computed together with its layer: in less memory, and less
-// time.
-bool gains_by_fused_loss(const TensorType& input);
+// Whether the loss of such scores, made of such an input, takes less time and memory together with
+// its layer. Scores of half types are small enough to keep.
+bool gains_by_fused_loss(const TensorType& input, const TensorType& scores);
 // The symbols of ops/linear_loss.h.
 bool is_linear_loss(const Symbol& symbol);
 std::string linear_loss_refusal(const BoundSymbol& bsym);

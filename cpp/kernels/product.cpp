@@ -17,7 +17,7 @@ constexpr int64_t kMostDepth = 4096, kSlice = 1024;  // deeper products are cut 
 constexpr int64_t kPackedBytes = 4 << 20;            // of the right operand
 constexpr int64_t kLeftBytes = 384 << 10;            // of the left one, beside it
 constexpr int64_t kMostTogether = 8;                 // rows of tiles
-constexpr int64_t kElementsPerPart = 64 << 10;
+constexpr int64_t kElementsPerPart = 16 << 10;
 constexpr int64_t kBytesPerPart = 128 << 10;
 constexpr int64_t kFlopsPerPart = 1 << 20;
 

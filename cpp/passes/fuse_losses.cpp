@@ -58,7 +58,8 @@ class Fuser {
       const BoundSymbol* b = apply_rebased(map, *trace_.ctx, *original);
       const size_t before = body.size();
       const Match match = find(*original);
-      if (match.linear && ctx.fuses_loss(type_of(match.linear->args[0])) &&
+      if (match.linear &&
+          ctx.fuses_loss(type_of(match.linear->args[0]), type_of(original->arg("input"))) &&
           ctx.take_fuel(original)) {
         builder.grad_enabled = type_of(b->output).requires_grad;
         builder.source = b->source;

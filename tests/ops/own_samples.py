@@ -15,8 +15,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from backward_samples import BACKWARD_SAMPLES
 
-from fulmen import losses
-
 _aten = torch.ops.aten
 _GENERATOR = torch.Generator().manual_seed(0)
 
@@ -44,23 +42,6 @@ def inplace(name: str, *args: Any, **kwargs: Any) -> Callable[[torch.Tensor], to
 
 # Each is (name, function, arguments).
 SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
-    (
-        "linear_cross_entropy",
-        lambda x, w, b, y: losses.linear_cross_entropy(x, w, b, y, 2, "mean", False),
-        (f(6, 3), f(5, 3), f(5), i(6)),
-    ),
-    (
-        "linear_cross_entropy_forward",
-        lambda x, w, b, y: losses.linear_cross_entropy_forward(
-            x, w, b, y, -100, "sum", False, True, False, True
-        ),
-        (f(6, 3), f(5, 3), f(5), i(6)),
-    ),
-    (
-        "scaled_gradient",
-        lambda g, s: losses.scaled_gradient(g, s, torch.bfloat16),
-        (f(2, 3), f()),
-    ),
     ("add alpha", lambda x, y: torch.add(x, y, alpha=2), (f(2, 3), f(3))),
     ("add_ alpha", lambda x, y: x.clone().add_(y, alpha=2), (f(2, 3), f(3))),
     ("sub alpha", lambda x, y: torch.sub(x, y, alpha=2), (f(2, 3), f(3))),

@@ -185,7 +185,7 @@ def why_not(f: Callable[..., Any], *args: Any) -> str:
 
 
 def test_it_says_why_it_leaves_a_product() -> None:
-    x = torch.randn(100, 100)
+    x = torch.randn(200, 200)
     assert why_not(torch.mm, x, x) == "ATen is as fast on more than a few rows"
     assert why_not(torch.mm, x.double(), x.double()) == "it takes float32, bfloat16 and float16"
     one, half = torch.randn(2, 3).to(HALF), torch.randn(3, 4).to(HALF)
@@ -247,6 +247,8 @@ class Head(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, y: torch.Tensor, **options: Any) -> torch.Tensor:
         scores = self.head(x)
+        if scores.dtype == HALF:
+            scores = scores.float()
         return F.cross_entropy(scores.view(-1, CLASSES), y.view(-1), **options)
 
 
@@ -293,20 +295,15 @@ def test_a_loss_with_its_layer(dtype: torch.dtype, bias: bool, reduction: str, s
             theirs.dtype, theirs.shape, theirs.stride(),
         )  # fmt: skip
         floor = torch.finfo(mine.dtype).eps * t.norm()
-        assert (mine.double() - t).norm() <= 1.4 * (theirs.double() - t).norm() + floor
+        assert (mine.double() - t).norm() <= 1.3 * (theirs.double() - t).norm() + floor
 
 
-def test_scores_in_float32() -> None:
+def test_scores_of_half_types_are_kept() -> None:
     module = Head(HALF)
-
-    def f(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(module.head(x).float().reshape(-1, CLASSES), y.reshape(-1))
-
     x, y = batch(HALF)
-    compiled = jit(f)
-    assert compiled(x, y).dtype == torch.float32
-    assert is_fused(compiled)
-    torch.testing.assert_close(compiled(x, y), f(x, y), rtol=1e-3, atol=0)
+    compiled = jit(lambda x, y: F.cross_entropy(module.head(x).flatten(0, 1), y.flatten()))
+    compiled(x, y)
+    assert not is_fused(compiled)
 
 
 def test_no_gradients_are_computed_that_nobody_asks_for() -> None:
