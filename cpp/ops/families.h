@@ -32,6 +32,7 @@ std::span<const Symbol* const> norm_family();
 std::span<const Symbol* const> attention_family();
 std::span<const Symbol* const> embedding_family();
 std::span<const Symbol* const> loss_family();
+std::span<const Symbol* const> linear_loss_family();
 std::span<const Symbol* const> random_family();
 std::span<const Symbol* const> creation_family();
 std::span<const Symbol* const> conversion_family();

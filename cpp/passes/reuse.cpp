@@ -6,6 +6,7 @@
 
 #include "analysis/recorded.h"
 #include "ir/write_back.h"
+#include "ops/linear_loss.h"
 #include "ops/meta.h"
 #include "ops/optimizer.h"
 #include "passes/rebase.h"
@@ -47,6 +48,7 @@ class Reuse {
       }
     }
     for_each_proxy(trace.output, [&](const Proxy* p) { last_read_[storage_of(p)] = kNever; });
+    read_here_ = last_read_;
     for (const Proxy* p : trace.inputs) last_read_[storage_of(p)] = kNever;
     for (const auto& group : trace.alias_groups) shared_.insert(group.begin(), group.end());
   }
@@ -70,6 +72,10 @@ class Reuse {
         continue;
       }
       out.body.push_back(&b);
+      if (b.symbol == &ops::scaled_gradient && is_last_read(*trace_.body[i], i)) {
+        out.body.back() = last(b);
+        continue;
+      }
       const int operand = updates_.contains(i) ? 0 : dying_operand(i);
       if (operand >= 0) out.body.back() = in_place(b, operand);
     }
@@ -80,6 +86,20 @@ class Reuse {
   }
 
  private:
+  // Inputs too: whether somebody outside of the program has it is known when it runs.
+  bool is_last_read(const BoundSymbol& b, size_t at) const {
+    return !b.args[0].tensor()->alias_of && read_here_.at(storage_of(b.args[0].proxy())) == at;
+  }
+
+  const BoundSymbol* last(const BoundSymbol& b) {
+    std::vector<Arg> args(b.args.begin(), b.args.end());
+    args[static_cast<size_t>(b.symbol->info->schema.index("last"))] = Arg(true);
+    BoundSymbol* copy = ctx_.make_bound_symbol(*b.symbol, args, b.output, b.source);
+    copy->executor = b.executor;
+    changed_ = true;
+    return copy;
+  }
+
   // The input that a chain of operations starts from and is written back to.
   void find_updates() {
     for (size_t i = 0; i < trace_.body.size(); ++i) {
@@ -236,8 +256,8 @@ class Reuse {
     for (const std::string_view name : {"einsum", "conj_physical", "positive"}) {
       if (s.name() == name) return false;
     }
-    return maker.executor == "aten" && s.has(kPointwise | kReduction | kMatmul) &&
-           !s.has(kOpaque | kView | kInplace | kRandom);
+    return (maker.executor == "aten" || maker.executor == "products") &&
+           s.has(kPointwise | kReduction | kMatmul) && !s.has(kOpaque | kView | kInplace | kRandom);
   }
 
   const BoundSymbol* in_place(const BoundSymbol& b, int operand) {
@@ -257,6 +277,7 @@ class Reuse {
   const Trace& trace_;
   TraceContext& ctx_;
   std::unordered_map<const Proxy*, size_t> made_at_, last_read_;
+  std::unordered_map<const Proxy*, size_t> read_here_;           // as last_read_, of inputs too
   std::unordered_map<const Proxy*, std::vector<size_t>> reads_;  // of a storage
   std::unordered_set<const Proxy*> shared_;                      // inputs
   std::unordered_set<size_t> updates_;  // operations that write to an input

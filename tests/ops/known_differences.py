@@ -124,6 +124,10 @@ UNSAMPLED: dict[str, str] = {
     "cuda": "needs a device",
     **dict.fromkeys(("check_leaves", "freed", "gradients"), STEP),
     **dict.fromkeys(("exchange_random_state", "random_state"), "tests/python/test_checkpoint.py"),
+    **dict.fromkeys(
+        ("linear_cross_entropy", "linear_cross_entropy_forward", "scaled_gradient"),
+        "recorded by a pass: tests/python/test_products.py",
+    ),
     **{
         s.name: STEP
         for s in _core.symbols()
