@@ -115,6 +115,7 @@ SEED ?= 0
 .PHONY: fuzz
 fuzz: build
 	@OMP_NUM_THREADS=1 FULMEN_VERIFY=1 $(PY) tests/fuzz/fuzz_run.py --programs $(N) --seed $(SEED) --jobs $(JOBS)
+	@OMP_NUM_THREADS=1 FULMEN_VERIFY=1 $(PY) tests/fuzz/fuzz_run.py --whole --programs $(N) --seed $(SEED) --jobs $(JOBS)
 
 .PHONY: test-asan
 test-asan: $(STAMPS)/build

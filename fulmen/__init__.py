@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import torch  # noqa: F401 - first: its libraries are what the core links to
 
-from fulmen import autograd, dynamo, errors, examine, executors, extend, number, proxy, symbols
+from fulmen import (
+    autograd,
+    dynamo,
+    errors,
+    examine,
+    executors,
+    extend,
+    losses,
+    number,
+    proxy,
+    symbols,
+)
 from fulmen._core import (
     BoundSymbol,
     NumberProxy,
@@ -55,6 +66,7 @@ __all__ = [
     "last_prologue",
     "last_traces",
     "load_plugin",
+    "losses",
     "memory_stats",
     "number",
     "parse_trace",

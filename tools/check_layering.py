@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (  # lowest first
-    "support", "ir", "ops", "analysis", "passes", "codegen", "exec", "py", "interp", "bridge",
+    "support", "kernels", "ir", "ops", "analysis", "passes", "codegen", "exec", "py", "interp", "bridge",
     "bindings", "jit", "module",
 )  # fmt: skip
 SEES_PYTHON = {"py", "interp", "bridge", "bindings", "jit", "module"}

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import argparse
 import collections
+import os
 import sys
 from pathlib import Path
 
+# Bits are compared, and generated kernels round in other places.
+os.environ.setdefault("FULMEN_EXECUTORS", "")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "ops"))
 
 import gradients
@@ -34,6 +37,7 @@ class GradientReport:
         self.counts: dict[str, collections.Counter[str]] = {}
         self.failures: dict[str, collections.Counter[str]] = {}
         self.opaque: collections.Counter[str] = collections.Counter()
+        self.refused: dict[str, collections.Counter[str]] = {}
 
     def add(self, name: str, result: gradients.GradientResult) -> None:
         if result.skip:
@@ -41,7 +45,8 @@ class GradientReport:
         counts = self.counts.setdefault(result.way, collections.Counter())
         counts["samples"] += 1
         if result.way == "opaque":
-            self.opaque.update(way.removeprefix("opaque:") for way in result.ways)
+            for part in result.reason.removeprefix("no rule: ").split("; "):
+                self._add_opaque(name, part)
             return
         counts["equal"] += result.passed
         counts["bits"] += result.bits
@@ -49,6 +54,14 @@ class GradientReport:
         if not result.passed:
             reason = reason_of_gradient(name, result) or f"UNEXPLAINED: {result.reason}"
             self.failures.setdefault(reason, collections.Counter())[name] += 1
+
+    def _add_opaque(self, name: str, part: str) -> None:
+        """`part`: "symbol: why", or "symbol: symbol of its rule: why"."""
+        symbol, _, why = part.partition(": ")
+        if symbol.startswith("torch."):
+            self.opaque[symbol] += 1
+        else:
+            self.refused.setdefault(f"`{symbol}`: {why}", collections.Counter())[name] += 1
 
     def lines(self) -> list[str]:
         if not self.counts:
@@ -82,8 +95,13 @@ class GradientReport:
         for reason, where in sorted(self.failures.items(), key=lambda item: -sum(item[1].values())):
             names = ", ".join(f"`{name}` {n}" for name, n in sorted(where.items()))
             lines += [f"- **{sum(where.values())}** {reason}:".replace("|", "\\|"), f"  {names}"]
+        lines += ["", "Left to PyTorch's own autograd, which gives eager's gradients:", ""]
+        lines += ["Operations whose rule does not cover the call, or that have none:", ""]
+        for reason, where in sorted(self.refused.items(), key=lambda item: -sum(item[1].values())):
+            names = ", ".join(f"`{name}` {n}" for name, n in sorted(where.items()))
+            lines += [f"- **{sum(where.values())}** {reason}:".replace("|", "\\|"), f"  {names}"]
         names = ", ".join(f"`{name}` {n}" for name, n in self.opaque.most_common())
-        return [*lines, "", "Without a rule, with the number of samples:", "", names, ""]
+        return [*lines, "", "Callables that are opaque, with the number of samples:", "", names, ""]
 
 
 class Report:

@@ -67,6 +67,7 @@ class Pipeline {
         compilation_(compilation ? compilation->compilation : bridge::make_compilation()) {
     ctx_.stages = &stages_;
     ctx_.options.fused = !compilation_->fusions().empty();
+    ctx_.fuses_loss = bridge::fuses_loss_for(*compilation_);
     if (memory_budget) ctx_.options.memory_budget = *memory_budget;
     if (compilation && compilation_->fuel()) ctx_.fuel = compilation_->fuel();
     if (compilation_->has_own_gradients()) {

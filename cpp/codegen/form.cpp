@@ -53,6 +53,7 @@ const std::unordered_map<const Symbol*, Form>& forms() {
       {&contiguous, Form::kIdentity},
       {&clone, Form::kIdentity},
       {&detach, Form::kIdentity},
+      {&data, Form::kIdentity},
       {&permute, Form::kPermute},
       {&transpose, Form::kPermute},
       {&t, Form::kPermute},

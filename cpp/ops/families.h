@@ -32,6 +32,7 @@ std::span<const Symbol* const> norm_family();
 std::span<const Symbol* const> attention_family();
 std::span<const Symbol* const> embedding_family();
 std::span<const Symbol* const> loss_family();
+std::span<const Symbol* const> linear_loss_family();
 std::span<const Symbol* const> random_family();
 std::span<const Symbol* const> creation_family();
 std::span<const Symbol* const> conversion_family();
@@ -40,5 +41,6 @@ std::span<const Symbol* const> prologue_family();
 std::span<const Symbol* const> control_family();
 std::span<const Symbol* const> number_family();
 std::span<const Symbol* const> replay_family();
+std::span<const Symbol* const> optimizer_family();
 
 }  // namespace fulmen::ops

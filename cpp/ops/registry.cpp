@@ -173,7 +173,8 @@ Registry::Registry() : storage_(std::make_shared<Storage>()) {
         ops::norm_family(),       ops::attention_family(),  ops::embedding_family(),
         ops::loss_family(),       ops::random_family(),     ops::creation_family(),
         ops::conversion_family(), ops::state_family(),      ops::prologue_family(),
-        ops::control_family(),    ops::number_family(),     ops::replay_family()}) {
+        ops::control_family(),    ops::number_family(),     ops::replay_family(),
+        ops::optimizer_family(),  ops::linear_loss_family()}) {
     for (const Symbol* row : family) add(*row);
   }
 }

@@ -45,6 +45,9 @@ struct PassContext {
   const FusionRules* fusion = nullptr;   // of the fusion executor, if there is one
   // Gives what executors bring an own gradient for that gradient, if there are such executors.
   std::function<Trace(const Trace& trace, PassContext& ctx)> own_gradients;
+  // Whether an executor runs a linear layer with the loss of its scores, and gains by it; null:
+  // there is none.
+  bool (*fuses_loss)(const TensorType& input, const TensorType& scores) = nullptr;
   std::string_view pass;  // which runs
   std::vector<PassTiming> timings;
   std::vector<PassNote> notes;

@@ -5,6 +5,7 @@
 #include "passes/del_last_use.h"
 #include "passes/fold.h"
 #include "passes/functionalize.h"
+#include "passes/fuse_losses.h"
 #include "passes/grad_regions.h"
 #include "passes/gradients.h"
 #include "passes/partition.h"
@@ -37,6 +38,8 @@ constexpr Pass kPipeline[] = {
      "equal operands stand under one name now, so that inverse pairs show"},
     {"transforms", "User transforms", user_transforms, kAny,
      "users see a small trace with no in-place operations, before gradients are made"},
+    {"fuse_losses", "Fuse losses with linear layers", fuse_losses, kFunctional,
+     "the results of a large last layer need not exist, and nor do their gradients"},
     {"dce", "Dead code elimination", dead_code_elimination, kAny,
      "folding and transforms leave operands that nobody reads"},
     {"gradients", "Gradients of backward()", expand_gradients, kAny,

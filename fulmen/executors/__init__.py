@@ -21,7 +21,7 @@ _defaults: list[Executor] | None = None  # None: what FULMEN_EXECUTORS says
 
 for _executor in (
     built_in("aten"), built_in("fusion"), ReferenceExecutor(), TorchCompileExecutor(),
-    sdpa.make(), built_in("custom_op"),
+    sdpa.make(), built_in("custom_op"), built_in("products"),
 ):  # fmt: skip
     _registry[_executor.name] = _executor
 _BUILT_IN = tuple(_registry)

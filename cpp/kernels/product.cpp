@@ -1,0 +1,341 @@
+#include "kernels/product.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "kernels/product_loops.h"
+
+namespace fulmen::kernels {
+namespace {
+
+constexpr int64_t kDotLongs = 64;        // long rows whose sums are stored at once
+constexpr int64_t kSpreadColumns = 512;  // whose sums stay in the first cache
+constexpr int64_t kMostSpreadShorts = 8;
+constexpr int64_t kMostDepth = 4096, kSlice = 1024;  // deeper products are cut into slices
+constexpr int64_t kPackedBytes = 4 << 20;            // of the right operand
+constexpr int64_t kLeftBytes = 384 << 10;            // of the left one, beside it
+constexpr int64_t kMostTogether = 8;                 // rows of tiles
+constexpr int64_t kElementsPerPart = 16 << 10;
+constexpr int64_t kBytesPerPart = 128 << 10;
+constexpr int64_t kFlopsPerPart = 1 << 20;
+
+int64_t parts_of(int64_t n, int64_t part) { return (n + part - 1) / part; }
+
+// Memory of this thread, which stays for the next product.
+class Scratch {
+ public:
+  float* floats(int64_t count) {
+    const auto bytes = static_cast<size_t>(parts_of(count * 4, 4096) * 4096);
+    if (bytes > size_) {
+      size_ = 0;
+      memory_.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
+      if (!memory_) throw std::bad_alloc();
+      size_ = bytes;
+    }
+    return memory_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(float* p) const { std::free(p); }
+  };
+  std::unique_ptr<float, Free> memory_;
+  size_t size_ = 0;
+};
+thread_local Scratch shared_scratch, own_scratch;
+
+const char* at(const Operand& o, int64_t row, int64_t column) {
+  return static_cast<const char*>(o.data) + (row * o.row + column * o.column) * size_of(o.type);
+}
+Operand moved(const Operand& o, int64_t row, int64_t column) {
+  if (!o.data) return o;
+  return {at(o, row, column), o.type, o.row, o.column};
+}
+Result moved(const Result& r, int64_t row, int64_t column) {
+  char* data = static_cast<char*>(r.data) + (row * r.row + column * r.column) * size_of(r.type);
+  return {data, r.type, r.row, r.column};
+}
+
+// The same product of transposed matrices.
+Product transposed(const Product& p) {
+  const auto swapped = [](auto o) {
+    std::swap(o.row, o.column);
+    return o;
+  };
+  return {p.n, p.m, p.k, swapped(p.b), swapped(p.a), swapped(p.added), swapped(p.out)};
+}
+
+// The rows of the short operand in float32, contiguous, and not all in the same cache sets.
+const float* short_rows(const Product& p, const Loops& loops, int64_t* stride) {
+  const bool collides = p.m > 4 && p.a.row % 256 == 0;
+  if (p.a.type == Element::kFloat32 && (p.a.column == 1 || p.k == 1) && !collides) {
+    *stride = p.a.row;
+    return static_cast<const float*>(p.a.data);
+  }
+  *stride = parts_of(p.k, 16) * 16 + 16;
+  float* rows = shared_scratch.floats(p.m * *stride);
+  for (int64_t i = 0; i < p.m; ++i)
+    loops.widen(at(p.a, i, 0), p.a.type, p.a.column, p.k, rows + i * *stride);
+  return rows;
+}
+
+// b's columns are contiguous along the depth.
+void dot_products(const Product& p, const Loops& loops, const Parallel& parallel) {
+  int64_t stride = 0;
+  const float* shorts = short_rows(p, loops, &stride);
+  const int64_t grain = std::max<int64_t>(4, kBytesPerPart / (p.k * size_of(p.b.type) + 1));
+  const bool widens = p.b.type != Element::kFloat32 && p.m > loops.dot_shorts;
+  in_parallel(parallel, p.n, grain, [&](int64_t begin, int64_t end) {
+    float* sums = own_scratch.floats(p.m * kDotLongs + (widens ? 4 * p.k : 0));
+    float* wide = sums + p.m * kDotLongs;
+    for (int64_t j = begin; j < end; j += kDotLongs) {
+      const int64_t count = std::min(kDotLongs, end - j);
+      if (widens) {
+        for (int64_t l = 0; l < count; l += 4) {
+          const int64_t some = std::min<int64_t>(4, count - l);
+          for (int64_t i = 0; i < some; ++i)
+            loops.widen(at(p.b, 0, j + l + i), p.b.type, 1, p.k, wide + i * p.k);
+          loops.dot(reinterpret_cast<const char*>(wide), Element::kFloat32, p.k, some, shorts,
+                    stride, p.m, p.k, sums + l, kDotLongs);
+        }
+      } else {
+        loops.dot(at(p.b, 0, j), p.b.type, p.b.column, count, shorts, stride, p.m, p.k, sums,
+                  kDotLongs);
+      }
+      loops.store(sums, kDotLongs, p.m, count, moved(p.added, 0, j), moved(p.out, 0, j));
+    }
+  });
+}
+
+// b's rows are contiguous.
+void spread_products(const Product& p, const Loops& loops, const Parallel& parallel) {
+  int64_t stride = 0;
+  const float* shorts = short_rows(p, loops, &stride);
+  const int64_t chunks = parts_of(p.n, kSpreadColumns);
+  // Even parts of whole cache lines.
+  const int64_t parts = std::max<int64_t>(chunks, std::min<int64_t>(parallel.threads, p.n / 64));
+  const int64_t width = parts_of(parts_of(p.n, std::max<int64_t>(parts, 1)), 32) * 32;
+  const int64_t grain = std::max<int64_t>(1, kBytesPerPart / (width * p.k * size_of(p.b.type) + 1));
+  in_parallel(parallel, parts_of(p.n, width), grain, [&](int64_t begin, int64_t end) {
+    float* sums = own_scratch.floats(2 * p.m * width);
+    float* part = sums + p.m * width;
+    for (int64_t j = begin * width; j < std::min(p.n, end * width); j += width) {
+      const int64_t count = std::min(width, p.n - j);
+      std::fill(sums, part, 0.0f);
+      // A sum of sums is closer than one long sum.
+      for (int64_t d = 0; d < p.k; d += kDepth) {
+        std::fill(part, part + p.m * width, 0.0f);
+        loops.spread(at(p.b, d, j), p.b.type, p.b.row, std::min<int64_t>(kDepth, p.k - d),
+                     shorts + d, stride, p.m, count, part, width);
+        for (int64_t i = 0; i < p.m * width; ++i) sums[i] += part[i];
+      }
+      loops.store(sums, width, p.m, count, moved(p.added, 0, j), moved(p.out, 0, j));
+    }
+  });
+}
+
+// Brings rows of the left operand into the second cache while the ones before are multiplied.
+class Ahead {
+ public:
+  Ahead(const Operand& a, int64_t row, int64_t rows, int64_t depth) : a_(a), row_(row) {
+    const int64_t line = 64 / size_of(a.type);
+    along_depth_ = a.column == 1;
+    lines_ = along_depth_ ? parts_of(depth, line) : depth;
+    step_ = along_depth_ ? line : 1;
+    left_ = (along_depth_ ? rows : std::min<int64_t>(rows, 1)) * lines_;
+  }
+  int64_t lines() const { return left_; }
+  void fetch(int64_t count) {
+    for (; count > 0 && left_ > 0; --count, --left_) {
+      __builtin_prefetch(at(a_, row_, line_ * step_), 0, 2);
+      if (++line_ == lines_) {
+        line_ = 0;
+        ++row_;
+      }
+    }
+  }
+
+ private:
+  const Operand& a_;
+  int64_t row_, line_ = 0, lines_, step_, left_;
+  bool along_depth_;
+};
+
+// Brings the part of the result that comes next, which may be far from the one before.
+void fetch_result(const Result& out, int64_t rows, int64_t columns) {
+  const bool wide = out.column == 1;
+  if (!wide && out.row != 1) return;
+  if (!wide) std::swap(rows, columns);
+  const int64_t line = 64 / size_of(out.type), stride = wide ? out.row : out.column;
+  const auto* data = static_cast<const char*>(out.data);
+  for (int64_t r = 0; r < rows; ++r) {
+    const char* row = data + r * stride * size_of(out.type);
+    for (int64_t c = 0; c < columns; c += line)
+      __builtin_prefetch(row + c * size_of(out.type), 1, 2);
+  }
+}
+
+// Columns of the right operand that are packed at once.
+int64_t packed_columns(const Product& p, const Loops& loops) {
+  const int64_t width = kTileVectors * loops.lanes;
+  const int64_t fitting = kPackedBytes / (std::max<int64_t>(p.k, 1) * 4) / width * width;
+  return std::max<int64_t>(2 * width, fitting);
+}
+
+// What packing costs, in elements that are copied.
+double packing_cost(const Product& p, const Loops& loops) {
+  constexpr double kTransposed = 3;
+  const auto blocks = static_cast<double>(parts_of(p.n, packed_columns(p, loops)));
+  const double left = static_cast<double>(p.m) * blocks * (p.a.column == 1 ? 1 : kTransposed);
+  const double right = static_cast<double>(p.n) * (p.b.column == 1 ? 1 : kTransposed);
+  return left + right;
+}
+
+// One column block of a tiled product, whose right operand is packed.
+struct Packed {
+  const Product& p;
+  const Loops& loops;
+  int64_t begin, columns;  // of the block
+  const float* right;
+
+  int64_t width() const { return kTileVectors * loops.lanes; }
+  int64_t panels() const { return parts_of(columns, width()); }
+  int vectors(int64_t panel) const {
+    return static_cast<int>(
+        std::min<int64_t>(kTileVectors, parts_of(columns - panel * width(), loops.lanes)));
+  }
+  const float* panel(int64_t i) const { return right + i * width() * p.k; }
+};
+
+// Rows of tiles from `from` to `to`. Some of them are taken together, so that a part of the right
+// operand is used several times while it is in the first cache.
+void multiply_rows(const Packed& packed, int64_t from, int64_t to) {
+  const Product& p = packed.p;
+  const Loops& loops = packed.loops;
+  const int64_t blocks = std::max<int64_t>(1, parts_of(p.k, kDepth));
+  const int64_t left_block = loops.rows * (kDepth + kRowPadding);
+  const int64_t together =
+      std::clamp<int64_t>(kLeftBytes / (blocks * left_block * 4), 1, kMostTogether);
+  float* left = own_scratch.floats(together * blocks * left_block);
+  alignas(64) float tiles[kMostTogether][kMostRows * kTileStride];
+  const int64_t panels = packed.panels();
+  for (int64_t i = from; i < to; i += together) {
+    const int64_t first = i * loops.rows;
+    const int64_t rows = std::min(together, to - i);
+    const int64_t last = std::min(p.m, first + rows * loops.rows);
+    const auto height = [&](int64_t r) {
+      return static_cast<int>(std::min<int64_t>(loops.rows, p.m - first - r * loops.rows));
+    };
+    for (int64_t r = 0; r < rows; ++r) {
+      loops.pack_left(at(p.a, first + r * loops.rows, 0), p.a.type, p.a.row, p.a.column, height(r),
+                      p.k, left + r * blocks * left_block);
+    }
+    Ahead next(p.a, last,
+               std::clamp<int64_t>(std::min(p.m, to * loops.rows) - last, 0, last - first), p.k);
+    const int64_t some = parts_of(next.lines(), panels);
+    for (int64_t j = 0; j < panels; ++j) {
+      next.fetch(some);
+      const int vectors = packed.vectors(j);
+      const int64_t column = packed.begin + j * packed.width();
+      const int64_t count = std::min(packed.width(), p.n - column);
+      for (int64_t b = 0; b < blocks; ++b) {
+        const float* right = packed.panel(j) + b * kDepth * vectors * loops.lanes;
+        for (int64_t r = 0; r < rows; ++r) {
+          if (b == 0) fetch_result(moved(p.out, first + r * loops.rows, column), height(r), count);
+          loops.micro[vectors - 1](std::min<int64_t>(kDepth, p.k - b * kDepth),
+                                   left + (r * blocks + b) * left_block, right, tiles[r], b > 0);
+        }
+      }
+      for (int64_t r = 0; r < rows; ++r) {
+        const int64_t row = first + r * loops.rows;
+        loops.store(tiles[r], kTileStride, height(r), count, moved(p.added, row, column),
+                    moved(p.out, row, column));
+      }
+    }
+  }
+}
+
+// See Note [Product tiles].
+void tiled_product(const Product& p, const Loops& loops, const Parallel& parallel) {
+  const int64_t width = kTileVectors * loops.lanes;
+  const int64_t block = packed_columns(p, loops);
+  for (int64_t begin = 0; begin < p.n; begin += block) {
+    const int64_t columns = std::min(block, p.n - begin);
+    float* right = shared_scratch.floats(parts_of(columns, width) * width * p.k);
+    const Packed packed{p, loops, begin, columns, right};
+    const auto pack = [&](int64_t from, int64_t to) {
+      for (int64_t i = from; i < to; ++i) {
+        loops.pack_right(at(p.b, 0, begin + i * width), p.b.type, p.b.row, p.b.column,
+                         std::min(width, columns - i * width), packed.vectors(i) * loops.lanes, p.k,
+                         right + i * width * p.k);
+      }
+    };
+    in_parallel(parallel, packed.panels(), kElementsPerPart / (width * p.k + 1) + 1, pack);
+    in_parallel(parallel, parts_of(p.m, loops.rows),
+                kFlopsPerPart / (2 * loops.rows * columns * p.k + 1) + 1,
+                [&](int64_t from, int64_t to) { multiply_rows(packed, from, to); });
+  }
+}
+
+void best_tiled_product(const Product& p, const Loops& loops, const Parallel& parallel) {
+  const Product other = transposed(p);
+  const bool as_it_is = packing_cost(p, loops) < packing_cost(other, loops);
+  tiled_product(as_it_is ? p : other, loops, parallel);
+}
+
+// In slices of the depth, so that what is packed stays in the cache.
+void sliced_product(const Product& p, const Loops& loops, const Parallel& parallel) {
+  const bool in_place = p.out.type == Element::kFloat32;
+  Scratch sums;
+  Product slice = p;
+  if (!in_place) slice.out = {sums.floats(p.m * p.n), Element::kFloat32, p.n, 1};
+  for (int64_t d = 0; d < p.k; d += kSlice) {
+    slice.k = std::min<int64_t>(kSlice, p.k - d);
+    slice.a = moved(p.a, 0, d);
+    slice.b = moved(p.b, d, 0);
+    if (d > 0) slice.added = {slice.out.data, Element::kFloat32, slice.out.row, slice.out.column};
+    best_tiled_product(slice, loops, parallel);
+  }
+  if (!in_place) loops.store(static_cast<float*>(slice.out.data), p.n, p.m, p.n, {}, p.out);
+}
+
+}  // namespace
+
+Parallel serial() {
+  return {[](int64_t units, int64_t, void (*work)(void*, int64_t, int64_t), void* data) {
+            work(data, 0, units);
+          },
+          1};
+}
+
+Isa best_isa() {
+#if defined(__x86_64__)
+  static const Isa isa = [] {
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("f16c");
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return !avx2 ? Isa::kNone : avx512 ? Isa::kAvx512 : Isa::kAvx2;
+  }();
+  return isa;
+#else
+  return Isa::kNone;
+#endif
+}
+
+void multiply(const Product& product, Isa isa, const Parallel& parallel) {
+  const Loops& loops = loops_for(isa);
+  if (product.m == 0 || product.n == 0) return;
+  Product p = product.m <= product.n ? product : transposed(product);
+  const bool deep = p.b.row == 1 || p.k == 1;
+  const bool wide = p.b.column == 1 || p.n == 1;
+  if (deep && p.m <= loops.most_dot_shorts) return dot_products(p, loops, parallel);
+  if (wide && p.m <= kMostSpreadShorts) return spread_products(p, loops, parallel);
+  if (p.k > kMostDepth) return sliced_product(p, loops, parallel);
+  best_tiled_product(p, loops, parallel);
+}
+
+}  // namespace fulmen::kernels

@@ -1,0 +1,76 @@
+#pragma once
+
+#include "kernels/product.h"
+
+namespace fulmen::kernels {
+
+// Note [Product tiles]
+// A tile of the result has `rows` rows, of which each element of the left operand is broadcast, and
+// up to kTileVectors vectors of columns. The left operand is packed as blocks of kDepth: rows of
+// kDepth + kRowPadding floats each (the padding keeps rows out of one another's cache sets). The
+// right one is packed in panels of whole vectors: for each of the depth's elements, the panel's
+// columns. Both are float32 by then. Which operand of the product is which side is the planner's
+// choice: a tile can be stored transposed.
+inline constexpr int kDepth = 256;
+inline constexpr int kRowPadding = 16;
+inline constexpr int kTileVectors = 3;
+inline constexpr int kMostRows = 8, kMostLanes = 16;
+inline constexpr int kTileStride =
+    kTileVectors * kMostLanes;  // floats from one row of a tile to the next
+
+// `left`, `right` and `tile` as in Note [Product tiles]; adds to the tile, or sets it.
+using MicroKernel = void (*)(int64_t depth, const float* left, const float* right, float* tile,
+                             bool adds);
+
+// The loops for one instruction set.
+struct Loops {
+  int lanes;                        // of a vector
+  int rows;                         // of a tile
+  int dot_shorts;                   // short rows for which `dot` reads the long ones once
+  int most_dot_shorts;              // up to which `dot` is faster than tiles
+  MicroKernel micro[kTileVectors];  // by vectors of columns, less one
+
+  // `count` rows into a block row of the left operand; rows of zeros follow, up to `rows`.
+  void (*pack_left)(const char* source, Element type, int64_t row_stride, int64_t depth_stride,
+                    int count, int64_t depth, float* packed);
+  // `count` columns into a panel of `width`, the rest zeros.
+  void (*pack_right)(const char* source, Element type, int64_t depth_stride, int64_t column_stride,
+                     int64_t count, int width, int64_t depth, float* packed);
+  // Sums, in rows that are `stride` apart, with what is added to them, into the result. Changes
+  // the sums.
+  void (*store)(float* sums, int64_t stride, int64_t rows, int64_t columns, const Operand& added,
+                const Result& out);
+  // Products of long rows with short rows, both contiguous along the depth: sums[s][l].
+  void (*dot)(const char* longs, Element type, int64_t long_stride, int64_t num_longs,
+              const float* shorts, int64_t short_stride, int64_t num_shorts, int64_t depth,
+              float* sums, int64_t sums_stride);
+  // sums[s][c] += shorts[s][d] * rows[d][c], for columns that are contiguous.
+  void (*spread)(const char* rows, Element type, int64_t row_stride, int64_t depth,
+                 const float* shorts, int64_t short_stride, int64_t num_shorts, int64_t columns,
+                 float* sums, int64_t sums_stride);
+  // exp(score) over the sum of these, times `scale`, in place of each score if `replaces`; returns
+  // the logarithm of the sum.
+  double (*softmax_gradient)(float* scores, int64_t count, double scale, bool replaces);
+  // Elements to float32.
+  void (*widen)(const char* source, Element type, int64_t stride, int64_t count, float* out);
+};
+
+// Null where the compiler has no such instructions.
+const Loops* avx2_loops();
+const Loops* avx512_loops();
+// Not for Isa::kNone.
+inline const Loops& loops_for(Isa isa) {
+  return isa == Isa::kAvx512 ? *avx512_loops() : *avx2_loops();
+}
+
+// work(begin, end), for parts of [0, units).
+template <class Work>
+void in_parallel(const Parallel& parallel, int64_t units, int64_t grain, const Work& work) {
+  if (parallel.threads == 1 || units <= grain) return work(int64_t{0}, units);
+  parallel.run(
+      units, grain,
+      [](void* data, int64_t begin, int64_t end) { (*static_cast<const Work*>(data))(begin, end); },
+      const_cast<Work*>(&work));
+}
+
+}  // namespace fulmen::kernels
