@@ -133,13 +133,13 @@ class Lowering {
 
   // --- nodes ---
 
-  uint32_t add(Node n) {
+  uint32_t add(const Node& n) {
     for (size_t i = 0; i < program_.nodes.size(); ++i) {
       const Node& known = program_.nodes[i];
       const bool same_sign = std::signbit(known.real) == std::signbit(n.real);
       if (known == n && same_sign) return static_cast<uint32_t>(i);
     }
-    program_.nodes.push_back(std::move(n));
+    program_.nodes.push_back(n);
     return static_cast<uint32_t>(program_.nodes.size() - 1);
   }
 
@@ -176,7 +176,7 @@ class Lowering {
     n.compute = program_.nodes[node].dtype;
     n.dtype = to;
     n.operands.push_back(node);
-    return add(std::move(n));
+    return add(n);
   }
 
   uint32_t operation(Lane lane, DType compute, DType dtype,
@@ -187,7 +187,7 @@ class Lowering {
     n.compute = compute;
     n.dtype = dtype;
     for (const uint32_t o : operands) n.operands.push_back(o);
-    return add(std::move(n));
+    return add(n);
   }
 
   // A number as an operand of type `dtype`.
@@ -202,7 +202,7 @@ class Lowering {
       if (as_number(a.proxy())->type == NumberType::kFloat && !is_floating(dtype)) {
         refuse("a float as an integer");
       }
-      return add(std::move(n));
+      return add(n);
     }
     n.real = a.kind() == Arg::Kind::kFloat ? a.real() : static_cast<double>(a.integer());
     n.integer = a.kind() == Arg::Kind::kFloat ? static_cast<int64_t>(a.real()) : a.integer();
@@ -214,7 +214,7 @@ class Lowering {
     if (dtype == DType::kBool) {
       n.integer = a.kind() == Arg::Kind::kFloat ? a.real() != 0 : a.integer() != 0;
     }
-    return add(std::move(n));
+    return add(n);
   }
 
   // --- values ---
@@ -234,7 +234,7 @@ class Lowering {
       n.kind = NodeKind::kLoad;
       n.dtype = as_tensor(p)->type.dtype;
       n.index = add_access(as_tensor(p)->type, static_cast<uint32_t>(tensor - 1), map);
-      return add(std::move(n));
+      return add(n);
     }
     const BoundSymbol* bsym = definitions_.get(p);
     if (!bsym) refuse(p->name, " is computed by nothing in the region");
@@ -351,7 +351,7 @@ class Lowering {
       n.operands.push_back(operand(operands[i], type, map, condition ? DType::kBool : compute,
                                    takes_wide_numbers(lane)));
     }
-    return add(std::move(n));
+    return add(n);
   }
 
   // where(mask, value, input)
@@ -365,7 +365,7 @@ class Lowering {
     n.operands.push_back(operand(mask, type, map, DType::kBool, false));
     n.operands.push_back(operand(filler, type, map, type.dtype, false));
     n.operands.push_back(operand(input, type, map, type.dtype, false));
-    return add(std::move(n));
+    return add(n);
   }
 
   // Where along the loops an index is, as int32.
@@ -501,7 +501,7 @@ class Lowering {
     }
     n.index = add_access(x->type, static_cast<uint32_t>(tensor - 1), map, first);
     n.operands.push_back(offset);
-    return add(std::move(n));
+    return add(n);
   }
 
   // Indices are an input of the region, which is checked, or numbers whose range is known.
@@ -581,7 +581,7 @@ class Lowering {
     sum.dtype = dtype;
     sum.operands.push_back(operation(Lane::kWhere, dtype, dtype,
                                      {here, value(bsym.args[0].proxy(), identity()), zero}));
-    const uint32_t found = operation(Lane::kNeg, dtype, dtype, {add(std::move(sum))});
+    const uint32_t found = operation(Lane::kNeg, dtype, dtype, {add(sum)});
     return operation(Lane::kWhere, dtype, dtype, {ignored, zero, found});
   }
 
@@ -636,7 +636,7 @@ class Lowering {
     if (sums && own != x->type.dtype) operand = converted(operand, own);
     n.operands.push_back(converted(operand, dtype));
     // A tensor without dimensions is its own sum.
-    uint32_t result = sizes_.empty() ? n.operands[0] : add(std::move(n));
+    uint32_t result = sizes_.empty() ? n.operands[0] : add(n);
     if (form == Form::kMean) {
       int64_t count = 1;
       for (size_t i = 0; i < sizes_.size(); ++i) count *= reduced_[i] ? sizes_[i] : 1;
