@@ -8,6 +8,7 @@
 
 #include "analysis/proxy_map.h"
 #include "codegen/form.h"
+#include "codegen/index_map.h"
 #include "codegen/parts.h"
 #include "ir/builder.h"
 #include "ir/region.h"
@@ -17,15 +18,6 @@
 
 namespace fulmen::codegen {
 namespace {
-
-// Why a region has no loops; caught by `lower`.
-struct Refusal {
-  std::string reason;
-};
-template <class... Parts>
-[[noreturn]] void refuse(const Parts&... parts) {
-  throw Refusal{cat(parts...)};
-}
 
 // The elements of one program: a range of each loop that lowering starts from.
 struct Range {
@@ -38,23 +30,6 @@ struct Split {
   size_t loop;
   int64_t at;
 };
-
-// An index of a dimension: start + Σ factor * loop.
-struct Affine {
-  int64_t start = 0;
-  Strides factors;  // one per loop; empty: all zero
-
-  friend bool operator==(const Affine&, const Affine&) = default;
-};
-using IndexMap = std::vector<Affine>;  // one per dimension
-
-using Sizes = SmallVec<int64_t, 6>;
-
-Sizes sizes_of(const TensorType& t) {
-  Sizes sizes;
-  for (const Dim d : t.shape) sizes.push_back(d.value());
-  return sizes;
-}
 
 class Lowering {
  public:
@@ -83,16 +58,6 @@ class Lowering {
     if (program_.writes_inputs) check_writes();
     simplify(program_);
     return std::move(program_);
-  }
-
-  // Whether each dimension of the base is one of the view's, or several.
-  static bool splits_only(const Sizes& base, const Sizes& view) {
-    try {
-      reshape_map(base, view, IndexMap(view.size()));
-    } catch (const Refusal&) {
-      return false;
-    }
-    return true;
   }
 
  private:
@@ -166,27 +131,15 @@ class Lowering {
     return kept;
   }
 
-  // The map of an operand of `own` sizes, which broadcasts to what `map` indexes.
-  static IndexMap broadcast_map(const IndexMap& map, const TensorType& result,
-                                const TensorType& own) {
-    const size_t n = own.ndim(), extra = map.size() - n;
-    IndexMap out;
-    for (size_t i = 0; i < n; ++i) {
-      const bool stays = own.shape[i].value() != 1 || result.shape[extra + i].value() == 1;
-      out.push_back(stays ? map[extra + i] : Affine());
-    }
-    return out;
-  }
-
   // --- nodes ---
 
-  uint32_t add(Node n) {
+  uint32_t add(const Node& n) {
     for (size_t i = 0; i < program_.nodes.size(); ++i) {
       const Node& known = program_.nodes[i];
       const bool same_sign = std::signbit(known.real) == std::signbit(n.real);
       if (known == n && same_sign) return static_cast<uint32_t>(i);
     }
-    program_.nodes.push_back(std::move(n));
+    program_.nodes.push_back(n);
     return static_cast<uint32_t>(program_.nodes.size() - 1);
   }
 
@@ -223,7 +176,7 @@ class Lowering {
     n.compute = program_.nodes[node].dtype;
     n.dtype = to;
     n.operands.push_back(node);
-    return add(std::move(n));
+    return add(n);
   }
 
   uint32_t operation(Lane lane, DType compute, DType dtype,
@@ -234,7 +187,7 @@ class Lowering {
     n.compute = compute;
     n.dtype = dtype;
     for (const uint32_t o : operands) n.operands.push_back(o);
-    return add(std::move(n));
+    return add(n);
   }
 
   // A number as an operand of type `dtype`.
@@ -249,7 +202,7 @@ class Lowering {
       if (as_number(a.proxy())->type == NumberType::kFloat && !is_floating(dtype)) {
         refuse("a float as an integer");
       }
-      return add(std::move(n));
+      return add(n);
     }
     n.real = a.kind() == Arg::Kind::kFloat ? a.real() : static_cast<double>(a.integer());
     n.integer = a.kind() == Arg::Kind::kFloat ? static_cast<int64_t>(a.real()) : a.integer();
@@ -261,7 +214,7 @@ class Lowering {
     if (dtype == DType::kBool) {
       n.integer = a.kind() == Arg::Kind::kFloat ? a.real() != 0 : a.integer() != 0;
     }
-    return add(std::move(n));
+    return add(n);
   }
 
   // --- values ---
@@ -281,7 +234,7 @@ class Lowering {
       n.kind = NodeKind::kLoad;
       n.dtype = as_tensor(p)->type.dtype;
       n.index = add_access(as_tensor(p)->type, static_cast<uint32_t>(tensor - 1), map);
-      return add(std::move(n));
+      return add(n);
     }
     const BoundSymbol* bsym = definitions_.get(p);
     if (!bsym) refuse(p->name, " is computed by nothing in the region");
@@ -296,8 +249,8 @@ class Lowering {
     if (form == Form::kLane || form == Form::kConvert) return pointwise(*bsym, type, map);
     if (is_reduction(form)) return reduction(*bsym, form, type, map);
     const TensorProxy* base = bsym->args[0].tensor();
-    if (form == Form::kSplit) return value(base, part_map(*bsym, p, map));
-    return value(base, view_map(*bsym, form, base->type, type, map));
+    if (form == Form::kSplit) return value(base, part_map(*bsym, p, map, builder_));
+    return value(base, view_map(*bsym, form, base->type, type, map, builder_));
   }
 
   // Indices of a dimension whose elements are those of a tensor; null: zeros.
@@ -398,7 +351,7 @@ class Lowering {
       n.operands.push_back(operand(operands[i], type, map, condition ? DType::kBool : compute,
                                    takes_wide_numbers(lane)));
     }
-    return add(std::move(n));
+    return add(n);
   }
 
   // where(mask, value, input)
@@ -412,7 +365,7 @@ class Lowering {
     n.operands.push_back(operand(mask, type, map, DType::kBool, false));
     n.operands.push_back(operand(filler, type, map, type.dtype, false));
     n.operands.push_back(operand(input, type, map, type.dtype, false));
-    return add(std::move(n));
+    return add(n);
   }
 
   // Where along the loops an index is, as int32.
@@ -427,7 +380,7 @@ class Lowering {
     n.kind = NodeKind::kIndex;
     n.dtype = DType::kInt32;
     n.index = access_number(std::move(a));
-    return add(std::move(n));
+    return add(n);
   }
 
   uint32_t counted(const BoundSymbol& bsym, const TensorType& type, const IndexMap& map) {
@@ -512,8 +465,9 @@ class Lowering {
         refuse("a gather from what the region computes");
       }
       const TensorProxy* from = view->args[0].tensor();
-      origin = form == Form::kSplit ? part_map(*view, base, origin)
-                                    : view_map(*view, form, from->type, base->type, origin);
+      origin = form == Form::kSplit
+                   ? part_map(*view, base, origin, builder_)
+                   : view_map(*view, form, from->type, base->type, origin, builder_);
       base = from;
     }
     const int tensor = inputs_.get(base);
@@ -547,7 +501,7 @@ class Lowering {
     }
     n.index = add_access(x->type, static_cast<uint32_t>(tensor - 1), map, first);
     n.operands.push_back(offset);
-    return add(std::move(n));
+    return add(n);
   }
 
   // Indices are an input of the region, which is checked, or numbers whose range is known.
@@ -627,7 +581,7 @@ class Lowering {
     sum.dtype = dtype;
     sum.operands.push_back(operation(Lane::kWhere, dtype, dtype,
                                      {here, value(bsym.args[0].proxy(), identity()), zero}));
-    const uint32_t found = operation(Lane::kNeg, dtype, dtype, {add(std::move(sum))});
+    const uint32_t found = operation(Lane::kNeg, dtype, dtype, {add(sum)});
     return operation(Lane::kWhere, dtype, dtype, {ignored, zero, found});
   }
 
@@ -682,7 +636,7 @@ class Lowering {
     if (sums && own != x->type.dtype) operand = converted(operand, own);
     n.operands.push_back(converted(operand, dtype));
     // A tensor without dimensions is its own sum.
-    uint32_t result = sizes_.empty() ? n.operands[0] : add(std::move(n));
+    uint32_t result = sizes_.empty() ? n.operands[0] : add(n);
     if (form == Form::kMean) {
       int64_t count = 1;
       for (size_t i = 0; i < sizes_.size(); ++i) count *= reduced_[i] ? sizes_[i] : 1;
@@ -690,82 +644,6 @@ class Lowering {
                          {result, number(Arg(static_cast<double>(count)), dtype, false)});
     }
     return converted(result, own);
-  }
-
-  // Of one of the slices that a split gives.
-  IndexMap part_map(const BoundSymbol& bsym, const Proxy* part, const IndexMap& map) {
-    Call call(*bsym.symbol, bsym.args, builder_);
-    const auto d = static_cast<size_t>(meta::wrap_dim(call, call.integer("dim"), map.size()));
-    IndexMap out = map;
-    bool found = false;
-    for_each_proxy(bsym.output, [&](const Proxy* p) {
-      found = found || p == part;
-      if (!found) out[d].start += as_tensor(p)->type.shape[d].value();
-    });
-    return out;
-  }
-
-  IndexMap view_map(const BoundSymbol& bsym, Form form, const TensorType& base,
-                    const TensorType& view, const IndexMap& map) {
-    IndexMap out;
-    Call call(*bsym.symbol, bsym.args, builder_);
-    switch (form) {
-      case Form::kIdentity: return map;
-      case Form::kExpand: return broadcast_map(map, view, base);
-      case Form::kPermute:
-        out.resize(map.size());
-        for (size_t i = 0; i < map.size(); ++i) out[permutation(bsym, i)] = map[i];
-        return out;
-      case Form::kSelect:
-      case Form::kNarrow:
-      case Form::kSlice: {
-        const auto d = static_cast<size_t>(meta::wrap_dim(call, call.integer("dim"), base.ndim()));
-        out = map;
-        const int64_t size = base.shape[d].value();
-        int64_t start = 0, step = 1;
-        if (form == Form::kSelect) {
-          out.insert(out.begin() + static_cast<ptrdiff_t>(d), Affine());
-          start = call.integer("index");
-        } else {
-          if (call.has("start")) start = call.integer("start");
-          if (form == Form::kSlice) step = call.integer("step");
-        }
-        if (start < 0) start += size;
-        out[d].start = out[d].start * step + std::clamp<int64_t>(start, 0, size);
-        for (int64_t& f : out[d].factors) f *= step;
-        return out;
-      }
-      case Form::kReshape: return reshape_map(sizes_of(base), sizes_of(view), map);
-      default: refuse(bsym.symbol->name(), " is no view that is fused");
-    }
-  }
-
-  // Each dimension of the base is one of the view, or several that were split from it; dimensions
-  // of size 1 come and go.
-  static IndexMap reshape_map(const Sizes& base, const Sizes& view, const IndexMap& map) {
-    IndexMap out(base.size());
-    size_t v = 0;
-    for (size_t b = 0; b < base.size(); ++b) {
-      if (base[b] == 1) continue;
-      int64_t seen = 1;
-      Affine& index = out[b];
-      while (seen < base[b]) {
-        if (v == view.size()) refuse("a reshape that joins dimensions");
-        const int64_t size = view[v];
-        if (size != 1) {
-          seen *= size;
-          index.start = index.start * size + map[v].start;
-          index.factors.resize(std::max(index.factors.size(), map[v].factors.size()), 0);
-          for (size_t i = 0; i < index.factors.size(); ++i) {
-            const int64_t own = i < map[v].factors.size() ? map[v].factors[i] : 0;
-            index.factors[i] = index.factors[i] * size + own;
-          }
-        }
-        ++v;
-      }
-      if (seen != base[b]) refuse("a reshape that joins dimensions");
-    }
-    return out;
   }
 
   void add_output(const TensorProxy& t, uint32_t tensor) {
@@ -842,7 +720,7 @@ bool is_fused_view(const BoundSymbol& bsym) {
     is_plain = is_plain && t && is_concrete(t->type) && t->alias_of && !t->type.requires_grad;
   });
   if (!is_plain || form != Form::kReshape) return is_plain;
-  return Lowering::splits_only(sizes_of(base->type), sizes_of(bsym.output.tensor()->type));
+  return splits_only(sizes_of(base->type), sizes_of(bsym.output.tensor()->type));
 }
 
 std::vector<LoopProgram> lower(const Trace& region, std::string* why) {

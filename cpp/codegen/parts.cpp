@@ -213,8 +213,8 @@ std::vector<const BoundSymbol*> parts_of(const std::shared_ptr<TraceContext>& ct
 bool joins_pieces(const BoundSymbol& bsym) {
   const Symbol* s = bsym.symbol;
   const Form form = form_of(bsym);
-  return form == Form::kCat || form == Form::kPlaced || s == &pad || s == &constant_pad_nd || s == &roll ||
-         s == &slice_scatter || s == &select_scatter;
+  return form == Form::kCat || form == Form::kPlaced || s == &pad || s == &constant_pad_nd ||
+         s == &roll || s == &slice_scatter || s == &select_scatter;
 }
 
 }  // namespace fulmen::codegen
