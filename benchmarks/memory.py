@@ -2,51 +2,20 @@
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
 
 import fulmen
 from measure import console, interleaved, ms, save, table
+from zoo import VOCABULARY, bert, gpt2, llama
 
-VOCABULARY = 4096
 CHECKPOINTS = {"use_reentrant": False}
 
 
-def gpt2() -> nn.Module:
-    return GPT2LMHeadModel(
-        GPT2Config(
-            bos_token_id=0, eos_token_id=0, n_layer=4, n_embd=512, n_head=8, n_positions=512,
-            vocab_size=VOCABULARY, use_cache=False,
-        )
-    )  # fmt: skip
-
-
-def bert() -> nn.Module:
-    return BertForMaskedLM(
-        BertConfig(
-            num_hidden_layers=4, hidden_size=512, num_attention_heads=8, intermediate_size=2048,
-            vocab_size=VOCABULARY,
-        )
-    )  # fmt: skip
-
-
-def llama() -> nn.Module:
-    return LlamaForCausalLM(
-        LlamaConfig(
-            num_hidden_layers=4, hidden_size=512, num_attention_heads=8, num_key_value_heads=4,
-            intermediate_size=1376, vocab_size=VOCABULARY, use_cache=False,
-        )
-    )  # fmt: skip
+MODELS = {"gpt2": gpt2, "bert": bert, "llama": partial(llama, key_value_heads=4)}
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
@@ -94,7 +63,7 @@ def main() -> None:
         f"A training step, 4 layers of width 512, {args.batch} x {args.tokens} tokens",
         "model", "", "peak (MiB)", "of eager's", "step (ms)", "of eager's", "predicted (MiB)",
     )  # fmt: skip
-    for make in (gpt2, bert, llama):
+    for name_of_model, make in MODELS.items():
         torch.manual_seed(0)
         model = make().train()
         ids = torch.randint(0, VOCABULARY, (args.batch, args.tokens))
@@ -116,7 +85,7 @@ def main() -> None:
         times = interleaved(steps, rounds=args.rounds)
         for name in steps:
             row = {
-                "model": make.__name__,
+                "model": name_of_model,
                 "variant": name,
                 "peak_bytes": peaks[name],
                 "peak_ratio": peaks[name] / peaks["eager"],
@@ -129,7 +98,7 @@ def main() -> None:
             rows.append(row)
             predicted = f"{row['predicted_bytes'] / 2**20:.1f}" if name in jitted else ""
             result.add_row(
-                make.__name__, name, f"{peaks[name] / 2**20:.1f}", f"{row['peak_ratio']:.2f}",
+                name_of_model, name, f"{peaks[name] / 2**20:.1f}", f"{row['peak_ratio']:.2f}",
                 ms(times[name].minimum), f"{row['time_ratio']:.2f}", predicted,
             )  # fmt: skip
     console.print(result)

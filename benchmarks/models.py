@@ -1,95 +1,132 @@
-"""Inference of small transformers: eager PyTorch against Fulmen."""
+"""Small transformers: inference, decoding at batch 1 with a static cache, forward and backward."""
+
+from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from peers import Compile, available, chosen
 from torch import nn
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, LlamaConfig, LlamaModel
+from transformers import StaticCache
 
-import fulmen
 from measure import console, interleaved, ms, save, table, timed
+from zoo import MODELS, TOKENS, next_token_loss, tokens
 
-TOKENS = 128
-
-
-def gpt2() -> nn.Module:
-    return GPT2Model(
-        GPT2Config(
-            bos_token_id=0,
-            eos_token_id=0,
-            n_layer=4,
-            n_embd=256,
-            n_head=8,
-            vocab_size=8192,
-            use_cache=False,
-        )
-    )
+Call = Callable[[], object]
 
 
-def bert() -> nn.Module:
-    return BertModel(
-        BertConfig(
-            num_hidden_layers=4, hidden_size=256, num_attention_heads=8, intermediate_size=1024,
-            vocab_size=8192,
-        )
+def inference(model: nn.Module, compile: Compile) -> Call:
+    model.eval()
+    ids = tokens(model)
+    compiled = compile(model)
+
+    def call() -> object:
+        with torch.no_grad():
+            return compiled(ids).logits
+
+    return call
+
+
+def decoding(model: nn.Module, compile: Compile) -> Call | None:
+    """One more token after TOKENS; None for a model that keeps no cache."""
+    model.eval()
+    if not hasattr(model, "generate") or not model.can_generate():
+        return None
+    ids = tokens(model)
+    compiled = compile(model)
+    cache = StaticCache(config=model.config, max_cache_len=2 * TOKENS)
+    with torch.no_grad():
+        model(ids, past_key_values=cache, use_cache=True)
+    lengths = [layer.cumulative_length.clone() for layer in cache.layers]
+
+    def call() -> object:
+        # The same step again and again: its work must not grow while it is measured.
+        for layer, length in zip(cache.layers, lengths, strict=True):
+            layer.cumulative_length.copy_(length)
+        with torch.no_grad():
+            return compiled(ids[:, :1], past_key_values=cache, use_cache=True).logits
+
+    return call
+
+
+def training(model: nn.Module, compile: Compile) -> Call:
+    model.train()
+    model.requires_grad_()
+    ids = tokens(model)
+    compiled = compile(model)
+
+    def call() -> object:
+        model.zero_grad(set_to_none=True)
+        loss = next_token_loss(compiled, ids)
+        loss.backward()
+        return loss.detach()
+
+    return call
+
+
+KINDS: dict[str, Callable[[nn.Module, Compile], Call | None]] = {
+    "inference": inference,
+    "decoding": decoding,
+    "forward and backward": training,
+}
+
+
+def measure(kind: str, rounds: int, names: list[str]) -> list[dict[str, Any]]:
+    peers = chosen(names)
+    shown = table(
+        f"{kind}, {TOKENS} tokens, float32 (ms; x: relative to eager)",
+        "model", "", "first call", "minimum", "median", "x",
     )  # fmt: skip
-
-
-def llama() -> nn.Module:
-    return LlamaModel(
-        LlamaConfig(
-            num_hidden_layers=4, hidden_size=256, num_attention_heads=8, num_key_value_heads=4,
-            intermediate_size=704, vocab_size=8192, use_cache=False,
-        )
-    )  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    for name, make in MODELS.items():
+        torch.manual_seed(0)
+        original = make()
+        calls: dict[str, Call] = {}
+        first: dict[str, float] = {}
+        results: dict[str, Any] = {}
+        with console.status(f"{kind}: {name} …"):
+            for peer, compile in peers.items():
+                torch.manual_seed(1)
+                call = KINDS[kind](copy.deepcopy(original), compile)
+                if call is None:
+                    break
+                try:
+                    first[peer], results[peer] = timed(call)
+                    call()
+                except Exception as e:  # a peer's failure is a result
+                    console.print(f"[dim]{name}, {peer}: {type(e).__name__}: {str(e)[:80]}[/]")
+                    continue
+                calls[peer] = call
+            timings = interleaved(calls, rounds=rounds) if calls else {}
+        for peer, t in timings.items():
+            ratio = t.minimum / timings["eager"].minimum
+            shown.add_row(
+                name if peer == "eager" else "", peer, ms(first[peer]), ms(t.minimum),
+                ms(t.median), f"{ratio:.2f}", end_section=peer == list(timings)[-1],
+            )  # fmt: skip
+            difference = (results[peer] - results["eager"]).abs().max().item()
+            rows.append(
+                {
+                    "kind": kind, "model": name, "of": peer, "first_s": first[peer],
+                    "min_s": t.minimum, "median_s": t.median, "max_difference": difference,
+                }
+            )  # fmt: skip
+    console.print(shown)
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--torch-compile", action="store_true", help="time torch.compile too")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--peers", nargs="*", default=available())
+    parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
-    compilers: dict[str, Callable] = {"eager": lambda m: m, "Fulmen": fulmen.jit}
-    if args.torch_compile:
-        compilers["torch.compile"] = torch.compile
-
-    rows: list[dict[str, Any]] = []
-    result = table(
-        f"Inference, 4 layers of width 256, {TOKENS} tokens (ms)",
-        "model", "", "first call", "minimum", "median", "of eager", "largest difference",
-    )  # fmt: skip
-    for name, make in {"GPT-2": gpt2, "BERT": bert, "Llama": llama}.items():
-        torch.manual_seed(0)
-        model = make().eval()
-        tokens = torch.randint(0, 8192, (1, TOKENS))
-        with console.status(f"{name} …"), torch.no_grad():
-            ready, first, output = {}, {}, {}
-            for compiler, compile_model in compilers.items():
-                compiled = compile_model(model)
-                ready[compiler] = lambda f=compiled, t=tokens: f(t)[0]
-                first[compiler], output[compiler] = timed(ready[compiler])
-            timings = interleaved(ready, rounds=args.rounds)
-        for compiler, timing in timings.items():
-            ratio = timing.minimum / timings["eager"].minimum
-            difference = (output[compiler] - output["eager"]).abs().max().item()
-            result.add_row(
-                name if compiler == "eager" else "", compiler, ms(first[compiler]),
-                ms(timing.minimum), ms(timing.median), f"{ratio:.2f}", f"{difference:.1e}",
-                end_section=compiler == list(compilers)[-1],
-            )  # fmt: skip
-            rows.append(
-                {
-                    "model": name,
-                    "compiler": compiler,
-                    "first_s": first[compiler],
-                    "min_s": timing.minimum,
-                    "median_s": timing.median,
-                    "max_difference": difference,
-                }
-            )
-    console.print(result)
+    rows = []
+    for kind in args.kinds:
+        rows += measure(kind, args.rounds, args.peers)
     save("models", rows)
 
 

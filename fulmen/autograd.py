@@ -84,9 +84,22 @@ def gradients(
     seeds: Sequence[torch.Tensor],
     inputs: Sequence[torch.Tensor],
     retain_graph: bool = False,
+    earlier: Sequence[Sequence[torch.Tensor]] | None = None,
 ) -> tuple[torch.Tensor, ...]:
-    """The gradients of `outputs` with respect to `inputs`, as torch.autograd.grad gives them."""
-    return torch.autograd.grad(outputs, inputs, seeds, retain_graph=retain_graph)
+    """The gradients of `outputs` with respect to `inputs`, as torch.autograd.grad gives them.
+
+    Args:
+        earlier: for each input the values that it had before it was updated.
+    """
+    if not earlier:
+        return torch.autograd.grad(outputs, inputs, seeds, retain_graph=retain_graph)
+    found = []
+    for x, values in zip(inputs, earlier, strict=True):
+        parts = torch.autograd.grad(
+            outputs, (x, *values), seeds, retain_graph=True, allow_unused=True
+        )
+        found.append(sum(g for g in parts if g is not None))
+    return tuple(found)
 
 
 class _Freed(torch.autograd.Function):

@@ -85,7 +85,12 @@ def plan(
         leaves = recorder.leading_to(outputs)
         used = leaves
     else:
-        leaves = _sequence(inputs)
+        leaves = [
+            recorder.lift(x)  # nobody has used it so far
+            if isinstance(x, torch.Tensor) and not isinstance(x, _core.TensorProxy)
+            else x
+            for x in _sequence(inputs)
+        ]
         if any(not isinstance(x, _core.TensorProxy) or not x.requires_grad for x in leaves):
             raise Unsupported(f"an input of the gradients that requires no grad{source_suffix()}")
         used = recorder.leading_to(outputs, leaves)

@@ -159,6 +159,8 @@ _named_rules: list[tuple[str, str, Any]] = [
         polyfills.group_by_device_and_dtype,
     ),
     *((f"torch._foreach_{name}", "same", polyfills.foreach(name)) for name in polyfills.FOREACH),
+    *((f"torch.{name}", "same", polyfills.fused(name)) for name in polyfills.FUSED),
+    ("torch._amp_update_scale_", "same", polyfills.amp_update_scale),
     # What it tells the profiler has no place in a program.
     ("torch.autograd.profiler.record_function", "same", contextlib.nullcontext),
     # Gradients inside of a program.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -77,19 +79,26 @@ class Recording(TorchDispatchMode):
         grad_mode = torch.is_grad_enabled()
         if func in _WITH_OFFSET and _offset_is_unknown(func, args, kwargs):
             raise Unsupported("as_strided() with an offset into a value from outside of a level")
-        func, args, kwargs, is_zero = self._without_zero_tensors(func, args, kwargs)
+        func, args, kwargs, is_zero = self._without_zero_tensors(func, args, kwargs, grad_mode)
+        out = self._take_down(func, args, kwargs, grad_mode)
+        outputs = _tensors(out)
+        for tensor in outputs if is_zero else ():
+            tensor._fulmen_is_zero = True
+        if _is_view(func) and args and hasattr(args[0], "_fulmen_in_outer"):
+            for tensor in outputs:
+                tensor._fulmen_in_outer = True
+        return out
+
+    def _take_down(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], grad_mode: bool
+    ) -> Any:
         self._in_operation = True
         try:
             with self._fake_mode:
                 out = func(*args, **kwargs)
         finally:
             self._in_operation = False
-        outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, torch.Tensor)]
-        for tensor in outputs if is_zero else ():
-            tensor._fulmen_is_zero = True
-        if _is_view(func) and args and hasattr(args[0], "_fulmen_in_outer"):
-            for tensor in outputs:
-                tensor._fulmen_in_outer = True
+        outputs = _tensors(out)
         if len(self.operations) > _MOST_OPERATIONS:
             raise Unsupported(f"more than {_MOST_OPERATIONS} operations in one call of a transform")
         if outputs or func._schema.is_mutable:
@@ -98,7 +107,7 @@ class Recording(TorchDispatchMode):
         return out
 
     def _without_zero_tensors(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], grad_mode: bool
     ) -> tuple[Any, tuple[Any, ...], dict[str, Any], bool]:
         """The operation where no tensor is zero without having data; and whether its result is.
 
@@ -114,11 +123,21 @@ class Recording(TorchDispatchMode):
             raise Unsupported("a tangent that is zero is written to")
         product = func is torch.ops.aten.mul.Tensor
         if product or (func is torch.ops.aten.div.Tensor and zeros == [True, False]):
+            if grad_mode and any(t.requires_grad for t in _tensors(args)):
+                # Its gradients are zeros, not none.
+                value = self._take_down(func, args, kwargs, grad_mode)
+                options = {"dtype": torch.bool, "device": value.device}
+                everywhere = self._take_down(torch.ops.aten.ones.default, ([],), options, grad_mode)
+                return torch.ops.aten.masked_fill.Scalar, (value, everywhere, 0), {}, True
             with self._fake_mode:
                 like = func(*args, **kwargs)
             options = {"dtype": like.dtype, "device": like.device}
             return torch.ops.aten.zeros.default, (list(like.shape),), options, True
         return func, args, kwargs, _is_view(func)
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [t for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor)]
 
 
 def record_operation(
@@ -127,13 +146,15 @@ def record_operation(
     """Records an operation of ATen: by a row that gives these results, or as opaque."""
     reason = "no row for this operation of ATen"
     func = _PLAIN_TWINS.get(operation.func, operation.func)
-    by_row = func not in _WITH_STATISTICS or not operation.grad_mode
-    if not by_row:
-        reason = "its gradient is PyTorch's"
-    for candidate in _callables(func) if by_row else ():
+    calls = [(candidate, args, kwargs) for candidate in _callables(func)]
+    if func in _AS_CALLED:
+        named = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
+        call = _AS_CALLED[func](**named)
+        calls += [call] if call is not None else []
+    for candidate, given, named in calls:
         start = tracer.recorder.num_recorded
         try:
-            result = tracer.recorder.record(candidate, args, kwargs)
+            result = tracer.recorder.record(candidate, given, named)
         except (Unsupported, UserError) as e:
             reason = str(e)
             continue
@@ -166,10 +187,81 @@ _PLAIN_TWINS = {
     torch.ops.aten._unsafe_view.default: torch.ops.aten.view.default,
 }
 
-# What they take of the forward depends on its input, which their own gradient has to know.
-_WITH_STATISTICS = {
-    torch.ops.aten.log_sigmoid_backward.default,
-    torch.ops.aten.native_layer_norm_backward.default,
+_REDUCTIONS = ("none", "mean", "sum")
+
+
+def _softmax(function: Any) -> Callable[..., Any]:
+    def call(self: Any, dim: int, half_to_float: bool) -> Any:
+        return None if half_to_float else (function, (self, dim), {})
+
+    return call
+
+
+def _loss(function: Any) -> Callable[..., Any]:
+    def call(self: Any, target: Any, reduction: int = 1, **options: Any) -> Any:
+        return function, (self, target), {"reduction": _REDUCTIONS[reduction], **options}
+
+    return call
+
+
+def _convolution(
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> Any:
+    rank = input.ndim - 2
+    if not 1 <= rank <= 3:
+        return None
+    if transposed:
+        function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+        rest = (stride, padding, output_padding, groups, dilation)
+    else:
+        function = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
+        rest = (stride, padding, dilation, groups)
+    return function, (input, weight, bias, *rest), {}
+
+
+def _adaptive_average(function: Any) -> Callable[..., Any]:
+    return lambda self, output_size: (function, (self, output_size), {})
+
+
+def _interpolation(mode: str) -> Callable[..., Any]:
+    def call(self: Any, output_size: Any, align_corners: Any = None, **scales: Any) -> Any:
+        factors = [f for f in scales.values() if f is not None]
+        if factors and len(factors) < self.ndim - 2:
+            return None
+        size = None if factors else list(output_size)
+        named = {"scale_factor": factors or None, "mode": mode, "align_corners": align_corners}
+        return F.interpolate, (self, size), named
+
+    return call
+
+
+# Operations that torch's own functions call with other arguments than they take.
+_AS_CALLED: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten._softmax.default: _softmax(torch.softmax),
+    torch.ops.aten._log_softmax.default: _softmax(torch.log_softmax),
+    torch.ops.aten.mse_loss.default: _loss(F.mse_loss),
+    torch.ops.aten.smooth_l1_loss.default: _loss(F.smooth_l1_loss),
+    torch.ops.aten.huber_loss.default: _loss(F.huber_loss),
+    torch.ops.aten.soft_margin_loss.default: _loss(F.soft_margin_loss),
+    torch.ops.aten.binary_cross_entropy.default: _loss(F.binary_cross_entropy),
+    torch.ops.aten.convolution.default: _convolution,
+    torch.ops.aten._adaptive_avg_pool2d.default: _adaptive_average(F.adaptive_avg_pool2d),
+    torch.ops.aten._adaptive_avg_pool3d.default: _adaptive_average(F.adaptive_avg_pool3d),
+    torch.ops.aten.upsample_nearest1d.default: _interpolation("nearest"),
+    torch.ops.aten.upsample_nearest2d.default: _interpolation("nearest"),
+    torch.ops.aten.upsample_nearest3d.default: _interpolation("nearest"),
+    torch.ops.aten.upsample_linear1d.default: _interpolation("linear"),
+    torch.ops.aten.upsample_bilinear2d.default: _interpolation("bilinear"),
+    torch.ops.aten.upsample_bicubic2d.default: _interpolation("bicubic"),
+    torch.ops.aten.upsample_trilinear3d.default: _interpolation("trilinear"),
 }
 
 _NAMESPACES = (torch, torch.Tensor, torch._C._nn, torch.special, torch.linalg, torch.fft)

@@ -139,6 +139,49 @@ FOREACH = tuple(
 """The functions over lists of tensors that this PyTorch has."""
 
 
+def fused(name: str) -> Callable[..., None]:
+    """torch.<name>, which writes to lists of tensors, as the operation that returns new values.
+
+    Args:
+        name: of the function, with the underscore at its end.
+    """
+    new_values: Any = getattr(torch.ops.aten, name.removesuffix("_"))
+    scales = name == "_amp_foreach_non_finite_check_and_unscale_"
+
+    def update(params: Any, grads: Any, *states: Any, **kwargs: Any) -> None:
+        results = new_values(params, grads, *states, **kwargs)
+        # The last lists may be of steps, which the caller counts.
+        for tensors, values in zip((params, grads, *states), results, strict=False):
+            if isinstance(tensors, torch.Tensor):
+                tensors.copy_(values)
+                continue
+            if tensors is grads and not scales and kwargs.get("grad_scale") is None:
+                continue  # read, and written only where they are scaled
+            for tensor, value in zip(tensors, values, strict=True):
+                tensor.copy_(value)
+
+    return update
+
+
+FUSED = (
+    "_fused_adam_",
+    "_fused_adamw_",
+    "_fused_sgd_",
+    "_fused_adagrad_",
+    "_amp_foreach_non_finite_check_and_unscale_",
+)
+"""The functions that update lists of tensors with one kernel."""
+
+
+def amp_update_scale(
+    scale: torch.Tensor, growth_tracker: torch.Tensor, found_inf: torch.Tensor, *numbers: Any
+) -> torch.Tensor:
+    """torch._amp_update_scale_."""
+    values = torch.ops.aten._amp_update_scale(scale, growth_tracker, found_inf, *numbers)
+    growth_tracker.copy_(values[1])
+    return scale.copy_(values[0])
+
+
 def checkpoint(
     function: Callable[..., Any],
     *args: Any,

@@ -267,10 +267,15 @@ _TENSOR_PROPERTIES = {
     "mT": lambda x: x.transpose(-2, -1),
     "H": lambda x: x.adjoint() if x.ndim == 2 else x,
     "mH": lambda x: x.adjoint(),
-    "data": lambda x: x.detach(),
+    "data": lambda x: _data(x),
     "real": lambda x: call_traced(current_tracer(), torch.real, (x,), {}),
     "imag": lambda x: call_traced(current_tracer(), torch.imag, (x,), {}),
 }
+
+
+def _data(x: Any) -> Any:
+    tracer, func = current_tracer(), torch.ops.aten.data
+    return x.detach() if tracer.levels.concern(func, (x,), {}) else tracer.record(func, (x,), {})
 
 
 def _property_name(accessor: Any) -> str:

@@ -1,5 +1,8 @@
-"""Every trace that a pass leaves is verified in the tests."""
+"""Every trace that a pass leaves is verified in the tests, which compare bits with eager: without
+generated kernels, which round as well as eager, but in other places. tests/codegen has those."""
 
 import os
 
-os.environ.setdefault("FULMEN_VERIFY", "1")  # before fulmen is imported
+# Before fulmen is imported.
+os.environ.setdefault("FULMEN_VERIFY", "1")
+os.environ.setdefault("FULMEN_EXECUTORS", "")

@@ -27,6 +27,7 @@ constexpr std::pair<uint32_t, const char*> kTagNames[] = {
     {kNonDifferentiable, "non_differentiable"},
     {kFirstDifferentiable, "first_differentiable"},
     {kOthersAreLike, "others_are_like"},
+    {kKeepsOperands, "keeps_operands"},
     {kOpaque, "opaque"},
     {kCreation, "creation"},
     {kFloatResult, "float_result"},

@@ -410,21 +410,23 @@ nb::list Recorder::leading_to(nb::list outputs, nb::handle candidates) const {
     }
   }
   nb::list found;
+  std::unordered_set<const Proxy*> given;
   if (!candidates.is_none()) {
     for (nb::handle c : candidates) {
       const PyProxy* state = proxy_of(c);
-      if (state && wanted.contains(storage_of(state->p))) found.append(c);
+      if (!state) continue;
+      given.insert(state->p);
+      if (wanted.contains(storage_of(state->p))) found.append(c);
     }
-    return found;
   }
   for (const nb::object& tensor : lifted_) {
     const auto it = proxy_of_tensor_.find(tensor.ptr());
     if (it == proxy_of_tensor_.end()) continue;
     const TensorProxy* t = as_tensor(proxy_of(it->second)->p);
     if (!t || !t->type.requires_grad || !wanted.contains(storage_of(t))) continue;
-    if (!storage_of(t)->is_leaf)
+    if (!storage_of(t)->is_leaf && !given.contains(t))
       throw Unsupported(cat("backward() into what came before the call", where()));
-    found.append(it->second);
+    if (candidates.is_none()) found.append(it->second);
   }
   return found;
 }

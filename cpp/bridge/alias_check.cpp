@@ -3,8 +3,10 @@
 #include <unordered_map>
 
 #include "ir/proxy.h"
+#include "ir/write_back.h"
 
 namespace fulmen::bridge {
+
 AliasCheck::AliasCheck(const Trace& trace) {
   std::unordered_map<const Proxy*, size_t> index;
   for (size_t i = 0; i < trace.inputs.size(); ++i) index.emplace(trace.inputs[i], i);
@@ -16,11 +18,7 @@ AliasCheck::AliasCheck(const Trace& trace) {
     });
   };
   for (const BoundSymbol* b : trace.body) {
-    if (!b->symbol->has(kInplace)) continue;
-    const auto& params = b->symbol->info->schema.params;
-    for (size_t i = 0; i < b->args.size(); ++i) {
-      if (b->symbol->has(kOpaque) || params[i].mutated) write(b->args[i]);
-    }
+    for_each_written(*b, write);
   }
   for (size_t i = 0; i < is_written.size(); ++i) {
     if (is_written[i]) written_.push_back(i);

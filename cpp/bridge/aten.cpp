@@ -299,6 +299,19 @@ bool convert(const Arg& a, const c10::Type& type, const c10::Type& real_type,
   }
 }
 
+// A number for a parameter that is a tensor.
+bool convert_to_tensor(const Arg& a, const exec::SlotOf* slot_of, Operand* out) {
+  if (!a.is_proxy()) {
+    if (!convert_number(a, out)) return false;
+    out->constant = number_tensor(out->constant.toScalar());
+    return true;
+  }
+  if (!as_number(a.proxy())) return false;
+  out->kind = Operand::Kind::kNumberTensor;
+  if (slot_of) out->slot = (*slot_of)(a.proxy());
+  return true;
+}
+
 // --- Overloads ----------------------------------------------------------------------------------
 
 // The overload names of every aten operator but its out= variants, in the order of registration.
@@ -323,8 +336,9 @@ const std::vector<std::string>* overload_names(const std::string& op) {
   return it == names->end() ? nullptr : &it->second;
 }
 
+// `numbers_as_tensors`: numbers are passed to parameters that are tensors.
 bool bind_call(const c10::FunctionSchema& schema, const AtenCall& call, const exec::SlotOf* slot_of,
-               std::vector<Operand>* operands) {
+               std::vector<Operand>* operands, bool numbers_as_tensors = false) {
   const auto& params = schema.arguments();
   operands->assign(params.size(), Operand());
   std::vector<bool> given(params.size());
@@ -340,8 +354,11 @@ bool bind_call(const c10::FunctionSchema& schema, const AtenCall& call, const ex
       }
       if (at == params.size() || given[at]) return false;
     }
-    if (!convert(arg.value, *params[at].type(), *params[at].real_type(), params[at].N(), slot_of,
-                 &(*operands)[at])) {
+    const bool as_tensor = numbers_as_tensors && !arg.value.is_tensor() &&
+                           params[at].type()->kind() == c10::TypeKind::TensorType;
+    if (as_tensor ? !convert_to_tensor(arg.value, slot_of, &(*operands)[at])
+                  : !convert(arg.value, *params[at].type(), *params[at].real_type(), params[at].N(),
+                             slot_of, &(*operands)[at])) {
       return false;
     }
     given[at] = true;
@@ -443,6 +460,12 @@ class AtenExecutor final : public exec::Executor {
     const AtenCall call = aten_call(bsym);
     const std::vector<std::string>* overloads = overload_names(call.op);
     if (!overloads) return std::nullopt;
+    // Its overload for numbers rounds the number to the tensor's dtype; PyTorch's Python calls the
+    // one for tensors.
+    if (call.op == "mul_") {
+      const auto op = c10::Dispatcher::singleton().findSchema({"aten::mul_", "Tensor"});
+      if (op && bind_call(op->schema(), call, slot_of, operands, true)) return op;
+    }
     for (const std::string& overload : *overloads) {
       const auto op = c10::Dispatcher::singleton().findSchema({"aten::" + call.op, overload});
       if (op && bind_call(op->schema(), call, slot_of, operands)) return op;

@@ -1,6 +1,7 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty_strided.h>
+#include <c10/core/GradMode.h>
 
 #include <cstring>
 #include <memory>
@@ -72,23 +73,38 @@ class FusionKernel final : public exec::Kernel {
         numbers_.push_back({slot, as_number(source.inputs[i])->type});
       }
     }
+    const Args results = region_outputs(source.output);
+    size_t next = 0;
     for_each_proxy(bsym.output, [&](const Proxy* p) {
       outputs_.push_back({slot_of(p), TensorSpec(as_tensor(p)->type)});
+      int written = -1;
+      for (size_t i = 0, tensor = 0; i < source.inputs.size(); ++i) {
+        if (!as_tensor(source.inputs[i])) continue;
+        if (storage_of(results[next].proxy()) == source.inputs[i]) {
+          written = static_cast<int>(tensor);
+          inputs_[tensor].written = true;
+        }
+        ++tensor;
+      }
+      written_.push_back(written);
+      ++next;
     });
   }
 
   void run(exec::Slot* slots) const override {
     for (const Operand& in : inputs_) {
       const c10::IValue& value = value_of(slots[in.slot]);
-      if (value.isTensor() && is_wrapped(value.toTensor())) return run_operations(slots);
+      if (!value.isTensor()) internal_error("a kernel's input is no tensor");
+      const at::Tensor& t = value.toTensor();
+      if (is_wrapped(t) || (in.written && !can_write(t, in.spec))) return run_operations(slots);
     }
     SmallVec<char*, 12> tensors;
     std::vector<at::Tensor> copies;  // keeps them alive
     for (const Operand& in : inputs_) {
-      const c10::IValue& value = value_of(slots[in.slot]);
-      if (!value.isTensor()) internal_error("a kernel's input is no tensor");
-      const at::Tensor& t = value.toTensor();
-      if (in.spec.describes(t)) {
+      const at::Tensor& t = value_of(slots[in.slot]).toTensor();
+      if (in.written) {
+        tensors.push_back(static_cast<char*>(t.data_ptr()));
+      } else if (in.spec.describes(t)) {
         // Only read; a plain data_ptr() would copy a tensor that is shared until it is written.
         tensors.push_back(static_cast<char*>(const_cast<void*>(t.const_data_ptr())));
       } else {
@@ -101,9 +117,16 @@ class FusionKernel final : public exec::Kernel {
     }
     std::vector<at::Tensor> results;
     results.reserve(outputs_.size());
-    for (const Operand& out : outputs_) {
-      results.push_back(out.spec.allocate());
-      tensors.push_back(static_cast<char*>(results.back().data_ptr()));
+    for (size_t i = 0; i < outputs_.size(); ++i) {
+      if (written_[i] < 0) {
+        results.push_back(outputs_[i].spec.allocate());
+        tensors.push_back(static_cast<char*>(results.back().data_ptr()));
+      } else {
+        const Operand& target = inputs_[static_cast<size_t>(written_[i])];
+        results.push_back(value_of(slots[target.slot]).toTensor());
+        tensors.push_back(tensors[static_cast<size_t>(written_[i])]);
+        results.back().unsafeGetTensorImpl()->bump_version();
+      }
     }
     launch(slots, tensors);
     for (size_t i = 0; i < outputs_.size(); ++i) {
@@ -120,6 +143,12 @@ class FusionKernel final : public exec::Kernel {
          c10::DispatchKey::FuncTorchBatched, c10::DispatchKey::Batched,
          c10::DispatchKey::Functionalize});
     return t.defined() && t.key_set().has_any(kWrapped);
+  }
+
+  // Whether the kernel may write to it; the dispatcher knows what eager says otherwise.
+  static bool can_write(const at::Tensor& t, const TensorSpec& spec) {
+    return spec.describes(t) && !t.is_inference() && !t.is_neg() && !t.is_conj() &&
+           !(t.requires_grad() && c10::GradMode::is_enabled());
   }
 
   // The region's operations one by one, through the dispatcher.
@@ -161,6 +190,7 @@ class FusionKernel final : public exec::Kernel {
   struct Operand {
     uint32_t slot;
     TensorSpec spec;
+    bool written = false;  // by the kernel
   };
   struct Number {
     uint32_t slot;
@@ -244,6 +274,7 @@ class FusionKernel final : public exec::Kernel {
   const Subprogram& source_;  // lives as long as the program's trace
   std::vector<uint32_t> arguments_;
   std::vector<Operand> inputs_, outputs_;
+  std::vector<int> written_;  // of each output: the input that it is, written; -1: a new tensor
   std::vector<Number> numbers_;
   mutable std::once_flag once_;
   mutable std::shared_ptr<const exec::Program> operations_;

@@ -1,5 +1,6 @@
 #include "bridge/ivalue.h"
 
+#include <ATen/ScalarOps.h>
 #include <ATen/core/Tensor.h>
 
 #include "bridge/bridge.h"
@@ -8,10 +9,17 @@
 
 namespace fulmen::bridge {
 
+at::Tensor number_tensor(const c10::Scalar& number) {
+  at::Tensor t = at::detail::scalar_tensor_static(number, number.type(), c10::kCPU);
+  t.unsafeGetTensorImpl()->set_wrapped_number(true);
+  return t;
+}
+
 c10::IValue Operand::load(exec::Slot* slots) const {
   switch (kind) {
     case Kind::kConstant: return constant;
     case Kind::kSlot: return value_of(slots[slot]);
+    case Kind::kNumberTensor: return number_tensor(value_of(slots[slot]).toScalar());
     case Kind::kTensorList: {
       c10::List<at::Tensor> list;
       list.reserve(items.size());

@@ -12,9 +12,13 @@ static_assert(sizeof(c10::IValue) == sizeof(exec::Slot));
 // which is the None IValue.
 inline c10::IValue& value_of(exec::Slot& slot) { return reinterpret_cast<c10::IValue&>(slot); }
 
-// A value that an instruction passes on: a constant, the content of a slot, or a list of these.
+// The 0-d tensor as which PyTorch's Python passes a number: it promotes as a number does.
+at::Tensor number_tensor(const c10::Scalar& number);
+
+// A value that an instruction passes on: a constant, the content of a slot, the number in a slot as
+// a tensor, or a list of these.
 struct Operand {
-  enum class Kind : uint8_t { kConstant, kSlot, kTensorList, kOptionalTensorList };
+  enum class Kind : uint8_t { kConstant, kSlot, kNumberTensor, kTensorList, kOptionalTensorList };
   Kind kind = Kind::kConstant;
   uint32_t slot = 0;
   c10::IValue constant;

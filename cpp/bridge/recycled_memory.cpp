@@ -89,11 +89,9 @@ class Pool {
     return block.memory;
   }
 
-  // False for memory that is not of this pool.
-  bool give_back(void* memory) {
+  void give_back(void* memory) {
     const std::lock_guard lock(mutex_);
     const auto found = used_blocks_.find(memory);
-    if (found == used_blocks_.end()) return false;
     Block block = found->second;
     used_blocks_.erase(found);
     used_ -= block.size;
@@ -101,7 +99,11 @@ class Pool {
     block.last_use = requests_;
     free_.emplace(block.size, block);
     trim(limit(0));
-    return true;
+  }
+
+  bool owns(void* memory) {
+    const std::lock_guard lock(mutex_);
+    return used_blocks_.contains(memory);
   }
 
   void release() {
@@ -171,7 +173,8 @@ class RecyclingAllocator final : public c10::Allocator {
   c10::DeleterFnPtr raw_deleter() const override {
     if (!plain_allocator->raw_deleter()) return nullptr;
     return [](void* memory) {
-      if (!Pool::get().give_back(memory)) plain_allocator->raw_deleter()(memory);
+      if (Pool::get().owns(memory)) return give_back(memory);
+      plain_allocator->raw_deleter()(memory);
     };
   }
 

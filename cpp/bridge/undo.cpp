@@ -13,6 +13,7 @@
 
 #include "bridge/alias_check.h"
 #include "ir/proxy.h"
+#include "ir/write_back.h"
 
 namespace fulmen::bridge {
 
@@ -47,16 +48,13 @@ namespace {
 
 // Whether it writes to an input; a program also writes to values of its own that die.
 bool writes_to_input(const BoundSymbol& b, const Trace& trace) {
-  if (!b.symbol->has(kInplace)) return false;
-  const auto& params = b.symbol->info->schema.params;
   bool found = false;
-  for (size_t i = 0; i < b.args.size(); ++i) {
-    if (!params[i].mutated) continue;
-    for_each_proxy(b.args[i], [&](const Proxy* p) {
+  for_each_written(b, [&](const Arg& a) {
+    for_each_proxy(a, [&](const Proxy* p) {
       found = found || std::find(trace.inputs.begin(), trace.inputs.end(), storage_of(p)) !=
                            trace.inputs.end();
     });
-  }
+  });
   return found;
 }
 

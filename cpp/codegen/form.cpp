@@ -5,6 +5,7 @@
 
 #include "codegen/lower.h"
 #include "ir/builder.h"
+#include "ir/write_back.h"
 #include "ops/conversion.h"
 #include "ops/indexing.h"
 #include "ops/loss.h"
@@ -48,6 +49,7 @@ const std::unordered_map<const Symbol*, Form>& forms() {
       {&contiguous, Form::kIdentity},
       {&clone, Form::kIdentity},
       {&detach, Form::kIdentity},
+      {&data, Form::kIdentity},
       {&permute, Form::kPermute},
       {&transpose, Form::kPermute},
       {&t, Form::kPermute},
@@ -63,6 +65,8 @@ const std::unordered_map<const Symbol*, Form>& forms() {
       {&split_with_sizes, Form::kSplit},
       {&chunk, Form::kSplit},
       {&ops::cat, Form::kCat},
+      {&slice_backward, Form::kPlaced},
+      {&select_backward, Form::kPlaced},
       {&unsqueeze, Form::kReshape},
       {&squeeze, Form::kReshape},
       {&squeeze_dim, Form::kReshape},
@@ -92,9 +96,25 @@ Call call_of(const BoundSymbol& bsym, Builder& builder) {
   return Call(*bsym.symbol, bsym.args, builder);
 }
 
+std::string write_back_refusal(const BoundSymbol& bsym) {
+  const TensorProxy *target = bsym.args[0].tensor(), *value = bsym.args[1].tensor();
+  if (!target || !value || target->alias_of) return "it writes to a view";
+  const TensorType &to = target->type, &from = value->type;
+  if (to.device.type != DeviceType::kCPU) return "a tensor on another device";
+  if (!is_fused_dtype(to.dtype)) return cat("dtype ", name(to.dtype));
+  const auto concrete = [](const Dim d) { return d.is_concrete(); };
+  if (!std::all_of(to.shape.begin(), to.shape.end(), concrete) ||
+      !std::all_of(to.strides.begin(), to.strides.end(), concrete)) {
+    return "symbolic sizes";
+  }
+  if (to.dtype != from.dtype || !(to.shape == from.shape)) return "it converts or broadcasts";
+  return meta::is_non_overlapping_and_dense(to) ? "" : "it writes to a tensor with gaps";
+}
+
 std::string refusal_of(const BoundSymbol& bsym, const std::shared_ptr<TraceContext>& ctx,
                        bool outermost) {
   const Symbol& s = *bsym.symbol;
+  if (is_write_back(bsym)) return write_back_refusal(bsym);
   if (s.has(kInplace | kEffect | kRandom | kOpaque)) return cat(s.name(), " is not pure");
   if (outermost && s.has(kView)) return "a view costs nothing";
   std::string problem;
@@ -138,6 +158,7 @@ std::string refusal_of(const BoundSymbol& bsym, const std::shared_ptr<TraceConte
 }  // namespace
 
 Form form_of(const BoundSymbol& bsym) {
+  if (is_write_back(bsym)) return Form::kWriteBack;
   if (returns_argument(bsym)) return Form::kNone;
   if (!bsym.output.is_tensor()) {
     const auto known = forms().find(bsym.symbol);
@@ -147,6 +168,10 @@ Form form_of(const BoundSymbol& bsym) {
   if (bsym.symbol->lane != Lane::kNone) return Form::kLane;
   const auto it = forms().find(bsym.symbol);
   if (it == forms().end()) return Form::kNone;
+  if (bsym.symbol == &ops::slice_backward) {
+    const Arg& step = bsym.arg("step");
+    if (!step.is_int() || step.integer() != 1) return Form::kNone;
+  }
   const bool picks = it->second == Form::kPick || it->second == Form::kPickGradient;
   return picks && !picks_of_rows(bsym) ? Form::kNone : it->second;
 }
@@ -276,7 +301,9 @@ bool is_fused_dtype(DType t) {
 
 std::string fusion_refusal(const BoundSymbol& bsym, const std::shared_ptr<TraceContext>& ctx,
                            bool under_autograd) {
-  if (under_autograd && any_requires_grad(bsym.output)) return "autograd records it";
+  // A kernel leaves writes that autograd records, or refuses, to the dispatcher.
+  const Arg& result = is_write_back(bsym) ? bsym.args[1] : bsym.output;
+  if (under_autograd && any_requires_grad(result)) return "autograd records it";
   Builder builder(ctx);
   return refusal_of(bsym, ctx, true);
 }

@@ -32,6 +32,8 @@ enum class Form : uint8_t {
   kReshape,
   kSplit,  // several slices of one dimension, one after the other
   kCat,
+  kPlaced,     // slice_backward(), select_backward(): zeros around the elements of a slice
+  kWriteBack,  // copy_() into an input, which then has the value
 };
 
 Form form_of(const BoundSymbol& bsym);

@@ -128,9 +128,10 @@ StrideClass stride_class(const LoopProgram& p, const Access& a, size_t loop) {
 }
 
 std::string canonical_text(const LoopProgram& p, const Schedule& schedule) {
-  std::string s = cat("vector ", schedule.vector_loop, schedule.narrow ? " narrow" : "", " unroll ",
-                      schedule.unroll, schedule.keep_rows ? " keep" : "",
-                      schedule.tile_rows ? " rows" : "", schedule.stream ? " stream" : "", "\n");
+  std::string s =
+      cat("vector ", schedule.vector_loop, schedule.narrow ? " narrow" : "", " unroll ",
+          schedule.unroll, schedule.keep_rows ? " keep" : "", schedule.tile_rows ? " rows" : "",
+          schedule.stream ? " stream" : "", schedule.exact ? " exact" : "", "\n");
   for (const Loop& l : p.loops) append(s, l.reduced ? "reduced " : "loop ");
   append(s, "\n");
   for (const Access& a : p.accesses) {

@@ -81,6 +81,7 @@ struct LoopProgram {
   std::vector<Store> stores;
   std::vector<IndexCheck> checks;
   uint32_t num_numbers = 0;
+  bool writes_inputs = false;  // each element after it was read, by the same turn
 
   bool has_reductions() const;
   // Which nodes differ between turns of the loop; reductions do not differ between reduced turns.
@@ -101,6 +102,7 @@ struct Schedule {
   bool keep_rows = false;  // values of a row that a later pass reads are kept in scratch memory
   bool tile_rows = false;  // a unit is several turns of the loop around the vector loop
   bool stream = false;     // stores that can go past the caches do
+  bool exact = false;      // no turn is done twice
 };
 
 // Which strides are compiled in; others are read at run time.

@@ -9,6 +9,7 @@
 #include "ir/builder.h"
 #include "ir/region.h"
 #include "ops/meta.h"
+#include "ops/shape.h"
 #include "support/error.h"
 
 namespace fulmen::codegen {
@@ -76,6 +77,7 @@ class Lowering {
     for (const BoundSymbol* bsym : region_.body) define(*bsym);
     choose_loops();
     for (const Arg& output : outputs_) add_output(*output.tensor(), tensors++);
+    if (program_.writes_inputs) check_writes();
     simplify(program_);
     return std::move(program_);
   }
@@ -251,7 +253,9 @@ class Lowering {
     } else {
       n.real = 0;
     }
-    if (dtype == DType::kBool) n.integer = n.integer != 0;
+    if (dtype == DType::kBool) {
+      n.integer = a.kind() == Arg::Kind::kFloat ? a.real() != 0 : a.integer() != 0;
+    }
     return add(std::move(n));
   }
 
@@ -278,7 +282,7 @@ class Lowering {
     if (!bsym) refuse(p->name, " is computed by nothing in the region");
     const Form form = form_of(*bsym);
     const TensorType& type = as_tensor(p)->type;
-    if (form == Form::kCat) return joined(*bsym, type, map);
+    if (form == Form::kCat || form == Form::kPlaced) return joined(*bsym, type, map);
     if (form == Form::kMaskedFill) return masked_fill(*bsym, type, map);
     if (form == Form::kPickGradient) return pick_gradient(*bsym, type, map);
     if (form == Form::kLane || form == Form::kConvert) return pointwise(*bsym, type, map);
@@ -288,7 +292,51 @@ class Lowering {
     return value(base, view_map(*bsym, form, base->type, type, map));
   }
 
-  // The operand of torch.cat that has these elements; throws Split where they are of several.
+  // Indices of a dimension whose elements are those of a tensor; null: zeros.
+  struct Piece {
+    int64_t end;
+    const TensorProxy* tensor;
+    IndexMap map;
+  };
+
+  std::vector<Piece> pieces_of(const BoundSymbol& bsym, const IndexMap& map, size_t d) {
+    Call call(*bsym.symbol, bsym.args, builder_);
+    std::vector<Piece> pieces;
+    int64_t begin = 0;
+    if (form_of(bsym) == Form::kCat) {
+      for (const TensorProxy* t : call.tensors("tensors")) {
+        if (t->type.ndim() != map.size()) continue;  // an empty one, which cat() leaves out
+        IndexMap own = map;
+        own[d].start -= begin;
+        begin += t->type.shape[d].value();
+        pieces.push_back({begin, t, std::move(own)});
+      }
+      return pieces;
+    }
+    const TensorType& whole = bsym.output.tensor()->type;
+    const TensorProxy* slice = bsym.args[0].tensor();
+    const int64_t size = whole.shape[d].value();
+    IndexMap own = map;
+    int64_t width = 1;
+    if (bsym.symbol == &ops::select_backward) {
+      begin = call.integer("index");
+      if (begin < 0) begin += size;
+      own.erase(own.begin() + static_cast<ptrdiff_t>(d));
+    } else {
+      begin = call.integer("start");
+      if (begin < 0) begin += size;
+      begin = std::clamp<int64_t>(begin, 0, size);
+      width = slice->type.shape[d].value();
+      own[d].start -= begin;
+    }
+    pieces.push_back({begin, nullptr, {}});
+    pieces.push_back({begin + width, slice, std::move(own)});
+    pieces.push_back({size, nullptr, {}});
+    return pieces;
+  }
+
+  // What has these elements of torch.cat, or of a slice among zeros; throws Split where they are of
+  // several pieces.
   uint32_t joined(const BoundSymbol& bsym, const TensorType& type, const IndexMap& map) {
     Call call(*bsym.symbol, bsym.args, builder_);
     const auto d = static_cast<size_t>(meta::wrap_dim(call, call.integer("dim"), map.size()));
@@ -304,20 +352,14 @@ class Lowering {
     if (factor < 0) refuse("a joined tensor that is read backwards");
     const int64_t turns = factor ? box_[loop].end - box_[loop].begin : 1;
     const int64_t first = index.start, last = first + factor * (turns - 1);
-    int64_t begin = 0;
-    for (const TensorProxy* t : call.tensors("tensors")) {
-      if (t->type.ndim() != map.size()) continue;  // an empty one, which cat() leaves out
-      const int64_t end = begin + t->type.shape[d].value();
-      if (first < end) {
-        if (last >= end) {
-          if (reduced_[loop]) refuse("a joined tensor that is reduced");
-          throw Split{loop, box_[loop].begin + (end - first + factor - 1) / factor};
-        }
-        IndexMap own = map;
-        own[d].start -= begin;
-        return converted(value(t, own), type.dtype);
+    for (const Piece& piece : pieces_of(bsym, map, d)) {
+      if (first >= piece.end) continue;
+      if (last >= piece.end) {
+        if (reduced_[loop]) refuse("a joined tensor that is reduced");
+        throw Split{loop, box_[loop].begin + (piece.end - first + factor - 1) / factor};
       }
-      begin = end;
+      if (!piece.tensor) return converted(number(Arg(0), type.dtype, false), type.dtype);
+      return converted(value(piece.tensor, piece.map), type.dtype);
     }
     refuse("a joined tensor without elements");
   }
@@ -560,8 +602,28 @@ class Lowering {
 
   void add_output(const TensorProxy& t, uint32_t tensor) {
     const IndexMap map = output_map(t.type);
-    const uint32_t node = value(&t, map);
+    const Proxy* result = &t;
+    const BoundSymbol* maker = definitions_.get(&t);
+    if (maker && form_of(*maker) == Form::kWriteBack) {
+      const int input = inputs_.get(maker->args[0].proxy());
+      if (!input) refuse("a write to a tensor that is no input");
+      tensor = static_cast<uint32_t>(input - 1);
+      result = maker->args[1].proxy();
+      program_.writes_inputs = true;
+    }
+    const uint32_t node = value(result, map);
     program_.stores.push_back({add_access(t.type, tensor, map), node});
+  }
+
+  // What is written must have been read by the same turn, and by no other.
+  void check_writes() const {
+    if (!reductions_.empty()) refuse("a reduction beside a write to an input");
+    for (const Store& s : program_.stores) {
+      for (const Access& a : program_.accesses) {
+        const Access& own = program_.accesses[s.access];
+        if (&a != &own && a.tensor == own.tensor) refuse("an input that is written is also moved");
+      }
+    }
   }
 
   const Trace& region_;
@@ -621,6 +683,8 @@ std::vector<LoopProgram> lower(const Trace& region, std::string* why) {
       }
       if (parts.size() + boxes.size() > kMostParts) refuse("a tensor that is joined of many");
     }
+    if (parts.size() > 1 && parts[0].writes_inputs)
+      refuse("a joined tensor is written to an input");
     return parts;
   } catch (const Refusal& r) {
     *why = r.reason;

@@ -1,4 +1,6 @@
 // Subscripts and len().
+#include <string_view>
+
 #include "interp/protocol.h"
 #include "interp/slots.h"
 #include "py/exception.h"
@@ -16,13 +18,54 @@ bool note_absent(Frame& frame, Val container, Val key) {
   return !frame.hooks || frame.hooks->absent(frame, Read::kItem, container, key.o);
 }
 
+// A dictionary that finds its entries as `dict` does, and whose class may define __missing__.
+bool looks_up_as_dict(Frame& frame, PyObject* container, PyTypeObject* type) {
+  if (!PyDict_Check(container) || PyDict_CheckExact(container)) return false;
+  static PyObject* const own = PyDict_GetItem(PyDict_Type.tp_dict, names::__getitem__);
+  return type_lookup(frame, type, names::__getitem__) == own;
+}
+
+// defaultdict.__missing__: what it makes is a write like any other.
+bool is_default_dict(PyObject* missing) {
+  return missing && Py_IS_TYPE(missing, &PyMethodDescr_Type) &&
+         std::string_view(PyDescr_TYPE(missing)->tp_name) == "collections.defaultdict";
+}
+
+bool make_default(Frame& frame, Val container, Val key, Val* result) {
+  static PyObject* const name = PyUnicode_InternFromString("default_factory");
+  Val factory;
+  if (lookup_attr(frame, container, name, &factory) <= 0) return false;
+  const py::Ref keep = py::Ref::steal(factory.o);
+  if (factory.o == Py_None) {
+    PyErr_SetObject(PyExc_KeyError, key.o);
+    return false;
+  }
+  if (!call_with(frame, factory, {}, result)) return false;
+  if (set_item(frame, container, key, *result)) return true;
+  Py_CLEAR(result->o);
+  return false;
+}
+
 }  // namespace
 
 bool get_item(Frame& frame, Val container, Val key, Val* result) {
   if (frame.hooks && PyDict_Check(container.o)) key.o = frame.hooks->key_of(key.o);
   PyTypeObject* type = Py_TYPE(container.o);
-  if (is_heap_type(type) && type->tp_as_mapping &&
-      type->tp_as_mapping->mp_subscript == python_slots.mapping.mp_subscript) {
+  if (looks_up_as_dict(frame, container.o, type)) {
+    PyObject* missing = type_lookup(frame, type, names::__missing__);
+    const bool by_default = is_default_dict(missing);
+    if (by_default || (missing && PyFunction_Check(missing))) {
+      PyObject* value = PyDict_GetItemWithError(container.o, key.o);
+      if (value) {
+        *result = {Py_NewRef(value), nullptr};
+        return !frame.hooks || frame.hooks->read(frame, Read::kItem, container, key.o, result);
+      }
+      if (PyErr_Occurred() || !note_absent(frame, container, key)) return false;
+      if (by_default) return make_default(frame, container, key, result);
+      return call_special(frame, container, names::__missing__, {key}, result) > 0;
+    }
+  } else if (is_heap_type(type) && type->tp_as_mapping &&
+             type->tp_as_mapping->mp_subscript == python_slots.mapping.mp_subscript) {
     const int has = call_special(frame, container, names::__getitem__, {key}, result);
     if (has) return has > 0;
   } else if (PyType_Check(container.o) &&
@@ -36,19 +79,6 @@ bool get_item(Frame& frame, Val container, Val key, Val* result) {
       const bool none = method.o == Py_None;
       Py_DECREF(method.o);
       if (!none) return ok;
-    }
-  } else if (is_heap_type(type) && PyDict_Check(container.o) && type->tp_as_mapping &&
-             type->tp_as_mapping->mp_subscript == PyDict_Type.tp_as_mapping->mp_subscript) {
-    // A dictionary of a class that may define __missing__.
-    PyObject* missing = type_lookup(frame, type, names::__missing__);
-    if (missing && PyFunction_Check(missing)) {
-      PyObject* value = PyDict_GetItemWithError(container.o, key.o);
-      if (value) {
-        *result = {Py_NewRef(value), nullptr};
-        return !frame.hooks || frame.hooks->read(frame, Read::kItem, container, key.o, result);
-      }
-      if (PyErr_Occurred() || !note_absent(frame, container, key)) return false;
-      return call_special(frame, container, names::__missing__, {key}, result) > 0;
     }
   }
   *result = {PyObject_GetItem(container.o, key.o), nullptr};

@@ -88,8 +88,9 @@ Arg Builder::infer(const Symbol& symbol, std::span<const Arg> args) {
   // Eager returns the argument itself (contiguous() of a contiguous tensor): nothing to do.
   const bool fresh = !(output.is_proxy() && is_argument(args, output));
   const bool tracked = grad_enabled && !inference_mode;
+  const auto sources = symbol.has(kOthersAreLike) ? args.first(1) : args;
   if (fresh && tracked && !symbol.has(kNonDifferentiable) &&
-      any_requires_grad(symbol.has(kOthersAreLike) ? args.first(1) : args)) {
+      (any_requires_grad(sources) || has_late_graph(sources))) {
     const bool first = symbol.has(kFirstDifferentiable) && output.is_sequence();
     set_requires_grad(first ? output.items()[0] : output);
   }
@@ -111,7 +112,33 @@ Arg Builder::call(const Symbol& symbol, std::span<const Arg> args) {
   const bool identity = output.is_proxy() && is_argument(args, output);
   if (identity && !symbol.has(kEffect | kInplace)) return output;
   body_.push_back(ctx_->make_bound_symbol(symbol, args, output, source));
+  note_graphs(symbol, output);
   return output;
+}
+
+void Builder::note_graphs(const Symbol& symbol, const Arg& output) {
+  if (symbol.has(kInplace)) {
+    const TensorProxy* t = output.is_proxy() ? output.tensor() : nullptr;
+    if (t && t->type.requires_grad && t->alias_of && !t->alias_of->type.requires_grad) {
+      late_graphs_.insert(storage_of(t));
+    }
+  } else if (symbol.has(kView) && (symbol.has(kNonDifferentiable) || !grad_enabled)) {
+    for_each_proxy(output, [&](const Proxy* p) { detached_.insert(p); });
+  }
+}
+
+bool Builder::has_late_graph(std::span<const Arg> args) const {
+  if (late_graphs_.empty()) return false;
+  bool found = false;
+  for (const Arg& a : args) {
+    for_each_proxy(a, [&](const Proxy* p) {
+      const TensorProxy* t = as_tensor(p);
+      if (!t || !is_differentiable(t->type.dtype) || !late_graphs_.contains(storage_of(t))) return;
+      while (t->alias_of && !detached_.contains(t)) t = t->alias_of;
+      found = found || !t->alias_of;
+    });
+  }
+  return found;
 }
 
 Arg Symbol::record(std::span<const Arg> leading) const {

@@ -3,6 +3,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <unordered_set>
 #include <vector>
 
 #include "ir/trace.h"
@@ -44,8 +45,17 @@ class Builder {
   const SourceLine* source = nullptr;
 
  private:
+  // Note [Late graphs]
+  // A write in grad mode gives a storage a graph, which tensors that were made before share: the
+  // base of the written view and its other views, but not what was detached from them. Their types
+  // say what was true when they were made; results of later calls are asked here.
+  void note_graphs(const Symbol& symbol, const Arg& output);
+  bool has_late_graph(std::span<const Arg> args) const;
+
   std::shared_ptr<TraceContext> ctx_;
   std::vector<const BoundSymbol*> body_;
+  std::unordered_set<const Proxy*> late_graphs_;  // storages
+  std::unordered_set<const Proxy*> detached_;     // views
   DimScope dim_scope_;
   Builder* outer_;
 };

@@ -1,5 +1,8 @@
 #include "ir/region.h"
 
+#include <algorithm>
+
+#include "ir/write_back.h"
 #include "support/error.h"
 
 namespace fulmen {
@@ -11,10 +14,26 @@ const Proxy* fresh_copy(TraceContext& ctx, const Proxy* p) {
   internal_error("a region takes tensors and numbers, not ", p->name);
 }
 
+// The inputs that the program writes to.
+std::vector<const Proxy*> written_inputs(const Subprogram& program) {
+  std::vector<const Proxy*> written;
+  for (const BoundSymbol* b : program.body) {
+    for_each_written(*b, [&](const Arg& a) {
+      for_each_proxy(a, [&](const Proxy* p) { written.push_back(storage_of(p)); });
+    });
+  }
+  return written;
+}
+
 }  // namespace
 
 Arg RegionRules::meta(Call& in) {
-  const auto copy = [&](const Arg& a) { return in.make(a.tensor()->type); };
+  const auto copy = [&](const Arg& a) {
+    const TensorProxy* t = a.tensor();
+    const auto at = std::find(program->inputs.begin(), program->inputs.end(), storage_of(t));
+    if (at == program->inputs.end()) return in.make(t->type);
+    return in.make_view(t->type, *in[static_cast<size_t>(at - program->inputs.begin())].tensor());
+  };
   if (program->output.is_tensor()) return copy(program->output);
   Args outputs;
   for (const Arg& a : program->output.items()) outputs.push_back(copy(a));
@@ -52,15 +71,17 @@ const Symbol& make_region_symbol(const Subprogram& program, std::shared_ptr<Regi
   if (!rules) rules = std::make_shared<RegionRules>();
   rules->program = &program;
   info->schema.name = std::string(program.name);
+  const std::vector<const Proxy*> written = written_inputs(program);
   for (const Proxy* p : program.inputs) {
     Param param;
     param.name = std::string(p->name);
+    param.mutated = std::find(written.begin(), written.end(), p) != written.end();
     param.kind = as_tensor(p) ? ParamKind::kTensor : ParamKind::kScalar;
     info->schema.params.push_back(std::move(param));
   }
   info->torch_names = {std::string(program.name)};
   info->rules = std::move(rules);
-  symbol->tags = kPure;
+  symbol->tags = written.empty() ? kPure : kInplace;
   symbol->aten = "-";
   symbol->info = info;
   return *symbol;
@@ -98,6 +119,12 @@ const BoundSymbol* make_region_call(TraceContext& ctx, std::string_view name,
       if (!t || !t->alias_of) return;
       const_cast<TensorProxy*>(t)->alias_of = map.apply(ctx, Arg(t->alias_of)).tensor();
     });
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const TensorProxy* t = as_tensor(outputs[i]);
+    if (!t || !t->alias_of) continue;
+    const_cast<TensorProxy*>(own_results[i].tensor())->alias_of =
+        map.apply(ctx, Arg(t->alias_of)).tensor();
   }
   const auto output = [&](const Args& items) {
     return items.size() == 1 ? items[0] : ctx.make_collection(Arg::Kind::kTuple, items);

@@ -31,6 +31,9 @@ enum Tag : uint32_t {
   kFirstDifferentiable = 1 << 12,
   // Of the other arguments only the metadata is read: the first one alone has a gradient.
   kOthersAreLike = 1 << 13,
+  // The vjp reads the result where PyTorch's node keeps the operands: a result that others may
+  // write to is computed again for it.
+  kKeepsOperands = 1 << 14,
 };
 
 // The scalar operation that a fusion backend emits for a pointwise prim.

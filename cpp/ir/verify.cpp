@@ -7,6 +7,8 @@
 #include "ir/builder.h"
 #include "ir/control.h"
 #include "ir/printer.h"
+#include "ir/region.h"
+#include "ir/write_back.h"
 
 namespace fulmen {
 namespace {
@@ -198,21 +200,34 @@ class Verifier {
     for (at_ = trace_.body.size(); at_-- > 0;) {
       const BoundSymbol& b = *trace_.body[at_];
       if (b.symbol == &del_last_used) continue;
-      if (!b.symbol->has(kInplace)) {
+      if (region_of(*b.symbol)) {
+        check_written(b);
+      } else if (!b.symbol->has(kInplace)) {
         // Results that are views of written inputs are made after the write-backs; so is the
         // caller's grad mode again.
         tail = tail && (b.symbol->has(kView) || b.symbol->name() == "set_grad_enabled");
-        continue;
-      }
-      const Arg target = b.args.empty() ? Arg() : b.args[0];
-      const bool input = target.is_proxy() && std::find(trace_.inputs.begin(), trace_.inputs.end(),
-                                                        target.proxy()) != trace_.inputs.end();
-      const auto& names = b.symbol->info->torch_names;
-      const bool copy = !names.empty() && names[0] == "torch.Tensor.copy_";
-      if (!tail || !input || !copy) {
+      } else if (!tail || !is_write_back(b) || !is_input(b.args[0])) {
         fail("an in-place operation that is no write-back in a functional trace");
       }
     }
+  }
+
+  bool is_input(const Arg& a) const {
+    return a.is_proxy() &&
+           std::find(trace_.inputs.begin(), trace_.inputs.end(), a.proxy()) != trace_.inputs.end();
+  }
+
+  // A region writes back what nobody after it reads as it was.
+  void check_written(const BoundSymbol& region) const {
+    for_each_written(region, [&](const Arg& written) {
+      if (!is_input(written)) fail("a region writes to what is no input");
+      const auto check = [&](const Proxy* p) {
+        if (p == written.proxy()) fail(cat(p->name, " is read after a region has written it"));
+      };
+      for (size_t i = at_ + 1; i < trace_.body.size(); ++i) {
+        for (const Arg& a : trace_.body[i]->args) for_each_proxy(a, check);
+      }
+    });
   }
 
   const Trace& trace_;

@@ -145,7 +145,8 @@ bool Acquisition::is_written(PyObject* target, PyObject* key) const {
   const auto it = written_.find(target);
   if (it == written_.end()) return false;
   if (it->second.contains(key)) return true;
-  if (!PyDict_Check(target)) return false;
+  // Tensors are keys by what they are; == would be an operation on them.
+  if (!PyDict_Check(target) || bridge::is_tensor(key)) return false;
   return std::any_of(it->second.begin(), it->second.end(), [&](PyObject* known) {
     if (Py_TYPE(known) != Py_TYPE(key)) return false;
     if (PyUnicode_CheckExact(key) && PyUnicode_CHECK_INTERNED(key) &&

@@ -254,6 +254,17 @@ constinit const Symbol log_sigmoid_backward{
       const Arg most = where(negative, 1.0, 0.0);
       return math.down((most - sign * (z / (z + 1.0))) * math.up(in["grad_output"]));
     },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      // The buffer depends on `self`, of which it is no more than a function.
+      Arg of_grad, of_self;
+      if (wants_grad(in, "grad_output"))
+        of_grad = log_sigmoid_backward(grad, in["self"], in["buffer"]);
+      if (wants_grad(in, "self")) {
+        const Arg z = sigmoid(in["self"]);
+        of_self = grad * in["grad_output"] * (z - 1) * z;
+      }
+      return grads_of(in, {{"grad_output", of_grad}, {"self", of_self}});
+    },
 };
 constinit const Symbol glu_backward{
     .schema = "glu_backward(Tensor grad_output, Tensor self, int dim) -> Tensor",

@@ -23,7 +23,9 @@ constinit const Symbol differentiable{
 };
 
 constinit const Symbol gradients{
-    .schema = "gradients(any outputs, any seeds, any inputs, bool retain_graph=False) -> any",
+    .schema =
+        "gradients(any outputs, any seeds, any inputs, bool retain_graph=False, any earlier=None)"
+        " -> any",
     .torch = "fulmen.autograd.gradients",
     .tags = kNonDifferentiable,
     .meta = [](Call& in) -> Arg {

@@ -10,7 +10,9 @@ namespace fulmen::ops {
 // was saved and the gradients. `primal` is the forward in the form that was differentiated.
 extern const Symbol differentiable;
 // The gradients of `outputs` with respect to `inputs`, of what the program has computed up to here:
-// `outputs[i].backward(seeds[i])` without the accumulation. The pass of the same name writes them.
+// `outputs[i].backward(seeds[i])` without the accumulation. `earlier[i]` are the values that
+// `inputs[i]`, a parameter, had before it was updated: what was computed from them counts as well.
+// The pass of the same name writes them.
 extern const Symbol gradients;
 // A value whose graph a backward has consumed: what follows it back raises eager's error.
 extern const Symbol freed;

@@ -76,6 +76,54 @@ Padding padding_of(const Call& in, size_t spatial) {
   return p;
 }
 
+// The convolution of which this is the gradient, of other operands.
+Arg convolved(Call& in, const Arg& input, const Arg& weight) {
+  const size_t i = in.type("input").ndim() - 3;
+  if (in.flag("transposed")) {
+    const Symbol* const rows[] = {&conv_transpose1d, &conv_transpose2d, &conv_transpose3d};
+    return record(*rows[i], {input, weight, Arg(), in["stride"], in["padding"],
+                             in["output_padding"], in["groups"], in["dilation"]});
+  }
+  const Symbol* const rows[] = {&conv1d, &conv2d, &conv3d};
+  return record(*rows[i],
+                {input, weight, Arg(), in["stride"], in["padding"], in["dilation"], in["groups"]});
+}
+
+Arg gradient_of(Call& in, const Arg& input, const Arg& weight, size_t which) {
+  Args mask(3, Arg(false));
+  mask[which] = Arg(true);
+  return item(record(convolution_backward, {in["grad_output"], input, weight, Arg(), in["stride"],
+                                            in["padding"], in["dilation"], in["transposed"],
+                                            in["output_padding"], in["groups"], in.list(mask)}),
+              which);
+}
+
+// Each result is linear in each of the operands that it is made of.
+Args convolution_backward_vjp(Call& in, const Arg&, const Arg& grad) {
+  const Arg &to_input = item(grad, 0), &to_weight = item(grad, 1), &to_bias = item(grad, 2);
+  Arg of_grad, of_input, of_weight;
+  const auto add_to = [](Arg& sum, const Arg& a) { sum = sum.is_none() ? a : sum + a; };
+  if (wants_grad(in, "grad_output")) {
+    if (!to_input.is_none()) add_to(of_grad, convolved(in, to_input, in["weight"]));
+    if (!to_weight.is_none()) add_to(of_grad, convolved(in, in["input"], to_weight));
+    if (!to_bias.is_none()) {
+      const Dims& shape = in.type("grad_output").shape;
+      Dims channels(shape.size(), Dim(1));
+      channels[1] = shape[1];
+      const Arg bias = record(view, {to_bias, in.dims_arg(channels)});
+      if (of_grad.is_none())
+        of_grad = expand(bias, in.dims_arg(shape));
+      else
+        of_grad = of_grad + bias;
+    }
+  }
+  if (wants_grad(in, "weight") && !to_input.is_none())
+    of_weight = gradient_of(in, to_input, in["weight"], 1);
+  if (wants_grad(in, "input") && !to_weight.is_none())
+    of_input = gradient_of(in, in["input"], to_weight, 0);
+  return grads_of(in, {{"grad_output", of_grad}, {"input", of_input}, {"weight", of_weight}});
+}
+
 }  // namespace
 
 Args convolution_vjp(Call& in, const Arg&, const Arg& grad) {
@@ -118,6 +166,7 @@ constinit const Symbol convolution_backward{
     .torch = "torch.ops.aten.convolution_backward",
     .tags = kPure | kMatmul,
     .meta = convolution_backward_meta,
+    .vjp = convolution_backward_vjp,
 };
 
 }  // namespace fulmen::ops

@@ -138,9 +138,12 @@ Arg einsum_steps(Call& in) {
   const Equation eq = parse(in, in.text("equation"), storage);
   if (tensors.size() != 2 || eq.operands.size() != 2) in.unsupported("other than two operands");
   const Contraction k = contraction_of(eq, tensors[0]->type, tensors[1]->type);
-  const Arg product =
-      bmm(grouped(in, *tensors[k.first], eq.operands[k.first], {k.batch, k.left, k.summed}),
-          grouped(in, *tensors[k.second], eq.operands[k.second], {k.batch, k.summed, k.right}));
+  // In this order, which is that of the gradients too.
+  const Arg left =
+      grouped(in, *tensors[k.first], eq.operands[k.first], {k.batch, k.left, k.summed});
+  const Arg right =
+      grouped(in, *tensors[k.second], eq.operands[k.second], {k.batch, k.summed, k.right});
+  const Arg product = bmm(left, right);
   // The summed dimensions stay as ones until the end.
   const std::string made = k.batch + k.left + k.summed + k.right;
   const std::string wanted = eq.output + k.summed;

@@ -1,9 +1,12 @@
 #include "ops/embedding.h"
 
 #include "ops/check.h"
+#include "ops/comparison.h"
 #include "ops/families.h"
 #include "ops/gradient.h"
+#include "ops/indexing.h"
 #include "ops/meta.h"
+#include "ops/shape.h"
 
 namespace fulmen::ops {
 namespace {
@@ -89,6 +92,15 @@ constinit const Symbol embedding_dense_backward{
           const Dim shape[] = {in.dims("num_weights")[0], grad.shape.back()};
           return meta::fresh(in, grad, shape, grad.dtype);
         },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      if (in.flag("scale_grad_by_freq")) in.unsupported("gradients scaled by frequency");
+      Arg rows = embedding_weight_first(grad, in["indices"]);
+      if (in.integer("padding_idx") >= 0) {
+        const Arg padded = record(unsqueeze, {eq(in["indices"], in["padding_idx"]), Arg(-1)});
+        rows = masked_fill(rows, padded, 0);
+      }
+      return first_grad(in, rows);
+    },
 };
 
 std::span<const Symbol* const> embedding_family() {

@@ -41,5 +41,6 @@ std::span<const Symbol* const> prologue_family();
 std::span<const Symbol* const> control_family();
 std::span<const Symbol* const> number_family();
 std::span<const Symbol* const> replay_family();
+std::span<const Symbol* const> optimizer_family();
 
 }  // namespace fulmen::ops

@@ -55,6 +55,20 @@ Args operand_grads(const Call& in, First first, Second second) {
   return out;
 }
 
+// Of a backward function that is linear in `grad_output` and reads no value of its other tensors:
+// `of_grad` is the gradient of the former, computed where it is wanted; as in eager the others have
+// zeros.
+template <class F>
+Args linear_backward_grads(const Call& in, const Arg& grad, F of_grad) {
+  Args out;
+  out.resize(in.size());
+  for (size_t i = 0; i < in.size(); ++i) {
+    if (!wants_grad(in, i)) continue;
+    out[i] = i == 0 ? of_grad() : zeros_as(grad, in[i].tensor()->type);
+  }
+  return out;
+}
+
 // Rules that many rows share.
 Args pass_vjp(Call& in, const Arg& out, const Arg& grad);  // the gradient as it is, of parameter 0
 Args zero_vjp(Call& in, const Arg& out,

@@ -24,6 +24,30 @@ Arg upsample_backward_meta(Call& in) {
   return in.make(std::move(out));
 }
 
+// The interpolation itself, of what comes back.
+template <size_t spatial>
+Args upsample_backward_vjp(Call& in, const Arg&, const Arg& grad) {
+  const std::string_view name = in.symbol().name();
+  const bool exact = name.find("exact") != std::string_view::npos;
+  const bool nearest = name.find("nearest") != std::string_view::npos;
+  const std::string_view mode = exact                                            ? "nearest-exact"
+                                : nearest                                        ? "nearest"
+                                : name.find("bicubic") != std::string_view::npos ? "bicubic"
+                                : spatial == 1                                   ? "linear"
+                                : spatial == 2                                   ? "bilinear"
+                                                                                 : "trilinear";
+  Args scales;
+  for (size_t i = in.size() - spatial; i < in.size(); ++i) {
+    if (!in[i].is_none()) scales.push_back(in[i]);
+  }
+  const bool scaled = scales.size() == spatial;
+  if (!scaled && !scales.empty()) in.unsupported("a scale factor for some dimensions");
+  return first_grad(
+      in, record(interpolate,
+                 {grad, scaled ? Arg() : in["output_size"], scaled ? in.list(scales) : Arg(),
+                  Arg(mode), nearest ? Arg() : in["align_corners"], Arg(), Arg(false)}));
+}
+
 const Symbol& backward_of(const Call& in, std::string_view mode, size_t spatial) {
   const size_t i = spatial - 1;
   const Symbol* const nearest[] = {&upsample_nearest1d_backward, &upsample_nearest2d_backward,
@@ -150,6 +174,7 @@ constinit const Symbol upsample_nearest1d_backward{
     .torch = "torch.ops.aten.upsample_nearest1d_backward",
     .tags = kPure,
     .meta = upsample_backward_meta<Format::kContiguous>,
+    .vjp = upsample_backward_vjp<1>,
 };
 constinit const Symbol upsample_nearest2d_backward{
     .schema =
@@ -158,6 +183,7 @@ constinit const Symbol upsample_nearest2d_backward{
     .torch = "torch.ops.aten.upsample_nearest2d_backward",
     .tags = kPure,
     .meta = upsample_backward_meta<Format::kAsGiven>,
+    .vjp = upsample_backward_vjp<2>,
 };
 constinit const Symbol upsample_nearest3d_backward{
     .schema =
@@ -166,6 +192,7 @@ constinit const Symbol upsample_nearest3d_backward{
     .torch = "torch.ops.aten.upsample_nearest3d_backward",
     .tags = kPure,
     .meta = upsample_backward_meta<Format::kContiguous>,
+    .vjp = upsample_backward_vjp<3>,
 };
 constinit const Symbol upsample_nearest_exact1d_backward{
     .schema =
@@ -174,6 +201,7 @@ constinit const Symbol upsample_nearest_exact1d_backward{
     .torch = "torch.ops.aten._upsample_nearest_exact1d_backward",
     .tags = kPure,
     .meta = upsample_backward_meta<Format::kContiguous>,
+    .vjp = upsample_backward_vjp<1>,
 };
 constinit const Symbol upsample_nearest_exact2d_backward{
     .schema =
@@ -182,6 +210,7 @@ constinit const Symbol upsample_nearest_exact2d_backward{
     .torch = "torch.ops.aten._upsample_nearest_exact2d_backward",
     .tags = kPure,
     .meta = upsample_backward_meta<Format::kAsGiven>,
+    .vjp = upsample_backward_vjp<2>,
 };
 constinit const Symbol upsample_nearest_exact3d_backward{
     .schema =
@@ -191,6 +220,7 @@ constinit const Symbol upsample_nearest_exact3d_backward{
     .torch = "torch.ops.aten._upsample_nearest_exact3d_backward",
     .tags = kPure,
     .meta = upsample_backward_meta<Format::kContiguous>,
+    .vjp = upsample_backward_vjp<3>,
 };
 constinit const Symbol upsample_linear1d_backward{
     .schema =
@@ -199,6 +229,7 @@ constinit const Symbol upsample_linear1d_backward{
     .torch = "torch.ops.aten.upsample_linear1d_backward",
     .tags = kPure,
     .meta = upsample_backward_meta<Format::kContiguous>,
+    .vjp = upsample_backward_vjp<1>,
 };
 constinit const Symbol upsample_bilinear2d_backward{
     .schema =
@@ -207,6 +238,7 @@ constinit const Symbol upsample_bilinear2d_backward{
     .torch = "torch.ops.aten.upsample_bilinear2d_backward",
     .tags = kPure,
     .meta = upsample_backward_meta<Format::kAsGiven>,
+    .vjp = upsample_backward_vjp<2>,
 };
 constinit const Symbol upsample_bicubic2d_backward{
     .schema =
@@ -215,6 +247,7 @@ constinit const Symbol upsample_bicubic2d_backward{
     .torch = "torch.ops.aten.upsample_bicubic2d_backward",
     .tags = kPure,
     .meta = upsample_backward_meta<Format::kContiguous>,
+    .vjp = upsample_backward_vjp<2>,
 };
 constinit const Symbol upsample_trilinear3d_backward{
     .schema =
@@ -224,6 +257,7 @@ constinit const Symbol upsample_trilinear3d_backward{
     .torch = "torch.ops.aten.upsample_trilinear3d_backward",
     .tags = kPure,
     .meta = upsample_backward_meta<Format::kAsGiven>,
+    .vjp = upsample_backward_vjp<3>,
 };
 constinit const Symbol grid_sampler_2d{
     .schema =

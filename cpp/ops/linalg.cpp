@@ -226,6 +226,19 @@ constinit const Symbol linalg_det{
     .torch = "torch.linalg.det torch.det torch.Tensor.det",
     .tags = kPure,
     .meta = det_meta,
+    .augmented = [](Call& in) -> Arg { return linalg_det_and_lu(in["A"]).items()[0]; },
+};
+// (determinant, LU, pivots): of a contiguous real matrix ATen factors the transposed one.
+constinit const Symbol linalg_det_and_lu{
+    .schema = "_linalg_det(Tensor A) -> (Tensor, Tensor, Tensor)",
+    .torch = "torch.ops.aten._linalg_det",
+    .tags = kPure | kFirstDifferentiable,
+    .meta = [](Call& in) -> Arg {
+      const TensorType& a = square_matrices(in, "A");
+      return in.tuple({batch_result(in, a, a.dtype), columns_like(in, a),
+                       vectors(in, a, a.shape.back(), DType::kInt32)});
+    },
+    .vjp = determinant_vjp,
 };
 constinit const Symbol linalg_slogdet{
     .schema = "linalg_slogdet(Tensor A) -> (Tensor, Tensor)",
@@ -272,12 +285,14 @@ constinit const Symbol cholesky_solve{
     .torch = "torch.cholesky_solve torch.Tensor.cholesky_solve",
     .tags = kPure,
     .meta = cholesky_solve_meta,
+    .vjp = cholesky_solve_vjp,
 };
 constinit const Symbol cholesky_inverse{
     .schema = "cholesky_inverse(Tensor A, bool upper=False) -> Tensor",
     .torch = "torch.cholesky_inverse torch.Tensor.cholesky_inverse",
     .tags = kPure,
     .meta = factor_meta,
+    .vjp = cholesky_inverse_vjp,
 };
 constinit const Symbol linalg_eigh{
     .schema = "linalg_eigh(Tensor A, str UPLO='L') -> (Tensor, Tensor)",
@@ -326,6 +341,7 @@ constinit const Symbol linalg_qr{
     .torch = "torch.linalg.qr",
     .tags = kPure,
     .meta = qr_meta,
+    .vjp = qr_vjp,
 };
 constinit const Symbol linalg_lu_factor{
     .schema = "linalg_lu_factor(Tensor A, *, bool pivot=True) -> (Tensor, Tensor)",
@@ -343,6 +359,23 @@ constinit const Symbol linalg_lu_factor_ex{
       const Arg factor = lu_factor_meta(in);
       const TensorType& a = in.type("A");
       return in.tuple({factor.items()[0], factor.items()[1], batch_result(in, a, DType::kInt32)});
+    },
+};
+constinit const Symbol linalg_lu_solve{
+    .schema =
+        "linalg_lu_solve(Tensor LU, Tensor pivots, Tensor B, *, bool left=True, "
+        "bool adjoint=False) -> Tensor",
+    .torch = "torch.linalg.lu_solve",
+    .tags = kPure,
+    .meta = [](Call& in) -> Arg {
+      const TensorType &lu = square_matrices(in, "LU"), &b = matrices(in, "B");
+      check::same_dtype(in, {&in.tensor("LU"), &in.tensor("B")});
+      if (!in.flag("left") || !(batch_of(lu) == batch_of(b)) ||
+          !(b.shape[b.ndim() - 2] == lu.shape.back())) {
+        in.unsupported("systems from the right, or batches that broadcast");
+      }
+      if (in.type("pivots").dtype != DType::kInt32) in.unsupported("pivots of another dtype");
+      return columns_like(in, b);
     },
 };
 constinit const Symbol linalg_matrix_power{

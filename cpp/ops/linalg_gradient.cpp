@@ -1,10 +1,14 @@
 #include "ops/linalg_gradient.h"
 
+#include <limits>
+
+#include "ops/comparison.h"
 #include "ops/creation.h"
 #include "ops/gradient.h"
 #include "ops/indexing.h"
 #include "ops/linalg.h"
 #include "ops/matmul.h"
+#include "ops/select.h"
 #include "ops/shape.h"
 
 namespace fulmen::ops {
@@ -72,6 +76,58 @@ Args log_determinant_vjp(Call& in, const Arg&, const Arg& grad) {
   return grads(in, {linalg_solve(adjoint_of(a), diagonals(g, a))});
 }
 
+Args determinant_vjp(Call& in, const Arg& out, const Arg& grad) {
+  const Arg g = item(grad, 0);
+  if (g.is_none()) return grads(in, {});
+  const TensorType& a = in.type("A");
+  const Arg &det = item(out, 0), &lu = item(out, 1);
+  // A singular matrix has a gradient too: that of one close to it.
+  const double eps = a.dtype == DType::kFloat32 || a.dtype == DType::kComplex64
+                         ? std::numeric_limits<float>::epsilon()
+                         : std::numeric_limits<double>::epsilon();
+  const Arg pivots = diagonal(lu, 0, -2, -1);
+  const Arg regular = lu + diag_embed(where(eq(pivots, 0.0), eps, 0.0));
+  const Arg d = transpose(diagonals(g * conjugate(det), in["A"]), -2, -1);
+  const bool transposed = is_contiguous(a) && !is_complex(a.dtype);
+  return grads(in,
+               {record(linalg_lu_solve, {regular, item(out, 2), d, Arg(true), Arg(!transposed)})});
+}
+
+Args cholesky_solve_vjp(Call& in, const Arg& out, const Arg& grad) {
+  const Arg of_b = record(cholesky_solve, {grad, in["input2"], in["upper"]});
+  return operand_grads(
+      in, [&] { return of_b; },
+      [&] {
+        const Arg half = matmul(of_b, adjoint_of(out)), whole = half + adjoint_of(half);
+        return -(in.flag("upper") ? matmul(in["input2"], whole) : matmul(whole, in["input2"]));
+      });
+}
+
+Args cholesky_inverse_vjp(Call& in, const Arg& out, const Arg& grad) {
+  const Arg whole = matmul(matmul(out, grad + adjoint_of(grad)), out);
+  return grads(in, {-(in.flag("upper") ? matmul(in["A"], whole) : matmul(whole, in["A"]))});
+}
+
+Args qr_vjp(Call& in, const Arg& out, const Arg& grad) {
+  const Arg &q = item(out, 0), &r = item(out, 1);
+  const Arg of_q = part(grad, 0), of_r = part(grad, 1);
+  const TensorType& a = in.type("A");
+  const Dim m = a.shape[a.ndim() - 2], n = a.shape[a.ndim() - 1];
+  if (is_complex(a.dtype)) in.unsupported("the gradient of a complex matrix");
+  if (m.value() < n.value() || (in.text("mode") == "complete" && !(m == n)))
+    in.unsupported("the gradient of a wide matrix, or of a complete basis");
+  Arg inner;
+  if (!of_r.is_none()) inner = matmul(of_r, adjoint_of(r));
+  if (!of_q.is_none()) {
+    const Arg turned = matmul(adjoint_of(q), of_q);
+    inner = inner.is_none() ? -turned : inner - turned;
+  }
+  inner = triu(inner);
+  Arg whole = matmul(q, inner + adjoint_of(triu(inner, 1)));
+  if (!of_q.is_none()) whole = of_q + whole;
+  return grads(in, {solve_triangular(adjoint_of(r), whole, false, false)});
+}
+
 Args eigh_vjp(Call& in, const Arg& out, const Arg& grad) {
   real_grad(in, grad);
   const Arg values = out.items()[0], vectors = out.items()[1];
@@ -92,16 +148,39 @@ Args eigh_vjp(Call& in, const Arg& out, const Arg& grad) {
 
 Args svd_vjp(Call& in, const Arg& out, const Arg& grad) {
   real_grad(in, grad);
-  const Arg g = part(grad, 1);
-  if (g.is_none() || !part(grad, 0).is_none() || !part(grad, 2).is_none()) {
-    in.unsupported("the gradient of singular vectors");
-  }
   const TensorType& a = in.type("A");
-  const size_t n = a.ndim();
-  if (in.flag("full_matrices") && !(a.shape[n - 1] == a.shape[n - 2])) {
-    in.unsupported("the gradient with full matrices");
+  if (is_complex(a.dtype)) in.unsupported("the gradient of a complex matrix");
+  const int64_t m = a.shape[a.ndim() - 2].value(), n = a.shape[a.ndim() - 1].value();
+  if (in.flag("full_matrices") && m != n) in.unsupported("the gradient with full matrices");
+  const Arg &u = item(out, 0), &s = item(out, 1), &vh = item(out, 2);
+  const Arg of_u = part(grad, 0), of_s = part(grad, 1), of_vh = part(grad, 2);
+  if (of_u.is_none() && of_vh.is_none()) return grads(in, {matmul(u * unsqueeze(of_s, -2), vh)});
+  const auto skew = [](const Arg& x) { return x - adjoint_of(x); };
+  const Arg rows = unsqueeze(s, -1), columns = unsqueeze(s, -2), squares = s * s;
+  const Arg gaps = unsqueeze(squares, -2) - unsqueeze(squares, -1);
+  const Arg apart = diagonal_scatter(gaps, ones_like(s), 0, -2, -1);
+  Arg inner;
+  if (!of_u.is_none()) {
+    const Arg turned = skew(matmul(adjoint_of(u), of_u));
+    inner = of_vh.is_none()
+                ? turned / apart * columns
+                : (turned * columns + rows * skew(matmul(vh, adjoint_of(of_vh)))) / apart;
+  } else {
+    inner = rows * (skew(matmul(vh, adjoint_of(of_vh))) / apart);
   }
-  return grads(in, {matmul(out.items()[0] * unsqueeze(g, -2), out.items()[2])});
+  if (!of_s.is_none()) inner = inner + diag_embed(of_s);
+  // What leaves the spaces that the vectors span.
+  if (m > n && !of_u.is_none()) {
+    const Arg out_of = of_u / columns;
+    const Arg left = matmul(u, inner) + out_of - matmul(u, matmul(adjoint_of(u), out_of));
+    return grads(in, {matmul(left, vh)});
+  }
+  if (m < n && !of_vh.is_none()) {
+    const Arg out_of = of_vh / rows;
+    const Arg right = matmul(inner, vh) + out_of - matmul(matmul(out_of, adjoint_of(vh)), vh);
+    return grads(in, {matmul(u, right)});
+  }
+  return grads(in, {m >= n ? matmul(u, matmul(inner, vh)) : matmul(matmul(u, inner), vh)});
 }
 
 Args matrix_exp_vjp(Call& in, const Arg&, const Arg& grad) {

@@ -10,6 +10,10 @@ Args cholesky_vjp(Call& in, const Arg& out, const Arg& grad);  // (factor, info)
 Args solve_vjp(Call& in, const Arg& out, const Arg& grad);
 Args solve_triangular_vjp(Call& in, const Arg& out, const Arg& grad);
 Args log_determinant_vjp(Call& in, const Arg& out, const Arg& grad);  // (sign, logarithm) too
+Args determinant_vjp(Call& in, const Arg& out, const Arg& grad);  // of (determinant, LU, pivots)
+Args cholesky_solve_vjp(Call& in, const Arg& out, const Arg& grad);
+Args cholesky_inverse_vjp(Call& in, const Arg& out, const Arg& grad);
+Args qr_vjp(Call& in, const Arg& out, const Arg& grad);
 Args eigh_vjp(Call& in, const Arg& out, const Arg& grad);
 Args svd_vjp(Call& in, const Arg& out, const Arg& grad);
 Args matrix_exp_vjp(Call& in, const Arg& out, const Arg& grad);

@@ -36,6 +36,14 @@ Args nll_vjp(const Symbol& backward, Call& in, const Arg& out, const Arg& grad) 
                                       in["reduction"], in["ignore_index"], item(out, 1)})}});
 }
 
+Args nll_backward_vjp(const Symbol& forward, Call& in, const Arg& grad) {
+  return linear_backward_grads(in, grad, [&] {
+    return item(
+        record(forward, {grad, in["target"], in["weight"], in["reduction"], in["ignore_index"]}),
+        0);
+  });
+}
+
 // --- element by element -------------------------------------------------------------------------
 
 // The gradient of a loss has the broadcast shape and is contiguous.
@@ -73,6 +81,15 @@ Arg huber_gradient(Call& in) {
   const double delta = in.real("delta");
   const Arg x = math.up(contiguous(in["self"])) - math.up(contiguous(in["target"]));
   return math.down(clamp(x, -delta, delta) * scaled_grad(in, math));
+}
+
+Arg soft_margin_gradient(Call& in) {
+  const Opmath math(in.type("self").dtype);
+  const Arg x = math.up(in["self"]), y = math.up(in["target"]), z = exp(-y * x);
+  const double norm = in.integer("reduction") == 1
+                          ? 1.0 / static_cast<double>(numel(in.type("self")).value())
+                          : 1.0;
+  return math.down(y * z * Arg(-norm) / (z + 1.0) * math.up(in["grad_output"]));
 }
 
 Arg bce_gradient(Call& in) {
@@ -131,6 +148,9 @@ constinit const Symbol nll_loss_backward{
           const TensorType& x = in.type("self");
           return meta::fresh(in, x, x.shape, x.dtype);
         },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return nll_backward_vjp(nll_loss_forward, in, grad);
+    },
 };
 constinit const Symbol nll_loss2d_forward{
     .schema =
@@ -155,6 +175,9 @@ constinit const Symbol nll_loss2d_backward{
           out.strides = meta::preserved_strides(out);
           return in.make(std::move(out));
         },
+    .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
+      return nll_backward_vjp(nll_loss2d_forward, in, grad);
+    },
 };
 constinit const Symbol mse_loss_backward{
     .schema =
@@ -210,6 +233,7 @@ constinit const Symbol soft_margin_loss_backward{
           const Arg operands[] = {in["target"], in["self"]};
           return meta::iterate(in, operands, dtype, dtype);
         },
+    .decompose = soft_margin_gradient,
 };
 
 }  // namespace fulmen::ops

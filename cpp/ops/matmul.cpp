@@ -49,7 +49,18 @@ Arg matmul_of(Call& in, const TensorProxy& a, const TensorProxy& b) {
   Dims shape = meta::broadcast(in, batch_x, batch_y);
   if (n >= 2) shape.push_back(x.shape[n - 2]);
   if (m >= 2) shape.push_back(y.shape[m - 1]);
-  return product(in, shape, {&a, &b});
+  const Arg out = product(in, shape, {&a, &b});
+  // Eager folds the batch for the matrix's gradient, transposes the product and makes that
+  // contiguous: a transposed product that is so already keeps its strides.
+  if (n == 2 && m >= 3 && x.requires_grad) {
+    Dims rows = shape;
+    std::swap(rows[m - 2], rows[m - 1]);
+    TensorType type = out.tensor()->type;
+    type.strides = contiguous_strides(rows);
+    std::swap(type.strides[m - 2], type.strides[m - 1]);
+    if (is_contiguous(type)) return in.make(std::move(type));
+  }
+  return out;
 }
 
 Arg matmul_meta(Call& in) { return matmul_of(in, in.tensor("input"), in.tensor("other")); }
@@ -226,7 +237,8 @@ Arg inner_steps(Call& in) {
   };
   Dims shape(std::span<const Dim>(a.shape.data(), a.ndim() - 1));
   for (size_t i = 0; i + 1 < b.ndim(); ++i) shape.push_back(b.shape[i]);
-  const Arg product = mm(rows("input"), t(rows("other")));
+  const Arg left = rows("input"), right = rows("other");
+  const Arg product = mm(left, t(right));
   return record(view, {product, in.dims_arg(shape)});
 }
 

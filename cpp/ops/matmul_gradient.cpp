@@ -244,14 +244,15 @@ Arg matmul_steps(Call& in) {
     if (type_of(small).ndim() == 1) return reshaped(in, mv(rows, small), shape);
     shape.push_back(type_of(small).shape[1]);
     const Arg out = reshaped(in, mm(rows, small), shape);
-    return transposed ? contiguous_clone(record(transpose, {out, Arg(-2), Arg(-1)})) : out;
+    return transposed ? contiguous(record(transpose, {out, Arg(-2), Arg(-1)})) : out;
   }
   const bool left_vector = x.ndim() == 1, right_vector = y.ndim() == 1;
   if (left_vector) a = record(unsqueeze, {a, Arg(0)});
   if (right_vector) b = record(unsqueeze, {b, Arg(1)});
   const Batched s = batched(in, type_of(a), type_of(b));
-  const Arg out = bmm(flattened(in, a, s.batch, s.rows, s.inner),
-                      flattened(in, b, s.batch, s.inner, s.columns));
+  const Arg left = flattened(in, a, s.batch, s.rows, s.inner);
+  const Arg right = flattened(in, b, s.batch, s.inner, s.columns);
+  const Arg out = bmm(left, right);
   Dims shape = s.batch;
   if (!left_vector) shape.push_back(s.rows);
   if (!right_vector) shape.push_back(s.columns);
@@ -337,7 +338,8 @@ Arg linear_steps(Call& in) {
     in.unsupported("what linear's own gradient covers");
   Dims shape = x.shape;
   shape.back() = in.type("weight").shape[0];
-  const Arg out = reshaped(in, mm(as_matrix(in, in["input"]), t(in["weight"])), shape);
+  const Arg rows = as_matrix(in, in["input"]);
+  const Arg out = reshaped(in, mm(rows, t(in["weight"])), shape);
   return in.has("bias") ? out + in["bias"] : out;
 }
 

@@ -36,6 +36,65 @@ Arg param_grad(Call& in, std::string_view param, std::span<const Dim> shape, DTy
   return meta::fresh(in, in.type("input"), shape, t ? t->type.dtype : otherwise);
 }
 
+// --- second gradients ---------------------------------------------------------------------------
+
+// Of (own, weight, bias) = the gradient of a normalization y = (x - mean) * rstd * weight + bias,
+// whose mean and rstd are functions of x. All is broadcast against x; `weight` may be None.
+struct SecondGradient {
+  Arg x, grad, mean, rstd, weight;
+  Arg to_own, to_weight, to_bias;  // what comes back; may be None
+  Arg dims;                        // that are normalized
+  Arg count;                       // of their elements
+  bool by_statistics = true;       // of x; false: mean and rstd are given numbers
+
+  Arg summed(const Arg& a) const { return sum_dim(a, dims, true); }
+
+  // The gradient of `v * (x - mean) * rstd` by x, for a sum over all.
+  Arg projected(const Arg& v, const Arg& centered) const {
+    if (!by_statistics) return v * rstd;
+    const Arg along = summed(v * centered) * (rstd * rstd);
+    return (v - summed(v) / count - centered * along / count) * rstd;
+  }
+
+  static void add_to(Arg& sum, const Arg& a) { sum = sum.is_none() ? a : sum + a; }
+
+  Arg weighted(const Arg& a) const { return weight.is_none() ? a : a * weight; }
+
+  Arg of_grad() const {
+    const Arg centered = x - mean;
+    Arg out;
+    if (!to_own.is_none()) add_to(out, weighted(projected(to_own, centered)));
+    if (!to_weight.is_none()) add_to(out, to_weight * (centered * rstd));
+    if (!to_bias.is_none()) add_to(out, to_bias + zeros_as(grad, grad.tensor()->type));
+    return out;
+  }
+
+  // To be summed over all but the weight's own dimensions.
+  Arg of_weight() const { return to_own.is_none() ? Arg() : grad * projected(to_own, x - mean); }
+
+  Arg of_x() const {
+    const Arg centered = x - mean;
+    Arg out;
+    if (!to_own.is_none() && by_statistics) {
+      const Arg u = weighted(grad), cubed = rstd * rstd * rstd;
+      const Arg u_sum = summed(u), own_sum = summed(to_own);
+      const Arg u_along = summed(u * centered), own_along = summed(to_own * centered);
+      const Arg both = own_sum * u_sum / count - summed(u * to_own) +
+                       rstd * rstd * u_along * own_along * 3.0 / count;
+      add_to(out, centered * cubed * both / count);
+      add_to(out, own_along * cubed / count * (u_sum / count - u));
+      add_to(out, u_along * cubed / count * (own_sum / count - to_own));
+    }
+    if (!to_weight.is_none()) add_to(out, projected(grad * to_weight, centered));
+    return out;
+  }
+};
+
+// In `type`'s dtype; None stays.
+Arg fitted_to(const Arg& a, const TensorType& type) {
+  return a.is_none() ? a : converted(a, type.dtype);
+}
+
 // --- layer_norm ---------------------------------------------------------------------------------
 
 size_t leading_rank(const Call& in) {
@@ -109,6 +168,30 @@ Arg layer_norm_backward_decompose(Call& in) {
   if (mask[1].boolean()) weight = summed(g * normal, "weight");
   if (mask[2].boolean()) bias = summed(g, "bias");
   return in.tuple({own, weight, bias});
+}
+
+Args layer_norm_backward_vjp(Call& in, const Arg&, const Arg& grad) {
+  const TensorType& type = in.type("input");
+  if (is_zero(numel(type))) in.unsupported("an empty input");
+  const Opmath math(type.dtype);
+  const size_t lead = leading_rank(in);
+  const auto up = [&](const Arg& a) { return a.is_none() ? a : math.up(a); };
+  Dim count = 1;
+  for (size_t d = lead; d < type.ndim(); ++d) count = count * type.shape[d];
+  SecondGradient g{up(in["input"]),   up(in["grad_out"]), up(in["mean"]),
+                   up(in["rstd"]),    up(in["weight"]),   up(item(grad, 0)),
+                   up(item(grad, 1)), up(item(grad, 2)),  dims_from(in, lead, type.ndim()),
+                   Arg(count)};
+  Arg of_weight;
+  if (wants_grad(in, "weight")) {
+    of_weight = g.of_weight();
+    if (!of_weight.is_none() && lead) of_weight = sum_dim(of_weight, dims_from(in, 0, lead));
+    of_weight = fitted_to(of_weight, in.type("weight"));
+  }
+  return grads_of(in,
+                  {{"grad_out", wants_grad(in, "grad_out") ? fitted_to(g.of_grad(), type) : Arg()},
+                   {"input", wants_grad(in, "input") ? fitted_to(g.of_x(), type) : Arg()},
+                   {"weight", of_weight}});
 }
 
 // --- group_norm ---------------------------------------------------------------------------------
@@ -199,6 +282,44 @@ Arg batch_norm_backward_meta(Call& in) {
                              param_grad(in, "weight", channels, dtype)});
 }
 
+Args batch_norm_backward_vjp(Call& in, const Arg&, const Arg& grad) {
+  const TensorType& type = in.type("input");
+  const Opmath math(type.dtype);
+  const bool train = in.flag("train");
+  Dims channels(type.ndim(), Dim(1));
+  channels[1] = type.shape[1];
+  const auto along = [&](const Arg& a) {
+    return a.is_none() ? a : record(view, {math.up(a), in.dims_arg(channels)});
+  };
+  Args dims;
+  Dim count = 1;
+  for (size_t d = 0; d < type.ndim(); ++d) {
+    if (d == 1) continue;
+    dims.push_back(Arg(static_cast<int64_t>(d)));
+    count = count * type.shape[d];
+  }
+  const Arg to_own = item(grad, 0).is_none() ? Arg() : math.up(item(grad, 0));
+  const Arg rstd = train ? along(in["save_invstd"]) : rsqrt(along(in["running_var"]) + in["eps"]);
+  SecondGradient g{math.up(in["input"]),
+                   math.up(in["grad_out"]),
+                   along(in[train ? "save_mean" : "running_mean"]),
+                   rstd,
+                   along(in["weight"]),
+                   to_own,
+                   along(item(grad, 1)),
+                   along(item(grad, 2)),
+                   in.list(dims),
+                   Arg(count),
+                   train};
+  Arg of_weight;
+  if (wants_grad(in, "weight") && !to_own.is_none())
+    of_weight = fitted_to(sum_dim(g.of_weight(), g.dims), in.type("weight"));
+  return grads_of(in,
+                  {{"grad_out", wants_grad(in, "grad_out") ? fitted_to(g.of_grad(), type) : Arg()},
+                   {"input", wants_grad(in, "input") ? fitted_to(g.of_x(), type) : Arg()},
+                   {"weight", of_weight}});
+}
+
 Args batch_norm_grads(Call& in, const Arg& grad, const Arg& mean, const Arg& invstd, bool train) {
   const Arg none;
   const Arg all = record(native_batch_norm_backward,
@@ -267,6 +388,7 @@ constinit const Symbol native_layer_norm_backward{
     .tags = kPure | kReduction,
     .meta = layer_norm_backward_meta,
     .decompose = layer_norm_backward_decompose,
+    .vjp = layer_norm_backward_vjp,
 };
 constinit const Symbol native_group_norm{
     .schema =
@@ -318,6 +440,7 @@ constinit const Symbol native_batch_norm_backward{
     .torch = "torch.ops.aten.native_batch_norm_backward",
     .tags = kPure | kReduction,
     .meta = batch_norm_backward_meta,
+    .vjp = batch_norm_backward_vjp,
 };
 
 }  // namespace fulmen::ops

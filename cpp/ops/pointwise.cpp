@@ -218,7 +218,7 @@ constinit const Symbol div{
         "torch.Tensor.true_divide torch.Tensor.__truediv__ torch.Tensor.__div__ "
         "operator.truediv torch.Tensor.__itruediv__ torch.Tensor.__idiv__ operator.itruediv "
         "torch.Tensor.div_ torch.Tensor.divide_ torch.Tensor.true_divide_",
-    .tags = kElementwise | kFloatResult,
+    .tags = kElementwise | kFloatResult | kKeepsOperands,
     .meta = meta::elementwise<meta::kAnyDType, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
       return operand_grads(

@@ -57,6 +57,42 @@ Arg max_pool1d_in_2d(Call& in) {
                  in_2d(in, "dilation", 1), in["ceil_mode"]});
 }
 
+// What maxima took from `indices` of each plane, the last `n` dimensions.
+Arg taken_at(Call& in, const Arg& from, size_t n) {
+  const TensorType& indices = in.type("indices");
+  if (meta::suggests_channels_last(indices)) in.unsupported("channels_last indices");
+  Dims rows(std::span<const Dim>(indices.shape.data(), indices.ndim() - n));
+  rows.push_back(Dim(-1));
+  const auto flattened = [&](const Arg& a) {
+    return record(view, {contiguous(a), in.dims_arg(rows)});
+  };
+  const Arg taken = gather(flattened(from), -1, flattened(in["indices"]));
+  return record(view, {taken, in.dims_arg(indices.shape)});
+}
+
+template <size_t n>
+Args max_pool_backward_vjp(Call& in, const Arg&, const Arg& grad) {
+  return linear_backward_grads(in, grad, [&] { return taken_at(in, grad, n); });
+}
+
+template <size_t n>
+Args avg_pool_backward_vjp(Call& in, const Arg&, const Arg& grad) {
+  return linear_backward_grads(in, grad, [&] {
+    return record(n == 2 ? avg_pool2d : avg_pool3d,
+                  {grad, in["kernel_size"], in["stride"], in["padding"], in["ceil_mode"],
+                   in["count_include_pad"], in["divisor_override"]});
+  });
+}
+
+template <size_t n>
+Args adaptive_avg_pool_backward_vjp(Call& in, const Arg&, const Arg& grad) {
+  return linear_backward_grads(in, grad, [&] {
+    const Dims& shape = in.type("grad_output").shape;
+    const std::span<const Dim> sizes(shape.data() + shape.size() - n, n);
+    return record(n == 2 ? adaptive_avg_pool2d : adaptive_avg_pool3d, {grad, in.dims_arg(sizes)});
+  });
+}
+
 // Where every size is 1 eager takes the mean.
 bool is_mean(Call& in, size_t n) {
   for (const int64_t size : in.integers("output_size", n)) {
@@ -130,16 +166,7 @@ Arg adaptive_max_pool2d_steps(Call& in) {
 }
 
 Args max_unpool_vjp(Call& in, const Arg&, const Arg& grad) {
-  const TensorType& indices = in.type("indices");
-  const size_t n = rank_of(in, "max_unpool");
-  if (meta::suggests_channels_last(indices)) in.unsupported("channels_last indices");
-  Dims rows(std::span<const Dim>(indices.shape.data(), indices.ndim() - n));
-  rows.push_back(Dim(-1));
-  const auto flattened = [&](const Arg& a) {
-    return record(view, {contiguous(a), in.dims_arg(rows)});
-  };
-  const Arg taken = gather(flattened(grad), -1, flattened(in["indices"]));
-  return first_grad(in, record(view, {taken, in.dims_arg(indices.shape)}));
+  return first_grad(in, taken_at(in, grad, rank_of(in, "max_unpool")));
 }
 
 constinit const Symbol max_pool2d_with_indices_backward{
@@ -150,6 +177,7 @@ constinit const Symbol max_pool2d_with_indices_backward{
     .torch = "torch.ops.aten.max_pool2d_with_indices_backward",
     .tags = kPure,
     .meta = gradient_meta<true>,
+    .vjp = max_pool_backward_vjp<2>,
 };
 constinit const Symbol max_pool3d_with_indices_backward{
     .schema =
@@ -159,6 +187,7 @@ constinit const Symbol max_pool3d_with_indices_backward{
     .torch = "torch.ops.aten.max_pool3d_with_indices_backward",
     .tags = kPure,
     .meta = gradient_3d_meta<true>,
+    .vjp = max_pool_backward_vjp<3>,
 };
 constinit const Symbol avg_pool2d_backward{
     .schema =
@@ -168,6 +197,7 @@ constinit const Symbol avg_pool2d_backward{
     .torch = "torch.ops.aten.avg_pool2d_backward",
     .tags = kPure,
     .meta = gradient_meta<true>,
+    .vjp = avg_pool_backward_vjp<2>,
 };
 constinit const Symbol avg_pool3d_backward{
     .schema =
@@ -177,18 +207,21 @@ constinit const Symbol avg_pool3d_backward{
     .torch = "torch.ops.aten.avg_pool3d_backward",
     .tags = kPure,
     .meta = gradient_meta<false>,
+    .vjp = avg_pool_backward_vjp<3>,
 };
 constinit const Symbol adaptive_avg_pool2d_backward{
     .schema = "_adaptive_avg_pool2d_backward(Tensor grad_output, Tensor self) -> Tensor",
     .torch = "torch.ops.aten._adaptive_avg_pool2d_backward",
     .tags = kPure,
     .meta = gradient_meta<true>,
+    .vjp = adaptive_avg_pool_backward_vjp<2>,
 };
 constinit const Symbol adaptive_avg_pool3d_backward{
     .schema = "_adaptive_avg_pool3d_backward(Tensor grad_output, Tensor self) -> Tensor",
     .torch = "torch.ops.aten._adaptive_avg_pool3d_backward",
     .tags = kPure,
     .meta = gradient_meta<false>,
+    .vjp = adaptive_avg_pool_backward_vjp<3>,
 };
 constinit const Symbol adaptive_max_pool2d_with_indices{
     .schema = "adaptive_max_pool2d.indices(Tensor self, int[2] output_size) -> (Tensor, Tensor)",
@@ -213,6 +246,7 @@ constinit const Symbol adaptive_max_pool2d_backward{
     .torch = "torch.ops.aten.adaptive_max_pool2d_backward",
     .tags = kPure,
     .meta = gradient_meta<true>,
+    .vjp = max_pool_backward_vjp<2>,
 };
 
 }  // namespace fulmen::ops

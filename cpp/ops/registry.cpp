@@ -174,7 +174,7 @@ Registry::Registry() : storage_(std::make_shared<Storage>()) {
         ops::loss_family(),       ops::random_family(),     ops::creation_family(),
         ops::conversion_family(), ops::state_family(),      ops::prologue_family(),
         ops::control_family(),    ops::number_family(),     ops::replay_family(),
-        ops::linear_loss_family()}) {
+        ops::optimizer_family(),  ops::linear_loss_family()}) {
     for (const Symbol* row : family) add(*row);
   }
 }

@@ -38,7 +38,7 @@ namespace fulmen::ops {
   X(view)                                                                                          \
   X(view_dtype) X(view_as) X(reshape) X(reshape_as) X(flatten) X(unflatten) X(ravel) X(expand)     \
       X(expand_as) X(broadcast_to) X(broadcast_tensors) X(meshgrid) X(atleast_1d) X(atleast_2d)    \
-          X(atleast_3d) X(as_strided) X(view_as_real) X(view_as_complex) X(real) X(imag) X(detach) \
+          X(atleast_3d) X(as_strided) X(view_as_real) X(view_as_complex) X(real) X(imag) X(detach) X(data) \
               X(alias)
 #define FULMEN_PERMUTE_OPS(X)                                                           \
   X(permute)                                                                            \

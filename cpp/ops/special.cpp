@@ -70,7 +70,7 @@ constinit const Symbol erfc{
 constinit const Symbol erfinv{
     .schema = "erfinv(Tensor input) -> Tensor",
     .torch = "torch.erfinv torch.Tensor.erfinv torch.special.erfinv torch.Tensor.erfinv_",
-    .tags = kElementwise | kFloatResult,
+    .tags = kElementwise | kFloatResult | kKeepsOperands,
     .meta = meta::elementwise<meta::kReals, meta::Result::kFloat>,
     .vjp = [](Call& in, const Arg& out, const Arg& grad) -> Args {
       return grads(in, {exp(out * out) * 0.8862269254527579 * grad});

@@ -30,6 +30,12 @@ constinit const Symbol set_inference_mode{
     .aten = "-",
 };
 
+const BoundSymbol* grad_mode_change(TraceContext& ctx, bool enabled,
+                                    decltype(BoundSymbol::source) source) {
+  const Arg args[] = {Arg(enabled)};
+  return ctx.make_bound_symbol(set_grad_enabled, args, Arg(), source);
+}
+
 std::span<const Symbol* const> state_family() {
   static constexpr const Symbol* kRows[] = {&set_grad_enabled, &set_inference_mode};
   return kRows;

@@ -466,6 +466,13 @@ constinit const Symbol detach{
     .tags = kPureView | kNonDifferentiable,
     .meta = [](Call& in) { return in.make_view(in.type("input"), in.tensor("input")); },
 };
+// As detach, but writes to it do not count as writes to the tensor: autograd does not see them.
+constinit const Symbol data{
+    .schema = "data(Tensor input) -> Tensor",
+    .torch = "torch.ops.aten.data",
+    .tags = kPureView | kNonDifferentiable,
+    .meta = [](Call& in) { return in.make_view(in.type("input"), in.tensor("input")); },
+};
 constinit const Symbol alias{
     .schema = "alias(Tensor input) -> Tensor",
     .torch = "torch.ops.aten.alias",

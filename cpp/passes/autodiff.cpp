@@ -57,6 +57,7 @@ class ReverseWalk {
   }
 
   void add(const TensorProxy* t, const Arg& grad) {
+    if (const auto same = counts_for_.find(t); same != counts_for_.end()) t = same->second;
     if (grad.is_none() || !(t->type.requires_grad || wanted_.contains(t))) return;
     const Arg fit = fitted(grad, t->type);
     Arg& sum = grads_[t];
@@ -71,6 +72,14 @@ class ReverseWalk {
   // Gradients of these are kept even where autograd would not record them: a parameter that the
   // program has updated.
   void want(const Proxy* p) { wanted_.insert(p); }
+
+  // Gradients of `p` are gradients of `t`.
+  void count_for(const Proxy* p, const TensorProxy* t) {
+    if (p != t) counts_for_.emplace(p, t);
+  }
+
+  // `p` is a result of the program: who called it may write to it before the backward.
+  void escapes(const Proxy* p) { escaping_.insert(p); }
 
   // The next bound symbol of the program, from the last.
   void step(const BoundSymbol& b, bool grad_enabled) {
@@ -89,7 +98,9 @@ class ReverseWalk {
 
  private:
   void visit(const BoundSymbol& b, bool grad_enabled) {
-    if (b.symbol != &del_last_used && grad_enabled && has_grad(b.output)) {
+    // A non-differentiable one gives a parameter that was updated a value of its own.
+    if (b.symbol != &del_last_used && grad_enabled && !b.symbol->has(kNonDifferentiable) &&
+        has_grad(b.output)) {
       if (!recomputing_ && &b == top_) through_.push_back(&b);
       builder_.source = b.source;
       std::string why;
@@ -149,8 +160,10 @@ class ReverseWalk {
     try {
       Call call(*b.symbol, b.args, builder_);
       const Arg grad = gradient(b.output);
-      const Args grads = b.symbol->vjp ? b.symbol->vjp(call, b.output, grad)
-                                       : b.symbol->info->rules->vjp(call, b.output, grad);
+      const bool again = b.symbol->has(kKeepsOperands) && escaping_.contains(b.output.proxy());
+      const Arg out = again ? builder_.call(*b.symbol, b.args) : b.output;
+      const Args grads = b.symbol->vjp ? b.symbol->vjp(call, out, grad)
+                                       : b.symbol->info->rules->vjp(call, out, grad);
       for (size_t i = 0; i < std::min(grads.size(), b.args.size()); ++i)
         distribute(b.args[i], grads[i]);
     } catch (const Unsupported& e) {
@@ -301,7 +314,8 @@ class ReverseWalk {
   std::unordered_map<const Proxy*, Arg> grads_;
   std::vector<const BoundSymbol*> forward_;  // in reverse
   std::vector<const BoundSymbol*> through_;
-  std::unordered_set<const Proxy*> wanted_;
+  std::unordered_set<const Proxy*> wanted_, escaping_;
+  std::unordered_map<const Proxy*, const TensorProxy*> counts_for_;
   Substitution names_;
 };
 
@@ -331,10 +345,13 @@ std::vector<const TensorProxy*> differentiable_results(const Arg& output) {
 Gradients gradients_of(const std::shared_ptr<TraceContext>& ctx,
                        const std::vector<const BoundSymbol*>& body, std::span<const Arg> outputs,
                        std::span<const Arg> seeds, std::span<const Arg> wanted,
-                       std::vector<NoRule>& missing) {
+                       std::span<const Arg> earlier, std::vector<NoRule>& missing) {
   Gradients g;
   ReverseWalk walk(ctx, missing);
   for (const Arg& a : wanted) walk.want(a.proxy());
+  for (size_t i = 0; i < earlier.size(); ++i) {
+    for (const Arg& a : earlier[i].items()) walk.count_for(a.proxy(), wanted[i].tensor());
+  }
   for (size_t i = 0; i < outputs.size(); ++i) walk.add(outputs[i].tensor(), seeds[i]);
   const std::vector<bool> modes = grad_modes(body);
   for (size_t i = body.size(); i-- > 0;) walk.step(*body[i], modes[i]);
@@ -358,6 +375,7 @@ Differentiated differentiate(const Trace& trace, const GradRequest& request,
   std::vector<const Proxy*> seeds;
   {
     ReverseWalk walk(trace.ctx, missing);
+    for_each_proxy(trace.output, [&](const Proxy* p) { walk.escapes(p); });
     for (size_t i = 0; i < results.size(); ++i) {
       if (!request.given.empty() && !request.given[i]) continue;
       TensorType type = request.types.empty() ? results[i]->type : request.types[seeds.size()];

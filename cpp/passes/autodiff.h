@@ -51,10 +51,11 @@ struct Gradients {
   Substitution renamed;                      // of values of the body, in what follows
 };
 // `seeds`: the gradients of `outputs`. `wanted`: values of which at least one leads to an output.
+// `earlier`: for each of these, a list of other values whose gradients are its own; or empty.
 Gradients gradients_of(const std::shared_ptr<TraceContext>& ctx,
                        const std::vector<const BoundSymbol*>& body, std::span<const Arg> outputs,
                        std::span<const Arg> seeds, std::span<const Arg> wanted,
-                       std::vector<NoRule>& missing);
+                       std::span<const Arg> earlier, std::vector<NoRule>& missing);
 
 // The distinct tensors of `output` that require grad, in order.
 std::vector<const TensorProxy*> differentiable_results(const Arg& output);

@@ -72,14 +72,9 @@ bool same_call(const BoundSymbol& a, const BoundSymbol& b) {
          same_result_types(a.output, b.output);
 }
 
-// A cast to fewer bits, of which each use has its own where eager computes gradients: its gradients
-// are added in the wider type.
-bool rounds_gradients(const BoundSymbol& b) {
-  const TensorProxy* result = b.output.tensor();
-  const TensorProxy* self = b.args.empty() ? nullptr : b.args[0].tensor();
-  return result && self && result->type.requires_grad && is_floating(self->type.dtype) &&
-         itemsize(result->type.dtype) < itemsize(self->type.dtype);
-}
+// Each use has its own where eager computes gradients. With one for all, their gradients would be
+// added before those of other uses of its operands, and in its own type if it is a cast.
+bool has_gradient(const BoundSymbol& b) { return any_requires_grad(b.output); }
 
 // Merging must not join what the caller could tell apart.
 bool caller_could_tell(const Escapes& escapes, const Arg& a, const Arg& b) {
@@ -110,7 +105,7 @@ Trace common_subexpression_elimination(const Trace& trace, PassContext& ctx) {
     if (b != original) escapes.join(b->output, original->output);
     // What stands before an effect (a change of grad mode, say) may differ from what stands after.
     if (b->symbol->has(kEffect)) seen.clear();
-    if (!is_removable(*b->symbol) || rounds_gradients(*b)) {
+    if (!is_removable(*b->symbol) || has_gradient(*b)) {
       body.push_back(b);
       continue;
     }

@@ -1,5 +1,7 @@
 #include "passes/escape.h"
 
+#include "ir/write_back.h"
+
 namespace fulmen::passes {
 
 Escapes::Escapes(const Trace& trace) {
@@ -21,11 +23,10 @@ Escapes::Escapes(const Trace& trace) {
           if (const TensorProxy* t = as_tensor(p)) reachable_.set(storage_of(t), true);
         });
       }
-    } else if (b.symbol->has(kInplace)) {
-      for (size_t i = 0; i < b.args.size(); ++i) {
-        const TensorProxy* t = b.args[i].tensor();
-        if (t && b.symbol->info->schema.params[i].mutated) written_.set(storage_of(t), true);
-      }
+    } else {
+      for_each_written(b, [&](const Arg& a) {
+        if (const TensorProxy* t = a.tensor()) written_.set(storage_of(t), true);
+      });
     }
   }
 }

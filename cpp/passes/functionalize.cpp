@@ -4,9 +4,12 @@
 #include <deque>
 
 #include "analysis/proxy_map.h"
+#include "analysis/recorded.h"
 #include "ir/builder.h"
 #include "ir/rewrite.h"
+#include "ir/write_back.h"
 #include "ops/control.h"
+#include "ops/shape.h"
 #include "ops/state.h"
 #include "passes/emit.h"
 #include "passes/escape.h"
@@ -18,7 +21,9 @@
 // final values at the end, by one `torch.Tensor.copy_(input, value)` each; after the first of these
 // stand only other write-backs and views of written inputs that are results. So whatever reads an
 // input before reads its old value, and no pass may move a bound symbol across the first
-// write-back. A result that is a written input is the result of its write-back.
+// write-back. A result that is a written input is the result of its write-back. When regions are
+// made a write-back may become part of one, which then stands before other bound symbols, none of
+// which reads the input as it was.
 
 namespace fulmen::passes {
 namespace {
@@ -42,7 +47,9 @@ struct Root {
   Node* node;
   uint32_t version = 0;
   bool written = false;
-  bool opaque = false;  // an opaque symbol made it or saw it: unknown tensors may share it
+  bool opaque = false;    // an opaque symbol made it or saw it: unknown tensors may share it
+  Args earlier{};         // of an updated parameter: the values before; see is_update
+  bool borrowed = false;  // of one, too: its value may be that of a tensor without history
 };
 
 // One bound symbol whose results share storage with its arguments, and how to make it again.
@@ -67,9 +74,20 @@ bool same_layout(const TensorType& a, const TensorType& b) {
   return a.dtype == b.dtype && a.device == b.device && a.shape == b.shape && a.strides == b.strides;
 }
 
+// Whether several elements may be one in memory.
 bool has_internal_overlap(const TensorType& t) {
+  std::vector<std::pair<int64_t, int64_t>> steps;  // stride, turns
   for (size_t i = 0; i < t.ndim(); ++i) {
     if (is_zero(t.strides[i]) && t.shape[i].value_or(2) > 1) return true;
+    if (!t.strides[i].is_concrete() || !t.shape[i].is_concrete()) continue;
+    if (t.shape[i].value() == 0) return false;
+    if (t.shape[i].value() > 1) steps.emplace_back(t.strides[i].value(), t.shape[i].value());
+  }
+  std::sort(steps.begin(), steps.end());
+  int64_t reach = 0;  // the last element of the dimensions so far
+  for (const auto& [stride, turns] : steps) {
+    if (stride <= reach) return true;
+    reach += stride * (turns - 1);
   }
   return false;
 }
@@ -103,11 +121,15 @@ bool changes_grad_mode(const Symbol& s) {
 class Functionalizer {
  public:
   explicit Functionalizer(const Trace& trace) : trace_(trace), builder_(trace.ctx) {
-    builder_.grad_enabled = was_recorded_with_grad();
+    bool other_modes = false;
     for (const BoundSymbol* b : trace_.body) {
+      const bool is_plain = b->symbol == &ops::set_grad_enabled;
       mixed_grad_modes_ = mixed_grad_modes_ || changes_grad_mode(*b->symbol);
+      other_modes = other_modes || (!is_plain && changes_grad_mode(*b->symbol));
       whole_step_ = whole_step_ || b->symbol == &ops::gradients;
     }
+    without_autograd_ = mixed_grad_modes_ && !other_modes && !whole_step_ && !is_recorded(trace);
+    builder_.grad_enabled = !without_autograd_ && was_recorded_with_grad();
     for (const auto& group : trace.alias_groups) {
       for (const Proxy* p : group) shared_.set(p, true);
     }
@@ -121,7 +143,13 @@ class Functionalizer {
   }
 
   Trace run() {
+    const BoundSymbol* last_mode = nullptr;
+    if (without_autograd_) builder_.append(ops::grad_mode_change(*trace_.ctx, false));
     for (const BoundSymbol* b : trace_.body) {
+      if (without_autograd_ && b->symbol == &ops::set_grad_enabled) {
+        last_mode = b;
+        continue;
+      }
       builder_.source = b->source;
       visit(*b);
       if (whole_step_ && b->symbol == &ops::set_grad_enabled)
@@ -130,6 +158,7 @@ class Functionalizer {
     builder_.source = nullptr;
     Trace out = trace_;
     out.output = finish();
+    if (last_mode) builder_.append(last_mode);
     out.body = std::move(builder_.body());
     out.functional = true;
     return out;
@@ -184,10 +213,24 @@ class Functionalizer {
 
   Arg read_arg(const Arg& a) {
     return map_proxies(*trace_.ctx, a, [&](const Proxy* p) -> Arg {
-      if (const TensorProxy* t = as_tensor(p)) return Arg(read(node_of(t)));
+      if (const TensorProxy* t = as_tensor(p)) {
+        Node* n = node_of(t);
+        if (n->root->borrowed && builder_.grad_enabled) make_own(*n->root);
+        return Arg(read(n));
+      }
       const Proxy* q = other_.get(p);
       return Arg(q ? q : p);
     });
+  }
+
+  // The value of an updated parameter as a tensor of its own, so that gradients of what was written
+  // to the parameter are no gradients of the parameter.
+  void make_own(Root& root) {
+    const TensorProxy* value = emit("detach", {read(root.node)}).tensor();
+    const_cast<TensorProxy*>(value)->type.requires_grad = root.node->declared->type.requires_grad;
+    root.borrowed = false;
+    ++root.version;
+    set(root.node, value);
   }
 
   Args read_args(const BoundSymbol& b) {
@@ -255,6 +298,7 @@ class Functionalizer {
       args.push_back(read_arg(a));
       changed = changed || !(args.back() == a);
     }
+    if (&s == &ops::gradients) changed = add_earlier_values(b, args) || changed;
     bool views = false;
     for_each_proxy(b.output, [&](const Proxy* p) {
       const TensorProxy* t = as_tensor(p);
@@ -274,6 +318,18 @@ class Functionalizer {
         if (const TensorProxy* t = as_tensor(p)) node_of(t)->root->opaque = true;
       });
     }
+  }
+
+  bool add_earlier_values(const BoundSymbol& b, Args& args) {
+    Args all;
+    bool any = false;
+    for (const Arg& input : b.args[2].items()) {
+      const Args& earlier = node_of(input.tensor())->root->earlier;
+      any = any || !earlier.empty();
+      all.push_back(trace_.ctx->make_collection(Arg::Kind::kList, earlier));
+    }
+    if (any) args[4] = trace_.ctx->make_collection(Arg::Kind::kList, all);
+    return any;
   }
 
   void visit_opaque(const BoundSymbol& b) {
@@ -327,6 +383,12 @@ class Functionalizer {
   // --- Writing ---
 
   void write(const BoundSymbol& b) {
+    if (is_write_back(b) && b.args[1].is_tensor() &&
+        same_part(node_of(b.args[0].tensor()), node_of(b.args[1].tensor()))) {
+      // x[i] -= y ends with it.
+      if (const TensorProxy* t = b.output.tensor()) node_of_.set(t, node_of(b.args[0].tensor()));
+      return;
+    }
     const InplaceLowering* lowering = find_inplace_lowering(b.symbol->name());
     const Symbol* row = lowering ? nullptr : b.symbol->info->functional;
     if (row && row->has(kView)) return rename(b, *row);
@@ -343,10 +405,13 @@ class Functionalizer {
     }
     check_overlap(b, written);
     const Args args = read_args(b);
+    for (Node* n : written) {
+      if (is_update(n)) n->root->earlier.push_back(Arg(read(n->root->node)));
+    }
     if (row) {
       const TensorProxy* value = builder_.call(*row, args).tensor();
       if (!value || written.size() != 1) give_up(&b, "it has several results");
-      if (is_update(*written[0]->root))
+      if (is_update(written[0]))
         const_cast<TensorProxy*>(value)->type.requires_grad |=
             b.output.tensor()->type.requires_grad;
       assign(written[0], value);
@@ -370,6 +435,9 @@ class Functionalizer {
     Node* n = node_of(self);
     if (n->root->input) give_up(&b, "the metadata of an input changes");
     if (n->root->opaque) give_up(&b, "an opaque symbol may share the tensor");
+    // Without grad mode the tensor keeps its history, which a view would not have.
+    if (mixed_grad_modes_ && self->type.requires_grad)
+      give_up(&b, "a tensor with a history gets another shape, where the grad mode changes");
     const BoundSymbol* view = trace_.ctx->make_bound_symbol(row, b.args, b.output, b.source);
     const Arg now = call_view(*view, read_args(*view));
     declare(*view, now, true);
@@ -382,7 +450,8 @@ class Functionalizer {
     if (root.opaque) give_up(&b, "an opaque symbol may share the storage that is written");
     if (root.input && shared_.get(root.input))
       give_up(&b, "inputs share the storage that is written");
-    if (mixed_grad_modes_ && !is_update(root) && !(whole_step_ && builder_.grad_enabled)) {
+    if (mixed_grad_modes_ && !without_autograd_ && !is_update(n) &&
+        !(whole_step_ && builder_.grad_enabled)) {
       if (any_requires_grad(b.args) || root.node->declared->type.requires_grad) {
         give_up(&b, "a write that gradients depend on, in a program that changes the grad mode");
       }
@@ -405,10 +474,20 @@ class Functionalizer {
     }
   }
 
-  // A parameter that is written without grad mode, in a program that contains its backward: it
-  // counts with its new value from there on. See expand_gradients.
-  bool is_update(const Root& root) const {
-    return whole_step_ && !builder_.grad_enabled && root.input && root.input->is_leaf;
+  // A parameter that is written without grad mode, or as .data, in a program that contains its
+  // backward: it counts with its new value from there on, and gradients add up. See
+  // expand_gradients.
+  bool is_update(const Node* n) const {
+    if (!whole_step_ || !n->root->input || !n->root->input->is_leaf) return false;
+    if (!builder_.grad_enabled) return true;
+    for (; n->view; n = n->base) {
+      if (is_detached(*n->view)) return true;
+    }
+    return false;
+  }
+
+  static bool is_detached(const View& view) {
+    return view.bsym->symbol == &ops::detach || view.bsym->symbol == &ops::data;
   }
 
   // PyTorch refuses arguments that overlap the written tensor in part, or gives a result that
@@ -425,6 +504,21 @@ class Functionalizer {
         }
       });
     }
+  }
+
+  // Whether they are the same part of a storage: equal views of one tensor.
+  bool same_part(Node* a, Node* b) {
+    if (a == b) return true;
+    if (!a->view || !b->view) return false;
+    const BoundSymbol &x = *a->view->bsym, &y = *b->view->bsym;
+    const auto place = [](const Node* n) {
+      const auto& results = n->view->results;
+      return std::find(results.begin(), results.end(), n) - results.begin();
+    };
+    return x.symbol == y.symbol && x.args.size() == y.args.size() && x.args[0].is_tensor() &&
+           y.args[0].is_tensor() &&
+           std::equal(x.args.begin() + 1, x.args.end(), y.args.begin() + 1) &&
+           place(a) == place(b) && same_part(a->base, b->base);
   }
 
   bool are_disjoint(Node* a, Node* b) {
@@ -458,6 +552,7 @@ class Functionalizer {
   void assign(Node* n, const TensorProxy* value) {
     if (value == n->value && n->version == n->root->version) return;
     const TensorProxy* before = n->value;
+    const bool updates = is_update(n);
     value = with_dtype(value, n->declared->type.dtype);
     SmallVec<const TensorProxy*, 8> old;
     for (Node* at = n->base; at; at = at->base) old.push_back(try_read(at));
@@ -472,8 +567,10 @@ class Functionalizer {
     size_t i = 0;
     for (Node* at = n; at->base; at = at->base, ++i) {
       const TensorProxy* base = old[i];
-      const TensorProxy* next =
-          base ? write_through(*at->view->bsym, at->declared, base, child) : nullptr;
+      const TensorProxy* next = !base ? nullptr
+                                : updates && is_detached(*at->view)
+                                    ? child
+                                    : write_through(*at->view->bsym, at->declared, base, child);
       if (!next) break;
       child = with_strides(base, next, at->base->declared->type);
       set(at->base, child);
@@ -481,6 +578,7 @@ class Functionalizer {
     if (n->version != n->root->version && i == 0) {
       set(n, with_strides(before, value, n->declared->type));
     }
+    n->root->borrowed = updates && !n->root->node->value->type.requires_grad;
   }
 
   const TensorProxy* with_dtype(const TensorProxy* value, DType dtype) {
@@ -578,6 +676,8 @@ class Functionalizer {
   Builder builder_;
   bool mixed_grad_modes_ = false;
   bool whole_step_ = false;  // the program calls backward()
+  // It changes the grad mode, but autograd records nothing of it: an optimizer's step.
+  bool without_autograd_ = false;
   std::deque<Root> roots_;
   std::deque<Node> nodes_;
   std::deque<View> views_;

@@ -174,8 +174,7 @@ class Regions {
   }
 
   void set_grad_mode(bool enabled, decltype(BoundSymbol::source) source) {
-    const Arg args[] = {Arg(enabled)};
-    out_.body.push_back(trace_.ctx->make_bound_symbol(ops::set_grad_enabled, args, Arg(), source));
+    out_.body.push_back(ops::grad_mode_change(*trace_.ctx, enabled, source));
   }
 
   void emit(const std::vector<const BoundSymbol*>& body, const Args& results) {

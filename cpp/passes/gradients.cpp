@@ -6,6 +6,7 @@
 
 #include "ir/builder.h"
 #include "ops/control.h"
+#include "ops/meta.h"
 #include "ops/state.h"
 #include "passes/autodiff.h"
 #include "passes/emit.h"
@@ -14,6 +15,14 @@
 
 namespace fulmen::passes {
 namespace {
+
+// The memory format of which a clone has these strides, if there is one.
+Arg format_of(const TensorType& t) {
+  const bool last = !is_contiguous(t) && meta::is_channels_last_contiguous(t);
+  return Arg::named(Arg::Kind::kMemoryFormat, !last           ? "contiguous_format"
+                                              : t.ndim() == 4 ? "channels_last"
+                                                              : "channels_last_3d");
+}
 
 bool is_mode(const BoundSymbol& b) { return b.symbol == &ops::set_grad_enabled; }
 
@@ -40,8 +49,9 @@ class Expansion {
  private:
   void expand(const BoundSymbol& b) {
     std::vector<NoRule> missing;
-    Gradients g = gradients_of(trace_.ctx, out_.body, b.args[0].items(), b.args[1].items(),
-                               b.args[2].items(), missing);
+    Gradients g =
+        gradients_of(trace_.ctx, out_.body, b.args[0].items(), b.args[1].items(), b.args[2].items(),
+                     b.args[4].is_none() ? std::span<const Arg>() : b.args[4].items(), missing);
     if (!missing.empty()) {
       throw Unsupported(cat("backward() through ", missing[0].bsym->symbol->name(), ": ",
                             missing[0].why, source_suffix(missing[0].bsym->source)));
@@ -74,7 +84,7 @@ class Expansion {
       // Each gradient is a tensor of its own, in the layout that the caller was told of.
       const bool own = fresh.erase(grad.proxy()) != 0;
       if (!(grad.tensor()->type.strides == wanted.strides)) {
-        grad = emit("contiguous", {grad});
+        grad = emit("clone", {grad}, {{"memory_format", format_of(wanted)}});
         if (!(grad.tensor()->type.strides == wanted.strides))
           throw Unsupported("a gradient in a layout that is neither contiguous nor its own");
       } else if (!own) {
@@ -108,10 +118,6 @@ class Expansion {
     bool enabled = true;
     std::vector<const BoundSymbol*> body;
     const std::unordered_set<const Proxy*> inputs(trace_.inputs.begin(), trace_.inputs.end());
-    const auto set_mode = [&](bool on) {
-      const Arg args[] = {Arg(on)};
-      body.push_back(ctx_.make_bound_symbol(ops::set_grad_enabled, args, Arg(), nullptr));
-    };
     std::vector<Arg> leaves;
     for (const Arg& a : leaves_) {
       if (inputs.contains(a.proxy()) && std::find(leaves.begin(), leaves.end(), a) == leaves.end())
@@ -119,7 +125,7 @@ class Expansion {
     }
     const Arg checked[] = {ctx_.make_collection(Arg::Kind::kList, leaves)};
     body.push_back(ctx_.make_bound_symbol(ops::check_leaves, checked, Arg(), nullptr));
-    set_mode(false);
+    body.push_back(ops::grad_mode_change(ctx_, false));
     for (const BoundSymbol* b : out_.body) {
       if (is_mode(*b)) {
         enabled = b->args[0].boolean();
@@ -157,7 +163,7 @@ class Expansion {
     const auto end = std::find_if(body.begin(), body.end(),
                                   [](const BoundSymbol* b) { return b->symbol->has(kInplace); });
     body.insert(end, builder.body().begin(), builder.body().end());
-    set_mode(enabled);
+    body.push_back(ops::grad_mode_change(ctx_, enabled));
     out_.body = std::move(body);
   }
 

@@ -11,6 +11,7 @@
 #include "analysis/liveness.h"
 #include "ir/region.h"
 #include "ir/rewrite.h"
+#include "ir/write_back.h"
 #include "ops/control.h"
 #include "support/cat.h"
 #include "support/error.h"
@@ -71,7 +72,8 @@ class Partitioner {
     children_.resize(size());
     for (uint32_t i = 0; i < size(); ++i) {
       is_view_[i] = rules_.is_view && rules_.is_view(bsym(i));
-      fusable_[i] = !is_view_[i] && first_tensor(bsym(i).output) && rules_.refusal(bsym(i)).empty();
+      fusable_[i] = !is_view_[i] && first_tensor(bsym(i).output) && !writes_shared(bsym(i)) &&
+                    rules_.refusal(bsym(i)).empty();
       for (const uint32_t p : dag_.nodes[i].parents) {
         // A view's parents are found already, and are no views where it is fusable itself.
         if (is_view_[p] && (fusable_[i] || is_view_[i])) {
@@ -84,6 +86,15 @@ class Partitioner {
       parents_[i].erase(std::unique(parents_[i].begin(), parents_[i].end()), parents_[i].end());
       for (const uint32_t p : parents_[i]) children_[p].push_back(i);
     }
+  }
+
+  // Whether it writes to an input that has its storage in common with others.
+  bool writes_shared(const BoundSymbol& b) const {
+    if (!is_write_back(b)) return false;
+    for (const auto& group : trace_.alias_groups) {
+      if (std::find(group.begin(), group.end(), b.args[0].proxy()) != group.end()) return true;
+    }
+    return false;
   }
 
   // The shape whose elements a bound symbol goes over, as a number; -1 if it is not fused.
@@ -122,15 +133,18 @@ class Partitioner {
     }
     // What only leads to symbols over other elements goes with them, if they don't repeat its own.
     for (size_t i = size(); i-- > 0;) {
-      if (domain_[i] < 0 || children_[i].empty() || bsym(i).symbol->has(kReduction)) continue;
+      if (domain_[i] < 0 || bsym(i).symbol->has(kReduction)) continue;
       const int64_t own = elements(i);
-      const int common = domain_[children_[i][0]];
-      bool joins_all = common >= 0 && common != domain_[i];
+      int common = -1;
+      bool joins_all = true;
       for (const uint32_t c : children_[i]) {
-        joins_all = joins_all && domain_[c] == common && !bsym(c).symbol->has(kReduction) &&
-                    (elements(c) <= own || rules_.joins_pieces(bsym(c)));
+        if (bsym(c).symbol->has(kEffect)) continue;  // it only comes after
+        if (common < 0) common = domain_[c];
+        joins_all = joins_all && domain_[c] >= 0 && domain_[c] == common &&
+                    !bsym(c).symbol->has(kReduction) &&
+                    (elements(c) <= own || (rules_.joins_pieces && rules_.joins_pieces(bsym(c))));
       }
-      if (joins_all) domain_[i] = common;
+      if (joins_all && common >= 0) domain_[i] = common;
     }
   }
 
@@ -153,20 +167,37 @@ class Partitioner {
     }
   }
 
-  // A symbol whose only consumers come in later stages waits for them, if it can.
+  // A symbol whose only consumers come in later stages waits for them, if it can. Its write-back,
+  // whose result nobody waits for, goes with it.
   void join_consumers() {
+    const auto follows = [&](size_t i, uint32_t c) {
+      return joins(i, c) && is_write_back(bsym(c)) && bsym(i).output == bsym(c).args[1];
+    };
+    const auto latest_of = [&](size_t i, const auto& skips) {
+      int latest = std::numeric_limits<int>::max();
+      for (const uint32_t c : children_[i]) {
+        if (!skips(i, c)) latest = std::min(latest, stage_[c] - step(i, c));
+      }
+      return latest;
+    };
+    const auto none = [](size_t, uint32_t) { return false; };
     for (size_t i = size(); i-- > 0;) {
       if (domain_[i] < 0) continue;
-      int latest = std::numeric_limits<int>::max();
+      int latest = latest_of(i, follows);
+      for (const uint32_t c : children_[i]) {
+        if (follows(i, c)) latest = std::min(latest, latest_of(c, none));
+      }
       bool joined = false, wanted = false;
       for (const uint32_t c : children_[i]) {
-        latest = std::min(latest, stage_[c] - step(i, c));
-        joined = joined || (joins(i, c) && stage_[c] == stage_[i]);
+        if (!joins(i, c) || follows(i, c)) continue;
+        joined = joined || stage_[c] == stage_[i];
+        wanted = wanted || stage_[c] == latest;
       }
+      if (joined || !wanted) continue;
+      stage_[i] = latest;
       for (const uint32_t c : children_[i]) {
-        wanted = wanted || (joins(i, c) && stage_[c] == latest);
+        if (follows(i, c)) stage_[c] = std::max(stage_[c], latest);
       }
-      if (!joined && wanted) stage_[i] = latest;
     }
   }
 
@@ -183,6 +214,7 @@ class Partitioner {
         if (joins(p, i) && stage_[p] == stage_[i]) leader_[root(i)] = root(p);
       }
     }
+    join_readers();
     std::unordered_map<uint32_t, std::vector<uint32_t>> groups;
     std::vector<uint32_t> order;
     for (uint32_t i = 0; i < size(); ++i) {
@@ -194,6 +226,24 @@ class Partitioner {
     for_each_proxy(trace_.output, [&](const Proxy* p) { returned_.insert(p); });
     region_at_.assign(size(), -1);
     for (const uint32_t g : order) split(groups[g]);
+  }
+
+  // Symbols that read the same tensor, and are near each other, read it once. By what a stage is
+  // they may always be in one region; far apart, results would be kept for long.
+  void join_readers() {
+    constexpr uint32_t kNear = 24;
+    std::unordered_map<const Proxy*, uint32_t> last;  // reader of all of its elements
+    for (uint32_t i = 0; i < size(); ++i) {
+      if (domain_[i] < 0) continue;
+      for (const Arg& a : bsym(i).args) {
+        const TensorProxy* t = a.tensor();
+        if (!t || !(t->type.shape == first_tensor(bsym(i).output)->type.shape)) continue;
+        const auto [it, fresh] = last.emplace(t, i);
+        const uint32_t other = std::exchange(it->second, i);
+        if (fresh || i - other > kNear || stage_[i] != stage_[other] || !joins(i, other)) continue;
+        leader_[root(i)] = root(other);
+      }
+    }
   }
 
   // The longest part from the front that is one region, then the rest.
@@ -231,9 +281,12 @@ class Partitioner {
 
   bool pays(std::span<const uint32_t> members) const {
     if (members.size() < rules_.smallest) return false;
-    if (members.size() > 1 || rules_.single_operations) return true;
+    const auto computes = [&](uint32_t i) { return !is_write_back(bsym(i)); };
+    const auto count = std::count_if(members.begin(), members.end(), computes);
+    if (count > 1 || rules_.single_operations) return true;
     // PyTorch runs a single operation as well, but for those that it makes of several.
-    return bsym(members[0]).symbol->decompose != nullptr;
+    const auto one = std::find_if(members.begin(), members.end(), computes);
+    return one != members.end() && bsym(*one).symbol->decompose != nullptr;
   }
 
   const BoundSymbol* try_region(std::span<const uint32_t> members, std::string* why) {
@@ -249,7 +302,7 @@ class Partitioner {
     }
     for (const uint32_t i : members) {
       for_each_proxy(bsym(i).output, [&](const Proxy* p) {
-        if (used_outside(p, i, inside) &&
+        if ((is_write_back(bsym(i)) || used_outside(p, i, inside)) &&
             std::find(outputs.begin(), outputs.end(), p) == outputs.end()) {
           outputs.push_back(p);
         }
@@ -286,16 +339,25 @@ class Partitioner {
     views.bind(bsym(i).output, output);
   }
 
+  bool reads(uint32_t i, const Proxy* p) const {
+    bool found = false;
+    for (const Arg& a : bsym(i).args) {
+      for_each_proxy(a, [&](const Proxy* q) { found = found || p == q; });
+    }
+    return found;
+  }
+  bool reads_result(uint32_t i, uint32_t of) const {
+    bool found = false;
+    for_each_proxy(bsym(of).output, [&](const Proxy* p) { found = found || reads(i, p); });
+    return found;
+  }
+
   // Whether something that is not `inside` reads result `p` of bound symbol `i`, itself or a view.
   bool used_outside(const Proxy* p, uint32_t i, const std::unordered_set<uint32_t>& inside) const {
     if (returned_.contains(p)) return true;
     for (const uint32_t c : dag_.nodes[i].children) {
       if (inside.contains(c)) continue;
-      bool reads = false;
-      for (const Arg& a : bsym(c).args) {
-        for_each_proxy(a, [&](const Proxy* q) { reads = reads || p == q; });
-      }
-      if (!reads) continue;
+      if (!reads(c, p)) continue;
       if (!is_view_[c]) return true;
       bool through_view = false;
       for_each_proxy(bsym(c).output, [&](const Proxy* q) {
@@ -315,7 +377,7 @@ class Partitioner {
       for_each_proxy(bsym(i).output,
                      [&](const Proxy* p) { out[i] = out[i] || returned_.contains(p); });
       for (const uint32_t c : dag_.nodes[i].children)
-        out[i] = out[i] || (region_at_[c] < 0 && out[c]);
+        out[i] = out[i] || (region_at_[c] < 0 && out[c] && reads_result(c, i));
     }
     return out;
   }
@@ -335,7 +397,8 @@ class Partitioner {
       const uint32_t u = unit_of(i);
       if (!is_needed[i]) continue;
       real[u] = true;
-      last[u] = std::max(last[u], i);
+      // The earlier it writes back, the more of the value is in a cache.
+      if (!is_write_back(bsym(i)) || region_at_[i] < 0) last[u] = std::max(last[u], i);
       const auto& parents = region_at_[i] >= 0 ? parents_[i] : dag_.nodes[i].parents;
       for (const uint32_t p : parents) {
         const uint32_t before = unit_of(p);

@@ -14,7 +14,7 @@ struct FusionRules {
   std::function<std::string(const Trace& region)> region_refusal;
   // Whether regions can read through this view.
   std::function<bool(const BoundSymbol& bsym)> is_view;
-  // Whether each element of the result is one of one of several operands: torch.cat.
+  // Whether each element of the result is one of one of several operands, as of torch.cat, or none.
   std::function<bool(const BoundSymbol& bsym)> joins_pieces;
   // What stands for a bound symbol that takes several regions; empty for all others.
   std::function<std::vector<const BoundSymbol*>(const BoundSymbol& bsym)> opened;

@@ -46,6 +46,8 @@ constexpr Pass kPipeline[] = {
      "a backward() in the program is part of it, and needs no graph"},
     {"dce", "Dead code elimination", dead_code_elimination, kAny,
      "a backward computes gradients that nobody asked for"},
+    {"cse", "Common subexpression elimination", common_subexpression_elimination, kFunctional,
+     "what layers share for their gradients, as masks, is there once for each"},
     {"own_gradients", "Own gradients of executors", own_gradients, kFunctional,
      "an executor's gradient goes with its forward, so that autodiff must see which it is"},
     {"autodiff", "Autodiff", differentiate_regions, kFunctional,

@@ -42,7 +42,7 @@ const std::unordered_set<const Symbol*>& copies() {
 #define X(row) &ops::row,
 #define Y(row, method, dtype) &ops::row,
   static const std::unordered_set<const Symbol*> all{
-      FULMEN_TO_OPS(X) FULMEN_CAST_OPS(Y) & ops::clone, &ops::contiguous, &ops::detach};
+      FULMEN_TO_OPS(X) FULMEN_CAST_OPS(Y) & ops::clone, &ops::contiguous, &ops::detach, &ops::data};
 #undef X
 #undef Y
   return all;

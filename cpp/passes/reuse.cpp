@@ -4,9 +4,11 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "analysis/recorded.h"
+#include "ir/write_back.h"
 #include "ops/linear_loss.h"
 #include "ops/meta.h"
-#include "ops/state.h"
+#include "ops/optimizer.h"
 #include "passes/rebase.h"
 
 namespace fulmen::passes {
@@ -14,14 +16,22 @@ namespace {
 
 constexpr size_t kNever = static_cast<size_t>(-1);
 
-bool is_write_back(const BoundSymbol& b) {
-  const auto& names = b.symbol->info->torch_names;
-  return b.symbol->has(kInplace) && !names.empty() && names[0] == "torch.Tensor.copy_";
-}
-
 bool same_memory(const TensorType& a, const TensorType& b) {
   return a.dtype == b.dtype && a.device == b.device && a.shape == b.shape &&
          a.strides == b.strides && meta::is_non_overlapping_and_dense(a);
+}
+
+// The operation that writes to its lists of tensors what `s` returns for them; null if none does.
+const Symbol* list_twin(const Symbol& s) {
+  static constexpr std::pair<const Symbol*, const Symbol*> kTwins[] = {
+      {&ops::fused_adam, &ops::fused_adam_},
+      {&ops::fused_adamw, &ops::fused_adamw_},
+      {&ops::fused_sgd, &ops::fused_sgd_},
+      {&ops::fused_adagrad, &ops::fused_adagrad_}};
+  for (const auto& [row, twin] : kTwins) {
+    if (row == &s) return twin;
+  }
+  return nullptr;
 }
 
 class Reuse {
@@ -45,6 +55,7 @@ class Reuse {
 
   Trace run() {
     find_updates();
+    find_list_updates();
     Trace out = trace_;
     out.body.clear();
     for (size_t i = 0; i < trace_.body.size(); ++i) {
@@ -54,6 +65,12 @@ class Reuse {
         continue;
       }
       const BoundSymbol& b = *apply_rebased(names_, ctx_, *trace_.body[i]);
+      if (const Symbol* twin = list_updates_.contains(i) ? list_twin(*b.symbol) : nullptr) {
+        BoundSymbol* update = ctx_.make_bound_symbol(*twin, b.args, Arg(), b.source);
+        update->executor = b.executor;
+        out.body.push_back(update);
+        continue;
+      }
       out.body.push_back(&b);
       if (b.symbol == &ops::scaled_gradient && is_last_read(*trace_.body[i], i)) {
         out.body.back() = last(b);
@@ -119,6 +136,66 @@ class Reuse {
       if (from == input) return true;
       now = from;
     }
+  }
+
+  // Updates of lists of inputs whose results are written back to these.
+  void find_list_updates() {
+    for (size_t i = 0; i < trace_.body.size(); ++i) {
+      const BoundSymbol& b = *trace_.body[i];
+      const Symbol* twin = b.executor == "aten" ? list_twin(*b.symbol) : nullptr;
+      std::vector<size_t> copies;
+      if (!twin || !all_written_back(b, i, *twin, copies)) continue;
+      const auto results = b.output.items();
+      for (size_t list = 0; list < results.size(); ++list) {
+        for (size_t k = 0; k < results[list].items().size(); ++k)
+          names_.add(results[list].items()[k].proxy(), b.args[list].items()[k]);
+      }
+      list_updates_.insert(i);
+      dropped_.insert(copies.begin(), copies.end());
+      changed_ = true;
+    }
+  }
+
+  // The lists that the twin writes are its first arguments, in the order of the results.
+  bool all_written_back(const BoundSymbol& b, size_t at, const Symbol& twin,
+                        std::vector<size_t>& copies) const {
+    const auto& params = twin.info->schema.params;
+    const auto results = b.output.items();
+    const auto reads_of = [&](const Proxy* p) {
+      const auto it = reads_.find(storage_of(p));
+      return it == reads_.end() ? std::vector<size_t>() : it->second;
+    };
+    for (size_t list = 0; list < results.size(); ++list) {
+      // Gradients are written only where they are scaled.
+      const bool written = params[list].name != "grads" || !b.arg("grad_scale").is_none();
+      for (size_t k = 0; k < results[list].items().size(); ++k) {
+        const TensorProxy* old = b.args[list].items()[k].tensor();
+        const TensorProxy* now = results[list].items()[k].tensor();
+        const std::vector<size_t> later = reads_of(now);
+        if (!written && later.empty() && !is_result(now)) continue;
+        if (old->alias_of || shared_.contains(old) || is_result(now) ||
+            !same_memory(old->type, now->type) || !is_input(old)) {
+          return false;
+        }
+        size_t copy = kNever;
+        for (const size_t i : later) {
+          const BoundSymbol& c = *trace_.body[i];
+          if (is_write_back(c) && c.args[0] == Arg(old) && c.args[1] == Arg(now)) copy = i;
+        }
+        size_t here = 0;
+        for (const size_t i : reads_of(old)) {
+          here += i == at;
+          if (i > at && i != copy) return false;
+        }
+        if (copy == kNever || here != 1) return false;
+        copies.push_back(copy);
+      }
+    }
+    return true;
+  }
+
+  bool is_input(const Proxy* p) const {
+    return std::find(trace_.inputs.begin(), trace_.inputs.end(), p) != trace_.inputs.end();
   }
 
   bool is_result(const Proxy* p) const {
@@ -204,30 +281,11 @@ class Reuse {
   std::unordered_map<const Proxy*, std::vector<size_t>> reads_;  // of a storage
   std::unordered_set<const Proxy*> shared_;                      // inputs
   std::unordered_set<size_t> updates_;  // operations that write to an input
+  std::unordered_set<size_t> list_updates_;
   std::unordered_set<size_t> dropped_;  // write-backs that need not be made
   Substitution names_;
   bool changed_ = false;
 };
-
-// Whether autograd records something of it, or a leaf could not be written to.
-bool is_recorded(const Trace& trace) {
-  bool enabled = true;
-  for (const BoundSymbol* b : trace.body) {
-    if (b->symbol == &ops::set_inference_mode) return true;
-    if (b->symbol == &ops::set_grad_enabled) {
-      enabled = b->args[0].boolean();
-      continue;
-    }
-    bool recorded = false;
-    const bool updates = b->symbol->has(kInplace);
-    for_each_proxy(b->output, [&](const Proxy* p) {
-      const TensorProxy* t = as_tensor(p);
-      recorded = recorded || (t && t->type.requires_grad && (enabled || !updates));
-    });
-    if (recorded && b->symbol->name() != "freed") return true;
-  }
-  return false;
-}
 
 }  // namespace
 

@@ -51,6 +51,7 @@ constexpr Row kRows[] = {
     {"hsplit", Kind::kSplit, 1},      {"vsplit", Kind::kSplit, 0},
     {"dsplit", Kind::kSplit, 2},      {"unbind", Kind::kUnbind},
     {"diagonal", Kind::kDiagonal},    {"detach", Kind::kDetach},
+    {"data", Kind::kDetach},
 };
 
 const Row* find(const BoundSymbol& view) {

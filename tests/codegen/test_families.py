@@ -154,3 +154,40 @@ def test_under_vmap(rows: int) -> None:
         _core.set_flag("executors", "")
     expected = torch.autograd.grad(loss(x), x, seeds, is_grads_batched=True)[0]
     torch.testing.assert_close(got, expected)
+
+
+PLACED = {
+    "halves": lambda x: torch.cat((-x[..., 4:], x[..., :4]), -1) * x,
+    "rows": lambda x: x[:, 1:-1].exp() * 2,
+    "one": lambda x: x[:, 2].sin() + x[:, -1],
+    "both": lambda x: x.narrow(1, 1, 2).sin() * x.select(2, 3)[:, 1:3, None],
+    "nothing": lambda x: x[:, 2:2].exp().sum() + x.sin(),
+    "steps": lambda x: x[..., ::2].sin() * 2,
+}
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_gradients_of_slices(name: str) -> None:
+    """Zeros around a slice's gradient are part of the region that reads them."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 5, 8, requires_grad=True)
+    twin = x.detach().clone().requires_grad_()
+    f = fulmen.jit(PLACED[name], executors=["fusion", "aten"])
+    for _ in range(2):
+        weight = torch.randn_like(PLACED[name](twin))
+        f(x).backward(weight)
+        PLACED[name](twin).backward(weight)
+    torch.testing.assert_close(x.grad, twin.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_rotary_gradient_is_one_region() -> None:
+    def step(q: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        first, second = q[..., :16], q[..., 16:]
+        out = q * cos + torch.cat((-second, first), -1) * sin
+        return torch.autograd.grad(out.pow(2).sum(), q)[0]
+
+    q = torch.randn(2, 3, 32, requires_grad=True)
+    cos, sin = torch.randn(3, 32), torch.randn(3, 32)
+    f = fulmen.jit(step, executors=["fusion", "aten"], fullgraph=True)
+    torch.testing.assert_close(f(q, cos, sin), step(q, cos, sin))
+    assert "slice_backward" not in str(fulmen.last_traces(f)[-1]).split("def computation")[1]

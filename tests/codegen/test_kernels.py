@@ -84,6 +84,11 @@ def test_broadcasting() -> None:
     check(lambda x, row, column: (x * row + column) / torch.tensor(3.0), x, row, column)
 
 
+def test_a_fraction_is_true() -> None:
+    mask = torch.tensor([True, False, True])
+    check(lambda x: (x.masked_fill(x, 0.1), x.masked_fill(x, -0.0)), mask)
+
+
 def test_results_of_several_kinds() -> None:
     x = torch.randn(30, 50)
     check(lambda x: (x > 0, (x * 3).int(), x.double(), x.half(), x.bfloat16(), x.exp()), x)

@@ -9,7 +9,8 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 
-from fuzz_check import SEEDS, Failure, check
+from fuzz_check import SEEDS, Failure
+from fuzz_check import check as check_call
 from fuzz_program import Program
 
 Fails = Callable[[Program], bool]
@@ -18,7 +19,11 @@ _ASSIGNED = re.compile(r"^(\w+) = (.+)$", re.S)
 _NAME = re.compile(r"\b(?:self\.)?[avpb]\d+\b(?:\[\d\])?")
 
 
-def reduce(program: Program, failure: Failure) -> Program:
+def reduce(
+    program: Program,
+    failure: Failure,
+    check: Callable[[Program], Failure | None] = check_call,
+) -> Program:
     """A small program that fails with the same kind of difference."""
     trials = 0
 

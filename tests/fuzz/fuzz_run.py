@@ -24,13 +24,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 CHUNK = 100
 
 
-def check_chunk(first: int, count: int, folder: Path) -> None:
+def check_chunk(first: int, count: int, folder: Path, whole: bool) -> None:
     """In a process of its own: writes what it found, and before each program which one it is."""
+    # Bits are compared, and generated kernels round in other places.
+    os.environ.setdefault("FULMEN_EXECUTORS", "")
     import torch
+    from fuzz_whole import check_whole
 
-    from fuzz_check import check
+    from fuzz_check import check as check_call
     from fuzz_generate import generate
     from fuzz_reduce import reduce, script
+
+    check = check_whole if whole else check_call
 
     faulthandler.enable()
     torch.set_num_threads(1)
@@ -43,7 +48,7 @@ def check_chunk(first: int, count: int, folder: Path) -> None:
         failure = check(program, counts)
         if failure is None:
             continue
-        small = reduce(program, failure)
+        small = reduce(program, failure, check)
         failure = check(small) or failure
         path = folder / f"seed_{seed}.py"
         path.write_text(script(small, failure, f"seed {seed}"))
@@ -53,7 +58,7 @@ def check_chunk(first: int, count: int, folder: Path) -> None:
     (folder / f"{first}_{count}.json").write_text(json.dumps(done))
 
 
-def run(first: int, programs: int, jobs: int, folder: Path) -> dict[str, Any]:
+def run(first: int, programs: int, jobs: int, folder: Path, whole: bool) -> dict[str, Any]:
     """Runs all chunks that have no result yet; returns everything found."""
     folder.mkdir(parents=True, exist_ok=True)
     chunks = [
@@ -65,7 +70,9 @@ def run(first: int, programs: int, jobs: int, folder: Path) -> dict[str, Any]:
     while waiting or running:
         while waiting and len(running) < jobs:
             chunk = waiting.pop(0)
-            command = [sys.executable, __file__, "--folder", str(folder), "--chunk"]
+            command = [sys.executable, __file__, "--folder", str(folder)]
+            command += ["--whole"] if whole else []
+            command.append("--chunk")
             log = (folder / f"{chunk[0]}.log").open("wb")
             running[subprocess.Popen([*command, *map(str, chunk)], stdout=log, stderr=log)] = chunk
         time.sleep(0.2)
@@ -106,13 +113,15 @@ def main() -> int:
     parser.add_argument("--programs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--folder", type=Path, default=Path("build/fuzz"))
+    parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--whole", action="store_true", help="backward inside of the program")
     parser.add_argument("--chunk", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    folder = options.folder or Path("build/fuzz_whole" if options.whole else "build/fuzz")
     if options.chunk:
-        check_chunk(*options.chunk, options.folder)
+        check_chunk(*options.chunk, folder, options.whole)
         return 0
-    found = run(options.seed, options.programs, options.jobs, options.folder)
+    found = run(options.seed, options.programs, options.jobs, folder, options.whole)
     kinds = collections.Counter(f["kind"] for f in found["failures"])
     for failure in found["failures"]:
         print(f"seed {failure['seed']}: {failure['kind']}: {failure['script']}")

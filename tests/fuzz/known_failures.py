@@ -25,50 +25,10 @@ class Known:
 
 KNOWN = [
     Known(
-        "a write to .data after the tensor was used",
-        "backward error",
-        "the program writes to the tensor itself, which counts the write; through .data PyTorch "
-        "does not",
-        Program(
-            inputs=("a0 = torch.ones((2,)).requires_grad_()",),
-            args=("a0",),
-            body=("v1 = torch.clamp(a0, -1, 1.5)", "a0.data.add_(1)"),
-            returns=("v1",),
-        ),
-    ),
-    Known(
-        "a bfloat16 tensor times a number in place",
-        "value",
-        "aten::mul_.Scalar rounds the number first; PyTorch's Python calls mul_.Tensor",
-        Program(
-            inputs=(
-                "a0 = torch.randn((200,), dtype=torch.bfloat16, generator=g)",
-                "a1 = a0.detach()",  # inputs that share storage are written in order
-            ),
-            args=("a0", "a1"),
-            body=("a1.mul_(1e-2)",),
-            returns=("a0",),
-        ),
-    ),
-    Known(
-        "a write to a result that a region saved",
-        "backward error",
-        "the rule of a division reads its result, PyTorch's node its operands",
-        Program(
-            inputs=("a0 = torch.ones((2,)).requires_grad_()",),
-            args=("a0",),
-            body=(
-                "v1 = F.normalize(a0 * 2, dim=0)",
-                "v2 = v1[v1 > 0].sum()",
-                "v1.masked_scatter_(v1 > 0, v1 * 1)",
-            ),
-            returns=("v1",),
-        ),
-    ),
-    Known(
         "a write through a view of an input that has got history",
         "error",
-        "the view's write is refused as one to a leaf",
+        "eager refuses it too, unless something has asked for the history of the view since its "
+        "base was written: here `v3`, which nobody needs and which the program leaves out",
         Program(
             inputs=("a0 = torch.ones((3, 3))", "a1 = torch.ones((3,)).requires_grad_()", "a2 = a0"),
             args=("a0", "a1", "a2"),

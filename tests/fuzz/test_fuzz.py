@@ -9,6 +9,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from fuzz_whole import check_whole
+from mended import MENDED, MENDED_STEPS
+
 import fuzz_check
 from fuzz_check import Failure, check
 from fuzz_generate import generate
@@ -28,6 +31,16 @@ def test_programs_are_as_in_eager(part: int) -> None:
         if failure is not None:
             small = reduce(program, failure)
             pytest.fail(script(small, check(small) or failure, f"seed {seed}"))
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_whole_steps_have_eagers_gradients(part: int) -> None:
+    for seed in range(5000 + part * PROGRAMS_OF_A_PART, 5000 + (part + 1) * PROGRAMS_OF_A_PART):
+        program = generate(seed)
+        failure = check_whole(program)
+        if failure is not None:
+            small = reduce(program, failure, check_whole)
+            pytest.fail(script(small, check_whole(small) or failure, f"seed {seed}"))
 
 
 def test_generation_depends_on_the_seed_alone() -> None:
@@ -79,3 +92,15 @@ def test_a_wrong_gradient_is_found_and_reduced(monkeypatch: pytest.MonkeyPatch) 
 def test_known_failures_still_fail(known) -> None:  # type: ignore[no-untyped-def]
     failure = check(known.program)
     assert failure is not None and failure.kind == known.kind
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_mended_programs_are_as_in_eager(name: str) -> None:
+    failure = check(MENDED[name])
+    assert failure is None, failure
+
+
+@pytest.mark.parametrize("name", MENDED_STEPS)
+def test_mended_steps_have_eagers_gradients(name: str) -> None:
+    failure = check_whole(MENDED_STEPS[name])
+    assert failure is None, failure

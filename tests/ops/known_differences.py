@@ -128,7 +128,11 @@ UNSAMPLED: dict[str, str] = {
         ("linear_cross_entropy", "linear_cross_entropy_forward", "scaled_gradient"),
         "recorded by a pass: tests/python/test_products.py",
     ),
-    **{s.name: STEP for s in _core.symbols() if s.name.startswith("number_")},
+    **{
+        s.name: STEP
+        for s in _core.symbols()
+        if s.name.startswith(("number_", "_fused_", "_amp_foreach", "_amp_update"))
+    },
     **dict.fromkeys(("conj", "cpu", "positive", "resolve_conj", "resolve_neg"), ARGUMENT),
     **{f"{name}.Scalar_Tensor": REFLECTED for name in ("eq", "ge", "gt", "le", "lt", "ne")},
 }

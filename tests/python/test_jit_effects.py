@@ -222,3 +222,42 @@ def test_an_iterator_from_outside_goes_on() -> None:
             jitted = fulmen.jit(lambda x, it=mine, step=step: x + step(it))
             for _ in range(3):
                 assert torch.equal(jitted(X), X + step(eager))
+
+
+class Counts(collections.defaultdict):  # type: ignore[type-arg]
+    """Like one of collections, by a class of the user's."""
+
+
+@pytest.mark.parametrize("make", [collections.defaultdict, Counts])
+def test_what_a_defaultdict_makes_is_stored(make: Any) -> None:
+    keys = [torch.nn.Parameter(torch.ones(3)) for _ in range(3)]
+
+    def step(state: Any, x: torch.Tensor) -> torch.Tensor:
+        COUNTED.add_(1)
+        for k in keys:
+            own = state[k]
+            if "sum" not in own:
+                own["sum"] = torch.zeros_like(k)
+            own["sum"].mul_(0.5).add_(x.sum(0))
+        return x * len(state)
+
+    eager, mine = make(dict), make(dict)
+    jitted = fulmen.jit(step)
+    for k in range(4):
+        COUNTED.zero_()
+        assert torch.equal(jitted(mine, X + k), step(eager, X + k)) and COUNTED == 2
+        assert [k is j for k, j in zip(mine, keys, strict=True)] == [True] * 3
+        assert all(torch.equal(mine[k]["sum"], eager[k]["sum"]) for k in keys)
+        if k == 1:
+            eager.clear()
+            mine.clear()
+    assert fulmen.stats(jitted).cache_misses == 2 and not fulmen.stats(jitted).splits
+
+
+def test_a_defaultdict_without_a_factory_raises() -> None:
+    jitted = fulmen.jit(lambda d, x: x * d["a"])
+    with pytest.raises(KeyError, match="a"):
+        jitted(collections.defaultdict(None), X)
+
+
+COUNTED = torch.zeros(())

@@ -341,3 +341,34 @@ def test_operations_that_give_their_argument(give: Callable[[torch.Tensor], torc
         got = fulmen.jit(lambda x: ((give(x) * 2 + 1).exp() - 3).abs())(x)
     assert torch.equal(x, before)
     assert torch.equal(got, ((give(x) * 2 + 1).exp() - 3).abs())
+
+
+def read_a_view_of_what_got_a_graph(a, b):
+    x = a * 2
+    view, detached = x.view(-1), x.detach()
+    x.mul_(b)
+    return view * 2, x + 1, detached * 3, view.view(a.shape).exp()
+
+
+def read_the_base_of_what_got_a_graph(a, b):
+    x = a * 2
+    x[0].mul_(b[0])
+    return x.sin(), x[1] * 2, x.detach() * 2
+
+
+@pytest.mark.parametrize(
+    "function", [read_a_view_of_what_got_a_graph, read_the_base_of_what_got_a_graph]
+)
+def test_a_write_gives_other_views_a_graph(function: Any) -> None:
+    a = torch.randn(2, 3, dtype=torch.float64)
+    b = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    twin = b.detach().clone().requires_grad_()
+    f = fulmen.jit(function)
+    for _ in range(2):
+        got, expected = f(a, b), function(a, twin)
+        assert [t.requires_grad for t in got] == [t.requires_grad for t in expected]
+        for x, y in zip(got, expected, strict=True):
+            assert torch.equal(x, y)
+        sum(t.sum() for t in got).backward()
+        sum(t.sum() for t in expected).backward()
+    assert torch.equal(b.grad, twin.grad)

@@ -227,6 +227,21 @@ def test_several_views() -> None:
     check(lambda x: (x.unbind(1)[2].fill_(4), x.sum()), x34())
 
 
+def test_an_item_updated_in_place() -> None:
+    """`x[i] -= y` writes the item, and then the item to itself."""
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        y[1:] -= x[1:]
+        y[0][1] *= 3
+        y.T[2] += 1
+        return y
+
+    trace = check(fn, torch.randn(3, 4))
+    assert not any("copy_" in b.symbol.name for b in trace.bound_symbols)
+    check(fn, torch.randn(3, 4, requires_grad=True), grad=True)
+
+
 def test_overlapping_argument_runs_in_order() -> None:
     def f(x):
         torch.narrow(x, 0, 0, 2).transpose(0, 1).add_(torch.narrow(x, 0, 1, 2).transpose(0, 1))

@@ -328,6 +328,16 @@ def test_parts_of_a_tangent_that_is_zero() -> None:
     check(lambda x: jvp(lambda a: (a.split([1, 2], -1)[1] * W[0, 1:], W + 1), (x,), (x,)), X)
 
 
+def test_gradients_through_a_tangent_that_is_zero() -> None:
+    """They are zeros, not None: the other operand's product rule has such a factor."""
+    x = X.clone().requires_grad_()
+    for fn in (lambda a: a * W[0], lambda a: a / W[0], lambda a: a * W[0] + a.detach() * W[0]):
+        check(lambda x, fn=fn: jvp(fn, (x,), (torch.ones_like(x),))[1], x, gradients=True)
+    check(lambda x: jacfwd(lambda a: a * W[0])(x[0]), x, gradients=True)
+    w = torch.ones_like(X, requires_grad=True)
+    check(lambda x, w: jvp(lambda a: a * w, (x,), (w * 2,))[1], x, w, gradients=True)
+
+
 def test_parts_of_larger_tensors() -> None:
     base = torch.arange(40.0)
 

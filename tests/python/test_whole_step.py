@@ -27,6 +27,11 @@ OPTIMIZERS: dict[str, Make] = {
     "nadam": lambda p: torch.optim.NAdam(p),
     "radam": lambda p: torch.optim.RAdam(p),
     "adadelta": lambda p: torch.optim.Adadelta(p),
+    "fused adam": lambda p: torch.optim.Adam(p, lr=1e-2, amsgrad=True, fused=True),
+    "fused adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, maximize=True, fused=True),
+    "fused sgd": lambda p: torch.optim.SGD(p, lr=0.1, fused=True),
+    "fused momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, fused=True),
+    "fused adagrad": lambda p: torch.optim.Adagrad(p, lr=1e-2, fused=True),
 }
 
 
@@ -49,12 +54,13 @@ def pair(seed: int = 0) -> tuple[Net, Net]:
 
 
 def assert_same(ours: nn.Module, eager: nn.Module) -> None:
+    exactly = {"rtol": 0, "atol": 0, "equal_nan": True, "check_stride": True}
     for (name, p), q in zip(ours.state_dict().items(), eager.state_dict().values(), strict=True):
-        assert torch.equal(p, q), name
+        torch.testing.assert_close(p, q, **exactly, msg=lambda m, n=name: f"{n}: {m}")
     for (name, p), q in zip(ours.named_parameters(), eager.parameters(), strict=True):
         assert (p.grad is None) == (q.grad is None), name
         if p.grad is not None and q.grad is not None:
-            assert torch.equal(p.grad, q.grad) and p.grad.stride() == q.grad.stride(), name
+            torch.testing.assert_close(p.grad, q.grad, **exactly, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def check(
@@ -69,7 +75,7 @@ def check(
     for i in range(calls):
         tokens = torch.randint(0, 11, (6,), generator=torch.Generator().manual_seed(i))
         got, expected = step(tokens), reference(tokens)
-        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+        torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
         assert_same(ours, eager)
     stats = fulmen.stats(step)
     if programs is None:
@@ -100,6 +106,67 @@ def test_optimizers(name: str, clip: bool) -> None:
         return step
 
     check(make_step)
+
+
+def test_a_fused_optimizer_writes_in_place() -> None:
+    def make_step(net: Net) -> Callable[..., Any]:
+        optimizer = torch.optim.AdamW(net.parameters(), fused=True)
+
+        def step(tokens: torch.Tensor) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(tokens), tokens)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        return step
+
+    text = str(fulmen.last_traces(check(make_step))[-1])
+    assert "torch.ops.aten._fused_adamw_(" in text and "copy_(closure_or_default_opt" not in text
+
+
+class Overflow(nn.Module):
+    """Infinite gradients at some calls."""
+
+    def __init__(self, at: set[int]) -> None:
+        super().__init__()
+        self.at, self.call = at, torch.zeros(())
+
+    def forward(self, loss: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.call += 1
+        bad = sum((self.call == i).float() for i in self.at)
+        return loss / (1 - bad)
+
+
+@pytest.mark.parametrize("overflows", [set(), {2, 5}, {1, 3, 4}])
+@pytest.mark.parametrize("form", ["plain", "clip", "fused", "fused clip", "new scale"])
+def test_grad_scaler(form: str, overflows: set[int]) -> None:
+    scalers = []
+
+    def make_step(net: Net) -> Callable[..., Any]:
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2, fused="fused" in form)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16, growth_interval=2)
+        scalers.append(scaler)
+        overflow = Overflow(overflows)
+
+        def step(tokens: torch.Tensor) -> torch.Tensor:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = overflow(F.cross_entropy(net(tokens), tokens))
+            scaler.scale(loss).backward()
+            if "clip" in form:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+            scaler.step(optimizer)
+            scaler.update(512.0 if form == "new scale" else None)
+            return loss.detach()
+
+        return step
+
+    check(make_step, calls=9, programs=5)
+    ours, eager = (scaler.state_dict() for scaler in scalers)
+    assert ours == eager
 
 
 def test_gradient_accumulation() -> None:
@@ -147,6 +214,31 @@ def test_several_updates_in_one_call() -> None:
                 with torch.no_grad():
                     for p in net.parameters():
                         p -= 0.1 * p.grad
+            return loss.detach()
+
+        return step
+
+    check(make_step)
+
+
+@pytest.mark.parametrize("form", ["sub_", "copy_", "without grad mode", "a part"])
+def test_updates_of_data(form: str) -> None:
+    def make_step(net: Net) -> Callable[..., Any]:
+        def step(tokens: torch.Tensor) -> torch.Tensor:
+            for _ in range(2):
+                net.zero_grad()
+                loss = F.cross_entropy(net(tokens), tokens)
+                loss.backward()
+                for p in net.parameters():
+                    if form == "sub_":
+                        p.data.sub_(0.1 * p.grad.data)
+                    elif form == "copy_":
+                        p.data.copy_(p.data - 0.1 * p.grad)
+                    elif form == "a part":
+                        p.data[1:] -= 0.1 * p.grad[1:]
+                    else:
+                        with torch.no_grad():
+                            p.detach().add_(p.grad, alpha=-0.1)
             return loss.detach()
 
         return step

@@ -89,7 +89,8 @@ Schedule schedule_for(const LoopProgram& p, int width) {
   const auto rows = static_cast<int64_t>(scratch_rows(p, s));
   s.keep_rows = rows > 0 && rows * row * 8 <= kScratchLimit;
   s.tile_rows = !p.has_reductions() && s.vector_loop > 0 && n <= kBlock / 2;
-  s.stream = streams(p, s);
+  s.exact = p.writes_inputs;
+  s.stream = !s.exact && streams(p, s);
   return s;
 }
 
@@ -177,7 +178,9 @@ passes::FusionRules fusion_rules(const std::shared_ptr<TraceContext>& ctx) {
   passes::FusionRules rules;
   rules.refusal = [ctx](const BoundSymbol& b) { return fusion_refusal(b, ctx); };
   rules.is_view = is_fused_view;
-  rules.joins_pieces = [](const BoundSymbol& b) { return form_of(b) == Form::kCat; };
+  rules.joins_pieces = [](const BoundSymbol& b) {
+    return form_of(b) == Form::kCat || form_of(b) == Form::kPlaced;
+  };
   rules.opened = [ctx](const BoundSymbol& b) { return opened(b, ctx); };
   rules.region_refusal = [](const Trace& region) {
     std::string why;

@@ -137,16 +137,28 @@ void KernelEmitter::emit_elements(Position at, Value begin, Value end) {
   const Value last = b_.Sub(size(v), b_.index(step));
   const auto turns = [&](Value from, Value to) {
     b_.loop(from, to, b_.index(step), {}, [&](Value i, const Values&) -> Values {
-      const Value first = s_.narrow ? b_.index(0) : at.aligned ? i : b_.min_index(i, last);
+      const bool stays = at.aligned || s_.exact;
+      const Value first = s_.narrow ? b_.index(0) : stays ? i : b_.min_index(i, last);
       for (int u = 0; u < s_.unroll; ++u) {
         Position here = at;
         here.index[v] = u ? b_.Add(first, b_.index(int64_t{u} * b_.width())) : first;
-        Computed known = outer;
-        for (const Store& s : p_.stores) store(s, here, value(s.value, here, known, 0));
+        store_elements(here, outer);
       }
       return {};
     });
   };
+  if (s_.exact && !s_.narrow) {
+    const Value whole = b_.Add(begin, b_.And(b_.Sub(end, begin), b_.index(-step)));
+    turns(begin, whole);
+    b_.loop(whole, end, b_.index(b_.width()), {}, [&](Value i, const Values&) -> Values {
+      Position here = at;
+      here.index[v] = i;
+      here.end = end;
+      store_elements(here, outer);
+      return {};
+    });
+    return;
+  }
   if (s_.stream) {
     // Blocks begin at multiples of the step.
     const Value whole = b_.Add(begin, b_.And(b_.Sub(end, begin), b_.index(-step)));
@@ -156,6 +168,12 @@ void KernelEmitter::emit_elements(Position at, Value begin, Value end) {
     begin = whole;
   }
   turns(begin, end);
+}
+
+// Everything is read before anything is written.
+void KernelEmitter::store_elements(const Position& at, Computed known) {
+  for (const Store& s : p_.stores) value(s.value, at, known, 0);
+  for (const Store& s : p_.stores) store(s, at, known.at(s.value));
 }
 
 void KernelEmitter::emit_passes(const Position& at) {
@@ -420,7 +438,10 @@ Value KernelEmitter::element_address(uint32_t access, const Position& at, int la
     Value index = at.index[i];
     if (i == s_.vector_loop && lane) {
       index = b_.Add(index, b_.index(lane));
-      if (s_.narrow) index = b_.min_index(index, b_.Sub(size(i), b_.index(1)));
+      if (by_element(at)) {
+        const Value end = at.end ? at.end : size(i);
+        index = b_.min_index(index, b_.Sub(end, b_.index(1)));
+      }
     }
     offset = b_.Add(offset, c == StrideClass::kOne ? index : b_.Mul(index, strides_[access][i]));
   }
@@ -452,7 +473,7 @@ Value KernelEmitter::load(const Access& a, const Position& at) {
     const Value v = b_.load(element, element_address(access, at, 0), alignment);
     return lanes_.from_memory(b_.splat(v), a.dtype);
   }
-  if (c == StrideClass::kOne && !s_.narrow) {
+  if (c == StrideClass::kOne && !by_element(at)) {
     const Value v = b_.load(b_.vec(element), element_address(access, at, 0), alignment);
     return lanes_.from_memory(v, a.dtype);
   }
@@ -470,7 +491,7 @@ void KernelEmitter::store(const Store& s, const Position& at, Value v) {
   const StrideClass c = stride_class(p_, a, s_.vector_loop);
   if (c == StrideClass::kZero) {
     b_.store(b_.extract(v, 0), element_address(s.access, at, 0), alignment);
-  } else if (c == StrideClass::kOne && !s_.narrow) {
+  } else if (c == StrideClass::kOne && !by_element(at)) {
     const Value address = element_address(s.access, at, 0);
     const int bytes = alignment * b_.width();
     if (s_.stream && at.aligned && bytes >= 16 && can_stream(p_, s_, s)) {

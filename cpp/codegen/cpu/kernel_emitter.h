@@ -43,6 +43,10 @@ bool can_stream(const LoopProgram& program, const Schedule& schedule, const Stor
 // fewer turns than lanes ("narrow") elements are loaded one by one, lanes past the end take the
 // last element, and stores go from the last lane to the first, so that the right value is written
 // last.
+//
+// A program that writes to its inputs (`Schedule::exact`) repeats nothing: its whole vectors end
+// before the rest, which goes element by element as above, and what a vector reads is read before
+// any of it is written.
 class KernelEmitter {
  public:
   KernelEmitter(const LoopProgram& program, const Schedule& schedule, const Isa& isa,
@@ -55,6 +59,7 @@ class KernelEmitter {
   struct Position {
     Values index;
     bool aligned = false;  // whole vectors from the start of the vector loop
+    Value end = nullptr;   // lanes from here on take the last element before; null: there are none
   };
   using Computed = std::map<uint32_t, Value>;
 
@@ -77,7 +82,9 @@ class KernelEmitter {
 
   Value value(uint32_t node, const Position& at, Computed& known, int pass);
   void compute_outer(const Position& at, Computed& outer, int pass);
+  void store_elements(const Position& at, Computed known);
   void store(const Store& s, const Position& at, Value v);
+  bool by_element(const Position& at) const { return s_.narrow || at.end; }
   Value load(const Access& a, const Position& at);
   Value loop_index(uint32_t access, const Position& at);
   Value element_address(uint32_t access, const Position& at, int lane);

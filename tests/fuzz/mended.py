@@ -1,0 +1,79 @@
+"""Programs that once differed from eager."""
+
+from __future__ import annotations
+
+from fuzz_program import Program
+
+MENDED = {
+    "a write to .data after the tensor was used": Program(
+        inputs=("a0 = torch.ones((2,)).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = torch.clamp(a0, -1, 1.5)", "a0.data.add_(1)"),
+        returns=("v1",),
+    ),
+    "a bfloat16 tensor times a number in place": Program(
+        inputs=(
+            "a0 = torch.randn((200,), dtype=torch.bfloat16, generator=g)",
+            "a1 = a0.detach()",  # inputs that share storage are written in order
+        ),
+        args=("a0", "a1"),
+        body=("a1.mul_(1e-2)",),
+        returns=("a0",),
+    ),
+    "a write to the result of a division": Program(
+        inputs=("a0 = torch.ones((2,)).requires_grad_()",),
+        args=("a0",),
+        body=(
+            "v1 = F.normalize(a0 * 2, dim=0)",
+            "v2 = v1[v1 > 0].sum()",
+            "v1.masked_scatter_(v1 > 0, v1 * 1)",
+        ),
+        returns=("v1",),
+    ),
+    "strides of a matrix times a batch": Program(
+        inputs=("a0 = torch.ones((2, 1)).requires_grad_()", "a1 = torch.ones((1, 1, 1))"),
+        args=("a0", "a1"),
+        body=("v1 = torch.matmul(a0 * 2, a1)",),
+        returns=("v1",),
+    ),
+    "transpose_ without grad mode": Program(
+        inputs=("a0 = torch.ones((3, 3)).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = a0 * 2", "with torch.no_grad():\n    v1.transpose_(0, 1)"),
+        returns=("v1",),
+    ),
+}
+
+# Of their gradients, computed inside.
+MENDED_STEPS = {
+    "a parameter updated after it was used": Program(
+        inputs=("a0 = torch.ones((2,)).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = a0 * 2", "with torch.no_grad():\n    a0.mul_(3)", "v2 = a0 * 5"),
+        returns=("v1", "v2"),
+    ),
+    "a graph that begins before the call": Program(
+        inputs=("a0 = torch.ones((2,)).requires_grad_()", "a1 = a0[0]"),
+        args=("a0", "a1"),
+        body=("v1 = a1 * 2",),
+        returns=("v1",),
+    ),
+    "a value asked for between the loss and its gradient": Program(
+        inputs=("a0 = torch.ones((2,)).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = a0 * 2", "if a0.sum() > 0:\n    v2 = a0.detach() * 2"),
+        returns=("v1",),
+    ),
+    "equal calls whose gradients have an order": Program(
+        inputs=("a0 = torch.randn((3, 3), generator=g).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = torch.addmm(a0 @ a0.t(), a0, a0.t(), beta=0.5)",),
+        returns=("v1",),
+    ),
+    "an einsum whose operands are one tensor": Program(
+        inputs=("a0 = torch.randn((3, 3), generator=g).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = torch.einsum('ij,kj->ik', a0, a0)",),
+        returns=("v1", "a0"),
+    ),
+}
