@@ -223,7 +223,6 @@ class ProductsExecutor final : public exec::Executor {
   std::string refusal(const exec::Offer& offer) const override {
     const BoundSymbol& bsym = offer.bsym;
     if (is_linear_loss(*bsym.symbol)) return linear_loss_refusal(bsym);
-    if (!chosen_) return "it takes products where executors= names it";
     if (is_recorded(offer)) return "PyTorch's autograd records it";
     const std::optional<Form> form = form_of(bsym);
     if (!form) return "it multiplies matrices";
