@@ -218,6 +218,7 @@ def _convolution(
     rank = input.ndim - 2
     if not 1 <= rank <= 3:
         return None
+    rest: tuple[Any, ...]
     if transposed:
         function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
         rest = (stride, padding, output_padding, groups, dilation)

@@ -23,7 +23,7 @@ namespace {
 exec::ExecutorPtr builtin_executor(const std::string& name) {
   if (name == "aten") return bridge::aten_executor();
   if (name == "fusion") return bridge::fusion_executor(/*makes_regions=*/true);
-  if (name == "products") return bridge::products_executor(/*chosen=*/true);
+  if (name == "products") return bridge::products_executor();
   if (name == "custom_op") return bridge::custom_op_executor();
   throw UserError(ErrorKind::kValue, "unknown-executor",
                   cat("no executor '", name, "' is built in"));

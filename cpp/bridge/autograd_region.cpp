@@ -508,8 +508,7 @@ std::shared_ptr<const exec::Compilation> make_compilation(std::vector<exec::Exec
       std::vector<exec::ExecutorPtr>{autograd_executor(), grad_state_executor(), number_executor(),
                                      random_state_executor()},
       std::move(chosen),
-      std::vector<exec::ExecutorPtr>{fusion_executor(false), products_executor(false),
-                                     aten_executor(), python_executor()},
+      std::vector<exec::ExecutorPtr>{fusion_executor(false), aten_executor(), python_executor()},
       std::move(fuel));
 }
 

@@ -46,9 +46,8 @@ std::unique_ptr<InputCheck> make_input_check(const Trace& trace,
 const exec::SlotOps& slot_ops();
 // Runs a symbol's ATen operator through the dispatcher; no Python on the way.
 exec::ExecutorPtr aten_executor();
-// Multiplies matrices of the shapes and dtypes for which its loops are faster than ATen's. Every
-// program has it for half types that PyTorch multiplies one by one; `chosen`: the others too.
-exec::ExecutorPtr products_executor(bool chosen);
+// Multiplies matrices of the shapes and dtypes for which its loops are faster than ATen's.
+exec::ExecutorPtr products_executor();
 // For PassContext::fuses_loss.
 bool (*fuses_loss_for(const exec::Compilation& compilation))(const TensorType& input,
                                                              const TensorType& scores);

@@ -208,8 +208,6 @@ class ProductKernel final : public exec::Kernel {
 
 class ProductsExecutor final : public exec::Executor {
  public:
-  explicit ProductsExecutor(bool chosen) : chosen_(chosen) {}
-
   std::string_view name() const override { return "products"; }
 
   bool concerns(const Symbol& symbol) const override {
@@ -260,9 +258,6 @@ class ProductsExecutor final : public exec::Executor {
     return std::make_unique<ProductKernel>(bsym, *form_of(bsym), slot_of, products_isa(),
                                            aten_executor()->compile(bsym, slot_of, compilation));
   }
-
- private:
-  bool chosen_;
 };
 
 }  // namespace
@@ -281,16 +276,14 @@ bool has_instructions_for(Element e) {
   return e == Element::kBFloat16 ? bfloat : half;
 }
 
-exec::ExecutorPtr products_executor(bool chosen) {
-  static const auto by_name = std::make_shared<const ProductsExecutor>(true);
-  static const auto always = std::make_shared<const ProductsExecutor>(false);
-  return chosen ? by_name : always;
+exec::ExecutorPtr products_executor() {
+  static const auto executor = std::make_shared<const ProductsExecutor>();
+  return executor;
 }
 
 bool (*fuses_loss_for(const exec::Compilation& compilation))(const TensorType& input,
                                                              const TensorType& scores) {
-  const bool chosen = compilation.find("products") == products_executor(true).get();
-  return chosen ? gains_by_fused_loss : nullptr;
+  return compilation.find("products") ? gains_by_fused_loss : nullptr;
 }
 
 }  // namespace fulmen::bridge

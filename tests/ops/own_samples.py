@@ -243,6 +243,14 @@ SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
         ),
         (f(2, 3, 4), f(3), f(3), f(3).exp()),
     ),
+    ("data", lambda x: x.data * 2, (f(2, 3),)),
+    ("determinant and LU", lambda x: _aten._linalg_det(x), (f(2, 3, 3),)),
+    ("determinant and LU, transposed", lambda x: _aten._linalg_det(x.mT), (f(3, 3),)),
+    (
+        "lu_solve",
+        lambda x, y: torch.linalg.lu_solve(*torch.linalg.lu_factor(x), y),
+        (f(2, 3, 3), f(2, 3, 2)),
+    ),
     *BACKWARD_SAMPLES,
 ]
 
