@@ -9,8 +9,8 @@ passes where its distance from float64's is at most
 - twice as far as float64's own moves with the last places of the arguments, which shows where terms
   cancel, or
 - a few units in its last place.
-Metadata, truth values, integers, NaN and infinities are eager's, as always; but where eager overflows
-on the way to a number, as float16 does, the number may be given.
+Metadata, truth values, integers, NaN and infinities are eager's, as always; but where eager
+overflows on the way to a number, as float16 does, the number may be given.
 """
 
 from __future__ import annotations
