@@ -10,8 +10,9 @@
 namespace fulmen::kernels {
 namespace {
 
-constexpr int64_t kDotLongs = 64;        // long rows whose sums are stored at once
-constexpr int64_t kSpreadColumns = 512;  // whose sums stay in the first cache
+constexpr int64_t kDotLongs = 64;  // long rows whose sums are stored at once
+// Columns whose sums stay in the first cache; of one or two rows more, as long reads are faster.
+constexpr int64_t kSpread = 512, kWideSpread = 4096;
 constexpr int64_t kMostSpreadShorts = 8;
 constexpr int64_t kMostDepth = 4096, kSlice = 1024;  // deeper products are cut into slices
 constexpr int64_t kPackedBytes = 4 << 20;            // of the right operand
@@ -113,7 +114,7 @@ void dot_products(const Product& p, const Loops& loops, const Parallel& parallel
 void spread_products(const Product& p, const Loops& loops, const Parallel& parallel) {
   int64_t stride = 0;
   const float* shorts = short_rows(p, loops, &stride);
-  const int64_t chunks = parts_of(p.n, kSpreadColumns);
+  const int64_t chunks = parts_of(p.n, p.m <= 2 ? kWideSpread / p.m : kSpread);
   // Even parts of whole cache lines.
   const int64_t parts = std::max<int64_t>(chunks, std::min<int64_t>(parallel.threads, p.n / 64));
   const int64_t width = parts_of(parts_of(p.n, std::max<int64_t>(parts, 1)), 32) * 32;
