@@ -12,8 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (  # lowest first
-    "support", "kernels", "ir", "ops", "analysis", "passes", "codegen", "exec", "py", "interp", "bridge",
-    "bindings", "jit", "module",
+    "support", "kernels", "ir", "ops", "analysis", "passes", "codegen", "exec", "py", "interp",
+    "bridge", "bindings", "jit", "module",
 )  # fmt: skip
 SEES_PYTHON = {"py", "interp", "bridge", "bindings", "jit", "module"}
 SEES_TORCH = {"bridge"}
