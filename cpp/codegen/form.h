@@ -32,7 +32,7 @@ enum class Form : uint8_t {
   kReshape,
   kSplit,  // several slices of one dimension, one after the other
   kCat,
-  kPlaced,     // slice_backward(), select_backward(): zeros around the elements of a slice
+  kPlaced,       // slice_backward(), select_backward(): zeros around the elements of a slice
   kFull,         // one number everywhere
   kArange,       // integers
   kEmbedding,    // rows of a table
