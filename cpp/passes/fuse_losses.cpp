@@ -9,6 +9,7 @@
 #include "ops/linear_loss.h"
 #include "ops/loss.h"
 #include "ops/matmul.h"
+#include "ops/shape.h"
 #include "passes/emit.h"
 #include "passes/rebase.h"
 
@@ -28,6 +29,14 @@ bool keeps_rows(const BoundSymbol& b) {
   return from.ndim() > 0 && to.ndim() > 0 && from.shape.back() == to.shape.back();
 }
 
+// Leaves rows out: `scores[:, :-1]`, as losses of the next token do.
+bool takes_rows(const BoundSymbol& b) {
+  if (b.symbol != &ops::slice && b.symbol != &ops::narrow) return false;
+  const auto last = static_cast<int64_t>(type_of(b.args[0]).ndim()) - 1;
+  const Arg& dim = b.arg("dim");
+  return dim.is_int() && dim.integer() != -1 && dim.integer() != last;
+}
+
 bool widens(const BoundSymbol& b) {
   const std::string& name = b.symbol->name();
   return (name == "to.dtype" || name == "float" || name == "_to_copy") && b.args[0].is_tensor() &&
@@ -37,6 +46,7 @@ bool widens(const BoundSymbol& b) {
 
 struct Match {
   const BoundSymbol* linear = nullptr;
+  std::vector<const BoundSymbol*> views{};  // from the layer's result on
   bool upcast = false;
 };
 
@@ -65,7 +75,7 @@ class Fuser {
         builder.source = b->source;
         try {
           const BoundSymbol* linear = map.apply(*trace_.ctx, *match.linear);
-          const Arg fused = emit_fused(*linear, *b, match.upcast);
+          const Arg fused = emit_fused(*linear, match, *b);
           if (type_of(fused) == type_of(b->output)) {
             map.add(original->output.proxy(), fused);
             continue;
@@ -112,7 +122,9 @@ class Fuser {
       }
       if (widens(*b)) {
         match.upcast = true;
-      } else if (!keeps_rows(*b)) {
+      } else if (keeps_rows(*b) || takes_rows(*b)) {
+        match.views.insert(match.views.begin(), b);
+      } else {
         return {};
       }
       p = b->args[0].proxy();
@@ -125,8 +137,30 @@ class Fuser {
     return same_modes && type_of(match.linear->args[1]).ndim() == 2 ? match : Match();
   }
 
-  static Arg emit_fused(const BoundSymbol& linear, const BoundSymbol& loss, bool upcast) {
-    Arg x = linear.args[0];
+  // The rows of the layer's input that the loss is about.
+  static Arg rows_of(Arg x, const std::vector<const BoundSymbol*>& views) {
+    Builder& builder = Builder::current();
+    const Dim width = type_of(x).shape.back();
+    if (std::none_of(views.begin(), views.end(), [](auto* b) { return takes_rows(*b); })) return x;
+    for (const BoundSymbol* b : views) {
+      Args args(b->args);
+      args[0] = x;
+      if (takes_rows(*b)) {
+        x = builder.call(*b->symbol, args);
+        continue;
+      }
+      Args sizes;
+      const auto& shape = type_of(b->output).shape;
+      for (size_t i = 0; i + 1 < shape.size(); ++i) sizes.push_back(Arg(shape[i]));
+      sizes.push_back(Arg(width));
+      x = emit("reshape", {x, builder.ctx().make_collection(Arg::Kind::kList, sizes)});
+    }
+    return x;
+  }
+
+  static Arg emit_fused(const BoundSymbol& linear, const Match& match, const BoundSymbol& loss) {
+    Arg x = rows_of(linear.args[0], match.views);
+    const bool upcast = match.upcast;
     if (type_of(x).ndim() != 2) {
       const Arg sizes[] = {Arg(-1), Arg(type_of(x).shape.back())};
       x = emit("reshape", {x, Builder::current().ctx().make_collection(Arg::Kind::kList, sizes)});

@@ -364,6 +364,37 @@ def test_two_gradients_of_a_loss_in_one_program() -> None:
         torch.testing.assert_close(mine, theirs)
 
 
+SHIFTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "all but the last": lambda s: s[:, :-1],
+    "of a view": lambda s: s.view(2, -1, s.shape[-1])[:, 1:].contiguous(),
+    "of the first dimension": lambda s: s[:1],
+    "narrow": lambda s: s.narrow(1, 1, 77).float(),
+}
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_rows_that_are_left_out(shift: str) -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(24, 60_000)
+    x = torch.randn(2, 80, 24, requires_grad=True)
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        scores = SHIFTS[shift](layer(x)).flatten(0, -2)
+        y = torch.arange(scores.shape[0]) * 7
+        return F.cross_entropy(scores, y)
+
+    compiled = jit(f)
+    results = []
+    for function in (compiled, f):
+        x.grad = layer.weight.grad = layer.bias.grad = None
+        loss = function(x)
+        loss.backward()
+        results.append((loss.detach(), x.grad, layer.weight.grad, layer.bias.grad))
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    assert is_fused(compiled)
+
+
 def test_scores_that_are_read_elsewhere_are_kept() -> None:
     module = Head(torch.float32)
     x, y = batch(torch.float32)
