@@ -21,7 +21,7 @@ bool note_absent(Frame& frame, Val container, Val key) {
 // A dictionary that finds its entries as `dict` does, and whose class may define __missing__.
 bool looks_up_as_dict(Frame& frame, PyObject* container, PyTypeObject* type) {
   if (!PyDict_Check(container) || PyDict_CheckExact(container)) return false;
-  static PyObject* const own = PyDict_GetItem(PyDict_Type.tp_dict, names::__getitem__);
+  static PyObject* const own = type_lookup(frame, &PyDict_Type, names::__getitem__);
   return type_lookup(frame, type, names::__getitem__) == own;
 }
 
