@@ -36,7 +36,7 @@ def bars(title: str, groups: dict[str, dict[str, float]], unit: str, name: str) 
     axes.invert_yaxis()
     axes.set_xlabel(unit)
     axes.set_title(title, fontsize=10, loc="left")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     for suffix in ("svg", "png"):
         figure.savefig(RESULTS / f"{name}.{suffix}", bbox_inches="tight", dpi=120)
     plt.close(figure)
