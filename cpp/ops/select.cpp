@@ -1,5 +1,6 @@
 #include "ops/select.h"
 
+#include <array>
 #include <cmath>
 
 #include "ops/arith.h"
@@ -89,6 +90,14 @@ Arg addc_meta(Call& in) {
     in.unsupported("integers scaled by a floating point number");
   }
   return meta::elementwise(in, accept, meta::Result::kCommon);
+}
+
+// The operands of addcmul and addcdiv: float32 ones beside a float64 tensor are float64 first.
+std::array<Arg, 3> promoted(Call& in, const Opmath& math) {
+  const Args operands{in["input"], in["tensor1"], in["tensor2"]};
+  const DType common = meta::result_type(in, operands);
+  const auto up = [&](const Arg& a) { return math.up(converted(a, common)); };
+  return {up(operands[0]), up(operands[1]), up(operands[2])};
 }
 
 }  // namespace
@@ -213,7 +222,7 @@ constinit const Symbol addcmul{
     .meta = addc_meta<meta::kNoBool>,
     .decompose = [](Call& in) -> Arg {
       Opmath math(in);
-      const Arg x = math.up(in["input"]), a = math.up(in["tensor1"]), b = math.up(in["tensor2"]);
+      const auto [x, a, b] = promoted(in, math);
       return math.down(x + scaled(a, in["value"]) * b);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {
@@ -231,7 +240,7 @@ constinit const Symbol addcdiv{
     .meta = addc_meta<meta::kInexact>,
     .decompose = [](Call& in) -> Arg {
       Opmath math(in);
-      const Arg x = math.up(in["input"]), a = math.up(in["tensor1"]), b = math.up(in["tensor2"]);
+      const auto [x, a, b] = promoted(in, math);
       return math.down(x + scaled(a, in["value"]) / b);
     },
     .vjp = [](Call& in, const Arg&, const Arg& grad) -> Args {

@@ -7,6 +7,7 @@ import mmap
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,16 @@ def test_broadcasting() -> None:
     x, row, column = torch.randn(6, 1, 9), torch.randn(9), torch.randn(4, 1)
     check(lambda x, row, column: x * row + column, x, row, column)
     check(lambda x, row, column: (x * row + column) / torch.tensor(3.0), x, row, column)
+
+
+@pytest.mark.parametrize("f", [torch.addcmul, torch.addcdiv])
+def test_operands_are_promoted_before_they_meet(f: Callable[..., torch.Tensor]) -> None:
+    x, y = torch.randn(50, dtype=torch.float64), torch.rand(50) + 0.5
+    check(lambda x, y: f(x, y, y, value=0.1) * 2, x, y)
+    torch.testing.assert_close(
+        fulmen.jit(lambda x, y: f(x, y, y, value=0.1) * 2, executors=["fusion"])(x, y),
+        f(x, y.double(), y.double(), value=0.1) * 2, rtol=1e-14, atol=1e-14,
+    )  # fmt: skip
 
 
 def test_a_fraction_is_true() -> None:
