@@ -41,15 +41,11 @@ class Reuse {
       const BoundSymbol& b = *trace.body[i];
       for_each_proxy(b.output, [&](const Proxy* p) { made_at_[p] = i; });
       for (const Arg& a : b.args) {
-        for_each_proxy(a, [&](const Proxy* p) {
-          reads_[storage_of(p)].push_back(i);
-          last_read_[storage_of(p)] = i;
-        });
+        for_each_proxy(a, [&](const Proxy* p) { reads_[storage_of(p)].push_back(i); });
       }
     }
-    for_each_proxy(trace.output, [&](const Proxy* p) { last_read_[storage_of(p)] = kNever; });
-    read_here_ = last_read_;
-    for (const Proxy* p : trace.inputs) last_read_[storage_of(p)] = kNever;
+    for_each_proxy(trace.output, [&](const Proxy* p) { returned_.insert(storage_of(p)); });
+    for (const Proxy* p : trace.inputs) inputs_.insert(storage_of(p));
     for (const auto& group : trace.alias_groups) shared_.insert(group.begin(), group.end());
   }
 
@@ -86,9 +82,11 @@ class Reuse {
   }
 
  private:
-  // Inputs too: whether somebody outside of the program has it is known when it runs.
+  // Of its first operand, which may be an input: whether somebody outside of the program has it is
+  // known when it runs.
   bool is_last_read(const BoundSymbol& b, size_t at) const {
-    return !b.args[0].tensor()->alias_of && read_here_.at(storage_of(b.args[0].proxy())) == at;
+    const TensorProxy* t = b.args[0].tensor();
+    return !t->alias_of && !returned_.contains(t) && reads_.at(t).back() == at;
   }
 
   const BoundSymbol* last(const BoundSymbol& b) {
@@ -119,7 +117,7 @@ class Reuse {
                   std::vector<size_t>& chain) const {
     for (const TensorProxy* now = value;;) {
       const auto made = made_at_.find(now);
-      if (made == made_at_.end() || now->alias_of || is_result(now)) return false;
+      if (made == made_at_.end() || now->alias_of || is_callers(now)) return false;
       const size_t at = made->second;
       const BoundSymbol& b = *trace_.body[at];
       if (!has_twin(b, 0)) return false;
@@ -172,9 +170,9 @@ class Reuse {
         const TensorProxy* old = b.args[list].items()[k].tensor();
         const TensorProxy* now = results[list].items()[k].tensor();
         const std::vector<size_t> later = reads_of(now);
-        if (!written && later.empty() && !is_result(now)) continue;
-        if (old->alias_of || shared_.contains(old) || is_result(now) ||
-            !same_memory(old->type, now->type) || !is_input(old)) {
+        if (!written && later.empty() && !is_callers(now)) continue;
+        if (old->alias_of || shared_.contains(old) || is_callers(now) ||
+            !same_memory(old->type, now->type) || !inputs_.contains(old)) {
           return false;
         }
         size_t copy = kNever;
@@ -194,13 +192,9 @@ class Reuse {
     return true;
   }
 
-  bool is_input(const Proxy* p) const {
-    return std::find(trace_.inputs.begin(), trace_.inputs.end(), p) != trace_.inputs.end();
-  }
-
-  bool is_result(const Proxy* p) const {
-    const auto it = last_read_.find(storage_of(p));
-    return it != last_read_.end() && it->second == kNever;
+  // Whether the caller has it, so that its memory is never free.
+  bool is_callers(const Proxy* p) const {
+    return returned_.contains(storage_of(p)) || inputs_.contains(storage_of(p));
   }
 
   // Whether the operation can write to that operand instead.
@@ -236,8 +230,8 @@ class Reuse {
       if (!has_twin(b, static_cast<size_t>(operand))) continue;
       const TensorProxy* target = b.args[static_cast<size_t>(operand)].tensor();
       // Results keep their names, by which others know them.
-      if (target->alias_of || last_read_.at(target) != at || !owns_memory(target) ||
-          is_result(b.output.proxy())) {
+      if (target->alias_of || is_callers(target) || reads_.at(target).back() != at ||
+          !owns_memory(target) || is_callers(b.output.proxy())) {
         continue;
       }
       changed_ = true;
@@ -276,9 +270,9 @@ class Reuse {
 
   const Trace& trace_;
   TraceContext& ctx_;
-  std::unordered_map<const Proxy*, size_t> made_at_, last_read_;
-  std::unordered_map<const Proxy*, size_t> read_here_;           // as last_read_, of inputs too
-  std::unordered_map<const Proxy*, std::vector<size_t>> reads_;  // of a storage
+  std::unordered_map<const Proxy*, size_t> made_at_;
+  std::unordered_map<const Proxy*, std::vector<size_t>> reads_;  // of a storage, in order
+  std::unordered_set<const Proxy*> inputs_, returned_;           // storages
   std::unordered_set<const Proxy*> shared_;                      // inputs
   std::unordered_set<size_t> updates_;  // operations that write to an input
   std::unordered_set<size_t> list_updates_;

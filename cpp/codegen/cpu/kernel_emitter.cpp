@@ -138,8 +138,7 @@ void KernelEmitter::emit_elements(Position at, Value begin, Value end) {
   const Value last = b_.Sub(size(v), b_.index(step));
   const auto turns = [&](Value from, Value to) {
     b_.loop(from, to, b_.index(step), {}, [&](Value i, const Values&) -> Values {
-      const bool stays = at.aligned || s_.exact;
-      const Value first = s_.narrow ? b_.index(0) : stays ? i : b_.min_index(i, last);
+      const Value first = s_.narrow ? b_.index(0) : at.aligned ? i : b_.min_index(i, last);
       for (int u = 0; u < s_.unroll; ++u) {
         Position here = at;
         here.index[v] = u ? b_.Add(first, b_.index(int64_t{u} * b_.width())) : first;
@@ -148,27 +147,19 @@ void KernelEmitter::emit_elements(Position at, Value begin, Value end) {
       return {};
     });
   };
-  if (s_.exact && !s_.narrow) {
-    const Value whole = b_.Add(begin, b_.And(b_.Sub(end, begin), b_.index(-step)));
-    turns(begin, whole);
-    b_.loop(whole, end, b_.index(b_.width()), {}, [&](Value i, const Values&) -> Values {
-      Position here = at;
-      here.index[v] = i;
-      here.end = end;
-      store_elements(here, outer);
-      return {};
-    });
-    return;
-  }
-  if (s_.stream) {
-    // Blocks begin at multiples of the step.
-    const Value whole = b_.Add(begin, b_.And(b_.Sub(end, begin), b_.index(-step)));
-    at.aligned = true;
-    turns(begin, whole);
-    at.aligned = false;
-    begin = whole;
-  }
-  turns(begin, end);
+  if (s_.narrow || !(s_.exact || s_.stream)) return turns(begin, end);
+  // Blocks begin at multiples of the step.
+  const Value whole = b_.Add(begin, b_.And(b_.Sub(end, begin), b_.index(-step)));
+  at.aligned = true;
+  turns(begin, whole);
+  at.aligned = false;
+  if (!s_.exact) return turns(whole, end);
+  at.end = end;
+  b_.loop(whole, end, b_.index(b_.width()), {}, [&](Value i, const Values&) -> Values {
+    at.index[v] = i;
+    store_elements(at, outer);
+    return {};
+  });
 }
 
 // Everything is read before anything is written.
