@@ -6,13 +6,10 @@ Run as a program it is a worker, as tests/ops/opdb.py is.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -97,19 +94,5 @@ def test_results_are_copied_back(where: str, isa: str) -> None:
         _core.set_flag("guard", "")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A worker; see the module.")
-    parser.add_argument("limit", type=int)
-    parser.add_argument("checks")
-    parser.add_argument("indices")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    for index in map(int, options.indices.split(",")):
-        op = opdb.op_db[index]
-        print(json.dumps({"entry": index, "name": op.formatted_name}), flush=True)
-        for result in run_entry(op, options.limit):
-            print(json.dumps(asdict(result)), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    opdb.serve(lambda op, limit, _: run_entry(op, limit))

@@ -15,12 +15,10 @@ Run as a program it is a worker, as opdb.py is.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import exactness
 import opdb
-from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree as pytree
 
 from fulmen import _core
@@ -280,19 +277,5 @@ def run_in_worker(indices: list[int], limit: int) -> Iterator[tuple[str, Gradien
     return opdb.run_in_worker(indices, limit, (), __file__, GradientResult)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A worker; see the module.")
-    parser.add_argument("limit", type=int)
-    parser.add_argument("checks")
-    parser.add_argument("indices")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    for index in map(int, options.indices.split(",")):
-        op = op_db[index]
-        print(json.dumps({"entry": index, "name": op.formatted_name}), flush=True)
-        for result in run_entry(op, options.limit):
-            print(json.dumps(asdict(result)), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    opdb.serve(lambda op, limit, _: run_entry(op, limit))

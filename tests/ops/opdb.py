@@ -467,7 +467,8 @@ def run_in_worker(
         indices = indices[indices.index(last) + 1 :]
 
 
-def main() -> None:
+def serve(run: Callable[[Any, int, tuple[str, ...]], Iterator[Any]]) -> None:
+    """The worker's side of run_in_worker: what `run(entry, limit, checks)` yields, line by line."""
     parser = argparse.ArgumentParser(description="A worker; see the module.")
     parser.add_argument("limit", type=int)
     parser.add_argument("checks")
@@ -477,9 +478,9 @@ def main() -> None:
     for index in map(int, options.indices.split(",")):
         op = op_db[index]
         print(json.dumps({"entry": index, "name": op.formatted_name}), flush=True)
-        for result in run_entry(op, options.limit, tuple(options.checks.split(","))):
+        for result in run(op, options.limit, tuple(options.checks.split(","))):
             print(json.dumps(asdict(result)), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    serve(run_entry)
