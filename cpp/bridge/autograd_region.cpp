@@ -470,12 +470,10 @@ class RegionKernel final : public exec::Kernel {
   std::vector<uint32_t> outputs_;
 };
 
-class AutogradExecutor final : public exec::Executor {
+class AutogradExecutor final : public exec::SoleExecutor {
  public:
   std::string_view name() const override { return "autograd"; }
   bool concerns(const Symbol& symbol) const override { return &symbol == &ops::differentiable; }
-  bool is_optional() const override { return false; }
-  std::string refusal(const exec::Offer&) const override { return {}; }
   std::unique_ptr<exec::Kernel> compile(
       const BoundSymbol& bsym, const exec::SlotOf& slot_of,
       const std::shared_ptr<const exec::Compilation>& compilation) const override {

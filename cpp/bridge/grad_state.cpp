@@ -64,14 +64,12 @@ class CheckLeavesKernel final : public exec::Kernel {
   std::vector<uint32_t> leaves_;
 };
 
-class GradStateExecutor final : public exec::Executor {
+class GradStateExecutor final : public exec::SoleExecutor {
  public:
   std::string_view name() const override { return "grad state"; }
   bool concerns(const Symbol& symbol) const override {
     return &symbol == &ops::freed || &symbol == &ops::check_leaves;
   }
-  bool is_optional() const override { return false; }
-  std::string refusal(const exec::Offer&) const override { return {}; }
   std::unique_ptr<exec::Kernel> compile(
       const BoundSymbol& b, const exec::SlotOf& slot_of,
       const std::shared_ptr<const exec::Compilation>&) const override {

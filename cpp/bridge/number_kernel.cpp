@@ -150,12 +150,10 @@ class NumberKernel final : public exec::Kernel {
   Operand operands_[2];
 };
 
-class NumberExecutor final : public exec::Executor {
+class NumberExecutor final : public exec::SoleExecutor {
  public:
   std::string_view name() const override { return "numbers"; }
   bool concerns(const Symbol& symbol) const override { return function_of(symbol) != nullptr; }
-  bool is_optional() const override { return false; }
-  std::string refusal(const exec::Offer&) const override { return {}; }
   std::unique_ptr<exec::Kernel> compile(
       const BoundSymbol& bsym, const exec::SlotOf& slot_of,
       const std::shared_ptr<const exec::Compilation>&) const override {

@@ -39,14 +39,12 @@ class StateKernel final : public exec::Kernel {
   uint32_t output_;
 };
 
-class RandomStateExecutor final : public exec::Executor {
+class RandomStateExecutor final : public exec::SoleExecutor {
  public:
   std::string_view name() const override { return "generator"; }
   bool concerns(const Symbol& symbol) const override {
     return &symbol == &ops::random_state || &symbol == &ops::exchange_random_state;
   }
-  bool is_optional() const override { return false; }
-  std::string refusal(const exec::Offer&) const override { return {}; }
   std::unique_ptr<exec::Kernel> compile(
       const BoundSymbol& bsym, const exec::SlotOf& slot_of,
       const std::shared_ptr<const exec::Compilation>&) const override {

@@ -76,4 +76,11 @@ class Executor {
   bool makes_regions_ = false;
 };
 
+// The only one that runs its symbols: it takes each of them, and no program does without it.
+class SoleExecutor : public Executor {
+ public:
+  bool is_optional() const final { return false; }
+  std::string refusal(const Offer&) const final { return {}; }
+};
+
 }  // namespace fulmen::exec
