@@ -94,6 +94,25 @@ Arg layer_norm_decompose(Call& in) {
   return math.down(y);
 }
 
+Arg rms_norm_decompose(Call& in) {
+  const DType own = in.type("input").dtype;
+  const Opmath math(in.type("input").dtype);
+  const Arg x = math.up(in["input"]);
+  const double eps = in.has("eps")            ? in.real("eps")
+                     : own == DType::kFloat64 ? std::numeric_limits<double>::epsilon()
+                                              : std::numeric_limits<float>::epsilon();
+  Arg y = x * rsqrt(mean_dim(square(x), trailing_dims(in), true) + Arg(eps));
+  if (in.has("weight")) y = y * in["weight"];
+  return converted(y, own);
+}
+
+// Strides of the steps' result: dimensions of size 1 have their own.
+Dims strides_of_steps(Call& in) {
+  Builder steps(in.builder().shared_ctx());
+  steps.grad_enabled = false;
+  return rms_norm_decompose(in).tensor()->type.strides;
+}
+
 // Contiguous in the memory format that the input suggests.
 Arg rms_norm_meta(Call& in) {
   check_trailing(in, {"weight"});
@@ -107,19 +126,14 @@ Arg rms_norm_meta(Call& in) {
   out.device = check::device(in, {&in.tensor("input"), in.opt_tensor("weight")});
   out.strides = meta::suggests_channels_last(x) ? meta::channels_last_strides(x.shape)
                                                 : contiguous_strides(x.shape);
+  if (out.device.type == DeviceType::kCPU && !(x.strides == contiguous_strides(x.shape))) {
+    TensorType made = out;
+    made.strides = strides_of_steps(in);
+    const bool fits = meta::suggests_channels_last(x) ? meta::is_channels_last_contiguous(made)
+                                                      : is_contiguous(made);
+    if (fits) out.strides = made.strides;
+  }
   return in.make(std::move(out));
-}
-
-Arg rms_norm_decompose(Call& in) {
-  const DType own = in.type("input").dtype;
-  const Opmath math(in.type("input").dtype);
-  const Arg x = math.up(in["input"]);
-  const double eps = in.has("eps")            ? in.real("eps")
-                     : own == DType::kFloat64 ? std::numeric_limits<double>::epsilon()
-                                              : std::numeric_limits<float>::epsilon();
-  Arg y = x * rsqrt(mean_dim(square(x), trailing_dims(in), true) + Arg(eps));
-  if (in.has("weight")) y = y * in["weight"];
-  return converted(y, own);
 }
 
 // --- group_norm, instance_norm ------------------------------------------------------------------

@@ -161,7 +161,8 @@ const TensorProxy* write_through(const BoundSymbol& view, const TensorProxy* res
     case Kind::kReshape:
       // An expanded view shows an element several times.
       if (!(numel(result->type) == numel(type))) return nullptr;
-      if (result->type.shape == type.shape) return value;
+      // Of another name, so that gradients of the base and of the view add up apart, as in eager.
+      if (result->type.shape == type.shape) return emit("alias", {value}).tensor();
       return emit("reshape", {value, dims_arg(type.shape)}).tensor();
     case Kind::kTranspose:
       if (is_complex(type.dtype) &&

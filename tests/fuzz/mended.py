@@ -42,6 +42,23 @@ MENDED = {
         body=("v1 = a0 * 2", "with torch.no_grad():\n    v1.transpose_(0, 1)"),
         returns=("v1",),
     ),
+    "a use of a view, without which eager refuses to write to it": Program(
+        inputs=("a0 = torch.ones((3, 3))", "a1 = torch.ones((3,)).requires_grad_()", "a2 = a0"),
+        args=("a0", "a1", "a2"),
+        body=(
+            "v1 = a2.diagonal()",
+            "a2.sub_(a1, alpha=2)",
+            "v3 = v1 * 2",
+            "v1.lerp_(a1, 0.5)",
+        ),
+        returns=("a0",),
+    ),
+    "rms_norm of a row of a transposed matrix": Program(
+        inputs=("a0 = torch.randn((2, 2), generator=g).t()[1:]",),
+        args=("a0",),
+        body=("v1 = F.rms_norm(a0, (2,), None, 1e-2)",),
+        returns=("v1",),
+    ),
 }
 
 # Of their gradients, computed inside.
@@ -75,5 +92,11 @@ MENDED_STEPS = {
         args=("a0",),
         body=("v1 = torch.einsum('ij,kj->ik', a0, a0)",),
         returns=("v1", "a0"),
+    ),
+    "a write through a view of the same shape": Program(
+        inputs=("a0 = torch.randn((3, 3), dtype=torch.float64, generator=g).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = a0 * 2", "v2 = v1.reshape(3, -1)", "v2.copy_(a0)", "v3 = v2 * 2"),
+        returns=("v1", "v2", "v3"),
     ),
 }

@@ -17,7 +17,6 @@ from fuzz_check import Failure, check
 from fuzz_generate import generate
 from fuzz_program import Program
 from fuzz_reduce import reduce, script
-from known_failures import KNOWN
 
 PARTS = 4
 PROGRAMS_OF_A_PART = 75
@@ -86,12 +85,6 @@ def test_a_wrong_gradient_is_found_and_reduced(monkeypatch: pytest.MonkeyPatch) 
     assert len(small.body) <= 2 and "exp" in "".join(small.body)
     assert len(small.args) == 1
     compile(script(small, failure, "seed 0"), "script", "exec")
-
-
-@pytest.mark.parametrize("known", KNOWN, ids=lambda k: k.name)
-def test_known_failures_still_fail(known) -> None:  # type: ignore[no-untyped-def]
-    failure = check(known.program)
-    assert failure is not None and failure.kind == known.kind
 
 
 @pytest.mark.parametrize("name", MENDED)
