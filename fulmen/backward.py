@@ -61,6 +61,7 @@ def plan(
     create_graph: bool,
     inputs: Any,
     allow_unused: bool = True,
+    as_computed: bool = False,
 ) -> tuple[list[Any], list[Any]]:
     """Records the gradients of `tensors`.
 
@@ -69,6 +70,8 @@ def plan(
         grad_tensors: their gradients; None for scalars.
         inputs: what to differentiate by; None: the leaves that lead to `tensors`.
         allow_unused: whether one of `inputs` may lead to none of them.
+        as_computed: whether gradients keep the strides with which they are computed, instead of
+            those that they have in `.grad`.
 
     Returns:
         (the tensors, the gradients); None for the gradient of one that leads to nothing.
@@ -100,7 +103,10 @@ def plan(
         return leaves, [None] * len(leaves)
     symbol = _core.find_symbol("gradients")
     assert symbol is not None
-    gradients = recorder.record_symbol(symbol, (outputs, seeds, used, bool(retain_graph)), {})
+    strides = recorder.gradient_strides(outputs, seeds, used) if as_computed else None
+    gradients = recorder.record_symbol(
+        symbol, (outputs, seeds, used, bool(retain_graph)), {"strides": strides}
+    )
     of = {id(x): g for x, g in zip(used, gradients, strict=True)}
     return leaves, [of.get(id(x)) for x in leaves]
 
@@ -168,7 +174,7 @@ def grad(
         raise Unsupported("torch.autograd.grad with is_grads_batched")
     unused = allow_unused or materialize_grads
     leaves, gradients = plan(
-        outputs, grad_outputs, retain_graph, create_graph, inputs, bool(unused)
+        outputs, grad_outputs, retain_graph, create_graph, inputs, bool(unused), as_computed=True
     )
     if materialize_grads:
         return tuple(

@@ -68,6 +68,11 @@ void bind_recorder(nb::module_& m) {
            "The inputs that require grad, or those of `candidates`, that lead to an output.",
            nb::sig("def leading_to(self, outputs: list[typing.Any], "
                    "candidates: list[typing.Any] | None = None) -> list[typing.Any]"))
+      .def("gradient_strides", &Recorder::gradient_strides, nb::arg("outputs"), nb::arg("seeds"),
+           nb::arg("inputs"),
+           "The strides that the gradients of `inputs` will have; None where that can't be said.",
+           nb::sig("def gradient_strides(self, outputs: list[typing.Any], seeds: "
+                   "list[typing.Any], inputs: list[typing.Any]) -> list[list[int] | None]"))
       .def_prop_ro("grad_enabled", &Recorder::grad_enabled)
       .def("clear_cast_cache", &Recorder::clear_cast_cache)
       .def("enter_checkpoint", &Recorder::enter_checkpoint)

@@ -5,8 +5,10 @@
 #include "bindings/symbolic_number.h"
 #include "bindings/tensor_proxy.h"
 #include "bridge/bridge.h"
+#include "ops/control.h"
 #include "ops/getitem.h"
 #include "ops/registry.h"
+#include "passes/gradients.h"
 
 namespace fulmen::bindings {
 namespace {
@@ -468,6 +470,20 @@ Trace Recorder::finish(nb::handle output, const std::string& name) {
   trace.body = builder().body();
   trace.provenance = "Acquisition";
   return trace;
+}
+
+nb::object Recorder::gradient_strides(nb::handle outputs, nb::handle seeds, nb::handle inputs) {
+  Trace trace = finish(nb::none(), "gradients");
+  const Arg args[] = {to_arg(outputs, *ctx_, this),
+                      to_arg(seeds, *ctx_, this),
+                      to_arg(inputs, *ctx_, this),
+                      Arg(false),
+                      Arg(),
+                      Arg()};
+  const Arg results = builder().infer(ops::gradients, args);
+  trace.body.push_back(ctx_->make_bound_symbol(ops::gradients, args, results, nullptr));
+  trace.output = results;
+  return to_object(passes::strides_of_gradients(trace), ctx_);
 }
 
 std::unique_ptr<Recorder> Recorder::for_trace(const Trace& trace) {

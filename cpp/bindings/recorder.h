@@ -104,6 +104,9 @@ class Recorder final : public TensorLifter {
   // that lead to one, in order. Writes to shared storage count as leading to all that share it.
   // Unsupported for an input with a history.
   nb::list leading_to(nb::list outputs, nb::handle candidates) const;
+  // For each of `inputs`, as fulmen.autograd.gradients takes them, the strides that its gradient
+  // will have; None where that can't be said.
+  nb::object gradient_strides(nb::handle outputs, nb::handle seeds, nb::handle inputs);
   // Forgets what was recorded after the first n calls; false if a write is among it, after which
   // proxies stand for the written tensor.
   bool try_truncate(size_t n);

@@ -24,15 +24,22 @@ constinit const Symbol differentiable{
 
 constinit const Symbol gradients{
     .schema =
-        "gradients(any outputs, any seeds, any inputs, bool retain_graph=False, any earlier=None)"
-        " -> any",
+        "gradients(any outputs, any seeds, any inputs, bool retain_graph=False, any earlier=None, "
+        "any strides=None) -> any",
     .torch = "fulmen.autograd.gradients",
     .tags = kNonDifferentiable,
     .meta = [](Call& in) -> Arg {
       Args results;
-      for (const Arg& input : in["inputs"].items()) {
-        TensorType type = input.tensor()->type;
+      for (size_t i = 0; i < in["inputs"].items().size(); ++i) {
+        TensorType type = in["inputs"].items()[i].tensor()->type;
         type.requires_grad = false;
+        const Arg known = in.has("strides") ? in["strides"].items()[i] : Arg();
+        if (!known.is_none()) {
+          type.strides.clear();
+          for (const Arg& stride : known.items()) type.strides.push_back(stride.dim());
+          results.push_back(in.make(type));
+          continue;
+        }
         // As AccumulateGrad keeps them: in the layout of the tensor, where that is dense.
         if (!meta::is_non_overlapping_and_dense(type))
           type.strides = contiguous_strides(type.shape);

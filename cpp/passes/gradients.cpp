@@ -10,11 +10,14 @@
 #include "ops/state.h"
 #include "passes/autodiff.h"
 #include "passes/emit.h"
+#include "passes/functionalize.h"
 #include "passes/rebase.h"
 #include "support/error.h"
 
 namespace fulmen::passes {
 namespace {
+
+Arg contiguous_format() { return Arg::named(Arg::Kind::kMemoryFormat, "contiguous_format"); }
 
 // The memory format of which a clone has these strides, if there is one.
 Arg format_of(const TensorType& t) {
@@ -22,6 +25,31 @@ Arg format_of(const TensorType& t) {
   return Arg::named(Arg::Kind::kMemoryFormat, !last           ? "contiguous_format"
                                               : t.ndim() == 4 ? "channels_last"
                                                               : "channels_last_3d");
+}
+
+// A copy of `grad` with the strides of `wanted`.
+Arg in_layout(const Arg& grad, const TensorType& wanted) {
+  Arg copy = emit("clone", {grad}, {{"memory_format", format_of(wanted)}});
+  if (!(copy.tensor()->type.strides == wanted.strides) &&
+      meta::is_non_overlapping_and_dense(wanted)) {
+    std::vector<size_t> order;  // from the slowest dimension to the fastest
+    for (size_t d = 0; d < wanted.ndim(); ++d) order.push_back(d);
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+      return wanted.strides[a].value() > wanted.strides[b].value();
+    });
+    Args dims, inverse(order.size(), Arg());
+    for (size_t i = 0; i < order.size(); ++i) {
+      dims.push_back(Arg(static_cast<int64_t>(order[i])));
+      inverse[order[i]] = Arg(static_cast<int64_t>(i));
+    }
+    TraceContext& ctx = Builder::current().ctx();
+    const Arg turned = emit("permute", {grad, ctx.make_collection(Arg::Kind::kList, dims)});
+    const Arg dense = emit("clone", {turned}, {{"memory_format", contiguous_format()}});
+    copy = emit("permute", {dense, ctx.make_collection(Arg::Kind::kList, inverse)});
+  }
+  if (!(copy.tensor()->type.strides == wanted.strides))
+    throw Unsupported("a gradient in a layout that no copy of it has");
+  return copy;
 }
 
 bool is_mode(const BoundSymbol& b) { return b.symbol == &ops::set_grad_enabled; }
@@ -84,10 +112,8 @@ class Expansion {
       // Each gradient is a tensor of its own, in the layout that the caller was told of.
       const bool own = fresh.erase(grad.proxy()) != 0;
       if (!(grad.tensor()->type.strides == wanted.strides)) {
-        grad = emit("clone", {grad}, {{"memory_format", format_of(wanted)}});
-        if (!(grad.tensor()->type.strides == wanted.strides))
-          throw Unsupported("a gradient in a layout that is neither contiguous nor its own");
-      } else if (!own) {
+        grad = in_layout(grad, wanted);
+      } else if (!own && meta::is_non_overlapping_and_dense(wanted)) {
         grad = emit("clone", {grad});
       }
       if (!(grad.tensor()->type.dtype == wanted.dtype)) throw Unsupported("a gradient's dtype");
@@ -199,6 +225,39 @@ class Expansion {
 };
 
 }  // namespace
+
+Arg strides_of_gradients(const Trace& trace) {
+  TraceContext& ctx = *trace.ctx;
+  Args found(trace.body.back()->args[2].items().size(), Arg());
+  try {
+    PassContext quiet;
+    const Trace functional = functionalize(trace, quiet);
+    const auto end =
+        std::find_if(functional.body.rbegin(), functional.body.rend(),
+                     [](const BoundSymbol* b) { return b->symbol == &ops::gradients; });
+    if (functional.functional && end != functional.body.rend()) {
+      const BoundSymbol& b = **end;
+      std::vector<NoRule> missing;
+      const Gradients g =
+          gradients_of(trace.ctx, {functional.body.begin(), end.base() - 1}, b.args[0].items(),
+                       b.args[1].items(), b.args[2].items(),
+                       b.args[4].is_none() ? std::span<const Arg>() : b.args[4].items(), missing);
+      for (size_t i = 0; i < found.size() && missing.empty(); ++i) {
+        if (g.grads[i].is_none()) continue;
+        const TensorType& t = g.grads[i].tensor()->type;
+        // Of mean() eager's is dense; rules divide before they expand.
+        const bool expanded = std::any_of(t.strides.begin(), t.strides.end(), is_zero);
+        Args strides;
+        for (const Dim d : expanded ? contiguous_strides(t.shape) : t.strides)
+          strides.push_back(Arg(d));
+        found[i] = ctx.make_collection(Arg::Kind::kList, strides);
+      }
+    }
+  } catch (const Unsupported&) {
+    // The pass says so, where the program is compiled.
+  }
+  return ctx.make_collection(Arg::Kind::kList, found);
+}
 
 Trace expand_gradients(const Trace& trace, PassContext&) {
   const bool any = std::any_of(trace.body.begin(), trace.body.end(),

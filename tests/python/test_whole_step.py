@@ -289,6 +289,34 @@ def test_gradients_of_intermediates_and_unused() -> None:
     assert not fulmen.stats(fast).splits
 
 
+STRIDES: dict[str, tuple[Callable[..., torch.Tensor], list[torch.Tensor]]] = {
+    "of a mean": (lambda x: x.mean(), [torch.randn(3, 4)]),
+    "narrow": (lambda a, b: (torch.cat([a, b], 1) ** 2).sum(), [torch.randn(3, 4)] * 2),
+    "permuted": (
+        lambda x: (x.permute(2, 0, 1) * torch.arange(24.0).view(4, 2, 3)).exp().sum(),
+        [torch.randn(2, 3, 4)],
+    ),
+    "transposed": (lambda a, b: (a * b.t()).exp().sum(), [torch.randn(3, 4), torch.randn(4, 3)]),
+    "of an input with gaps": (lambda x: x.exp().sum(), [torch.randn(6, 8)[::2, ::2]]),
+    "written": (lambda a, b: ((a * 2).mul_(b).t() ** 2).sum(), [torch.randn(3, 4)] * 2),
+}
+
+
+@pytest.mark.parametrize("name", STRIDES)
+def test_gradients_have_the_strides_of_eagers(name: str) -> None:
+    f, values = STRIDES[name]
+    leaves = [v.detach().requires_grad_() for v in values]
+
+    def step(*leaves: torch.Tensor) -> tuple[Any, ...]:
+        grads = torch.autograd.grad(f(*leaves), leaves)
+        return grads + tuple(g + 1 for g in grads)
+
+    fast = fulmen.jit(step)
+    for got, expected in zip(fast(*leaves), step(*leaves), strict=True):
+        assert got.stride() == expected.stride() and torch.equal(got, expected)
+    assert not fulmen.stats(fast).splits
+
+
 def test_a_schedule_needs_no_new_program() -> None:
     schedules = []
 
