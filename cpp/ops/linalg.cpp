@@ -313,12 +313,14 @@ constinit const Symbol linalg_eig{
     .torch = "torch.linalg.eig",
     .tags = kPure,
     .meta = eig_meta,
+    .vjp = eig_vjp,
 };
 constinit const Symbol linalg_eigvals{
     .schema = "linalg_eigvals(Tensor A) -> Tensor",
     .torch = "torch.linalg.eigvals",
     .tags = kPure,
     .meta = eigvals_meta,
+    .augmented = [](Call& in) -> Arg { return linalg_eig(in["A"]).items()[0]; },
 };
 constinit const Symbol linalg_svd{
     .schema =
@@ -348,6 +350,7 @@ constinit const Symbol linalg_lu_factor{
     .torch = "torch.linalg.lu_factor",
     .tags = kPure,
     .meta = lu_factor_meta,
+    .vjp = lu_factor_vjp,
 };
 constinit const Symbol linalg_lu_factor_ex{
     .schema =
@@ -360,6 +363,7 @@ constinit const Symbol linalg_lu_factor_ex{
       const TensorType& a = in.type("A");
       return in.tuple({factor.items()[0], factor.items()[1], batch_result(in, a, DType::kInt32)});
     },
+    .vjp = lu_factor_vjp,
 };
 constinit const Symbol linalg_lu_solve{
     .schema =
@@ -376,6 +380,32 @@ constinit const Symbol linalg_lu_solve{
       }
       if (in.type("pivots").dtype != DType::kInt32) in.unsupported("pivots of another dtype");
       return columns_like(in, b);
+    },
+    .vjp = lu_solve_vjp,
+};
+constinit const Symbol lu_unpack{
+    .schema =
+        "lu_unpack(Tensor LU_data, Tensor LU_pivots, bool unpack_data=True, "
+        "bool unpack_pivots=True) -> (Tensor, Tensor, Tensor)",
+    .torch = "torch.lu_unpack",
+    .tags = kPure,
+    .meta = [](Call& in) -> Arg {
+      const TensorType& lu = matrices(in, "LU_data");
+      // Of the results P has no gradient, which no tag says.
+      if (lu.requires_grad && in.builder().grad_enabled) in.unsupported("factors with a history");
+      if (in.type("LU_pivots").dtype != DType::kInt32) in.unsupported("pivots of another dtype");
+      const Dim m = lu.shape[lu.ndim() - 2], n = lu.shape.back(), k = min(m, n);
+      const auto result = [&](bool asked, Dim rows, Dim cols) {
+        Dims shape = asked ? batch_of(lu) : Dims{Dim(0)};
+        if (asked) shape.push_back(rows), shape.push_back(cols);
+        TensorType type = lu;
+        type.strides = contiguous_strides(shape);
+        type.shape = std::move(shape);
+        return in.make(std::move(type));
+      };
+      const bool data = in.flag("unpack_data");
+      return in.tuple(
+          {result(in.flag("unpack_pivots"), m, m), result(data, m, k), result(data, k, n)});
     },
 };
 constinit const Symbol linalg_matrix_power{

@@ -1,5 +1,6 @@
 #include "ops/linalg_gradient.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "ops/comparison.h"
@@ -110,14 +111,31 @@ Args cholesky_inverse_vjp(Call& in, const Arg& out, const Arg& grad) {
 
 Args qr_vjp(Call& in, const Arg& out, const Arg& grad) {
   const Arg &q = item(out, 0), &r = item(out, 1);
-  const Arg of_q = part(grad, 0), of_r = part(grad, 1);
+  Arg of_q = part(grad, 0), of_r = part(grad, 1);
   const TensorType& a = in.type("A");
-  const Dim m = a.shape[a.ndim() - 2], n = a.shape[a.ndim() - 1];
+  const int64_t m = a.shape[a.ndim() - 2].value(), n = a.shape[a.ndim() - 1].value();
   if (is_complex(a.dtype)) in.unsupported("the gradient of a complex matrix");
-  if (m.value() < n.value() || (in.text("mode") == "complete" && !(m == n)))
-    in.unsupported("the gradient of a wide matrix, or of a complete basis");
+  if (m > n && in.text("mode") == "complete")
+    in.unsupported("the gradient of a complete basis");  // which eager refuses
+  // Of a wide matrix [X Y] with R = [U V]: X = Q U, and V = Q' Y depends on Q.
+  Arg of_right;
+  Arg triangle = r;
+  if (m < n) {
+    triangle = narrow(r, -1, 0, m);
+    if (!of_r.is_none()) {
+      const Arg of_v = narrow(of_r, -1, m, n - m);
+      const Arg through = matmul(narrow(in["A"], -1, m, n - m), adjoint_of(of_v));
+      of_q = of_q.is_none() ? through : of_q + through;
+      of_right = matmul(q, of_v);
+      of_r = narrow(of_r, -1, 0, m);
+    } else {
+      Dims rest = a.shape;
+      rest.back() = n - m;
+      of_right = new_zeros(of_q, dims_list(rest));
+    }
+  }
   Arg inner;
-  if (!of_r.is_none()) inner = matmul(of_r, adjoint_of(r));
+  if (!of_r.is_none()) inner = matmul(of_r, adjoint_of(triangle));
   if (!of_q.is_none()) {
     const Arg turned = matmul(adjoint_of(q), of_q);
     inner = inner.is_none() ? -turned : inner - turned;
@@ -125,7 +143,83 @@ Args qr_vjp(Call& in, const Arg& out, const Arg& grad) {
   inner = triu(inner);
   Arg whole = matmul(q, inner + adjoint_of(triu(inner, 1)));
   if (!of_q.is_none()) whole = of_q + whole;
-  return grads(in, {solve_triangular(adjoint_of(r), whole, false, false)});
+  const Arg left = solve_triangular(adjoint_of(triangle), whole, false, false);
+  return grads(in, {of_right.is_none() ? left : cat(in.list(Args{left, of_right}), -1)});
+}
+
+Args eig_vjp(Call& in, const Arg& out, const Arg& grad) {
+  // Eager looks at the vectors' gradients: a loss that depends on the vectors' phase is refused.
+  if (!part(grad, 1).is_none()) in.unsupported("the gradient of eigenvectors");
+  const Arg back = adjoint_of(item(out, 1));
+  const Arg whole = linalg_solve(back, unsqueeze(part(grad, 0), -1) * back);
+  return grads(in, {real_if(in.type("A"), whole)});
+}
+
+namespace {
+
+// P of A = P L U.
+Arg permutation_of(const Arg& lu, const Arg& pivots) {
+  return item(record(lu_unpack, {lu, pivots, Arg(false), Arg(true)}), 0);
+}
+
+}  // namespace
+
+Args lu_factor_vjp(Call& in, const Arg& out, const Arg& grad) {
+  const Arg lu = item(out, 0), g = item(grad, 0);
+  if (g.is_none()) return grads(in, {});
+  const TensorType& a = in.type("A");
+  const int64_t m = a.shape[a.ndim() - 2].value(), n = a.shape[a.ndim() - 1].value();
+  const int64_t k = std::min(m, n);
+  // The square part of the factors, and the rows or columns that are left.
+  const auto corner = [&](const Arg& x) { return narrow(narrow(x, -2, 0, k), -1, 0, k); };
+  const auto rest = [&](const Arg& x) {
+    return m > n ? narrow(x, -2, k, m - k) : narrow(x, -1, k, n - k);
+  };
+  const Arg square = m == n ? lu : corner(lu), of_square = m == n ? g : corner(g);
+  const Arg upper = triu(square), lower = tril(square, -1);
+  const Arg of_lower = tril(of_square, -1);
+  Arg below = of_lower + matmul(adjoint_of(lower), of_lower);
+  Arg above = matmul(triu(of_square), adjoint_of(upper));
+  if (m < n) below = below - matmul(rest(g), adjoint_of(rest(lu)));
+  if (m > n) above = above - matmul(adjoint_of(rest(lu)), rest(g));
+  Arg whole = tril(below, -1) + triu(above);
+  whole = solve_triangular(adjoint_of(upper), whole, false, false);
+  whole = solve_triangular(adjoint_of(square), whole, true, true, true);
+  if (m < n) {
+    const Arg right = solve_triangular(adjoint_of(square), rest(g), true, true, true);
+    whole = cat(in.list(Args{whole, right}), -1);
+  } else if (m > n) {
+    const Arg bottom = solve_triangular(adjoint_of(upper), rest(g), false, false);
+    whole = cat(in.list(Args{whole, bottom}), -2);
+  }
+  return grads(in, {matmul(permutation_of(lu, item(out, 1)), whole)});
+}
+
+Args lu_solve_vjp(Call& in, const Arg& out, const Arg& grad) {
+  const Arg lu = in["LU"], pivots = in["pivots"];
+  const bool adjoint = in.flag("adjoint");
+  const auto solve = [&](bool of_adjoint) {
+    return record(linalg_lu_solve, {lu, pivots, grad, Arg(true), Arg(of_adjoint)});
+  };
+  Arg of_lu, of_b;
+  if (wants_grad(in, "B")) of_b = solve(!adjoint);
+  if (wants_grad(in, "LU")) {
+    const Arg upper = triu(lu), lower = tril(lu, -1);
+    Arg of_lower, of_upper;
+    if (adjoint) {
+      const Arg w = solve(false);
+      const Arg p = permutation_of(lu, pivots);
+      const Arg inner = -matmul(matmul(transpose(p, -2, -1), out), adjoint_of(w));
+      of_lower = matmul(inner, adjoint_of(upper));
+      of_upper = inner + matmul(adjoint_of(lower), inner);
+    } else {
+      of_upper = -matmul(solve_triangular(adjoint_of(upper), grad, false, true), adjoint_of(out));
+      of_lower =
+          matmul(solve_triangular(adjoint_of(lu), of_upper, true, true, true), adjoint_of(upper));
+    }
+    of_lu = tril(of_lower, -1) + triu(of_upper);
+  }
+  return grads_of(in, {{"LU", of_lu}, {"B", of_b}});
 }
 
 Args eigh_vjp(Call& in, const Arg& out, const Arg& grad) {

@@ -14,6 +14,9 @@ Args determinant_vjp(Call& in, const Arg& out, const Arg& grad);  // of (determi
 Args cholesky_solve_vjp(Call& in, const Arg& out, const Arg& grad);
 Args cholesky_inverse_vjp(Call& in, const Arg& out, const Arg& grad);
 Args qr_vjp(Call& in, const Arg& out, const Arg& grad);
+Args eig_vjp(Call& in, const Arg& out, const Arg& grad);        // of the values alone
+Args lu_factor_vjp(Call& in, const Arg& out, const Arg& grad);  // (LU, pivots, info) too
+Args lu_solve_vjp(Call& in, const Arg& out, const Arg& grad);
 Args eigh_vjp(Call& in, const Arg& out, const Arg& grad);
 Args svd_vjp(Call& in, const Arg& out, const Arg& grad);
 Args matrix_exp_vjp(Call& in, const Arg& out, const Arg& grad);
