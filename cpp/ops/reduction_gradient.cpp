@@ -44,6 +44,25 @@ Arg product_of_others(const Arg& x, int64_t dim) {
   return before * flip(after, dims);
 }
 
+// In steps that have gradients: an element is in all products from its place on, which are made
+// again without it.
+Arg cumprod_backward_steps(Call& in) {
+  const Arg x = in["input"];
+  const Dims& shape = in.type("input").shape;
+  const auto d = static_cast<int64_t>(meta::wrap_dim(in, in.integer("dim"), shape.size()));
+  const Dim n = shape[d];
+  // Along `dim` the products, along a last dimension the element that they leave out.
+  Dims wide = shape, square(shape.size() + 1, Dim(1));
+  wide.push_back(n);
+  square[d] = square.back() = n;
+  const Arg ones = new_ones(x, dims_list(Dims{n, n}));
+  const Arg from = reshape(tril(ones), dims_list(square));
+  const Arg itself = reshape(eq(tril(ones) + triu(ones), 2), dims_list(square));
+  const Arg others = contiguous_clone(where(itself, 1, expand(unsqueeze(x, -1), dims_list(wide))));
+  const Arg weighted = unsqueeze(in["grad"], -1) * cumprod(others, d) * from;
+  return movedim(sum_dim(weighted, int_list({{d}})), -1, d);
+}
+
 }  // namespace
 
 Args nansum_vjp(Call& in, const Arg&, const Arg& grad) {
@@ -101,7 +120,11 @@ Args cumsum_vjp(Call& in, const Arg&, const Arg& grad) {
 
 Args cumprod_vjp(Call& in, const Arg& out, const Arg& grad) {
   const Arg g = converted(grad, in.type("input").dtype);
-  return grads(in, {cumprod_backward(g, in["input"], in["dim"], out)});
+  if (in.type("input").ndim() == 0) return grads(in, {g});
+  const auto dense = [](const Arg& a) {
+    return is_contiguous(a.tensor()->type) ? a : contiguous_clone(a);
+  };
+  return grads(in, {cumprod_backward(g, dense(in["input"]), in["dim"], dense(out))});
 }
 
 Args logcumsumexp_vjp(Call& in, const Arg& out, const Arg& grad) {
@@ -223,6 +246,7 @@ constinit const Symbol cumprod_backward{
       if (numel(x).value() <= 1 || x.shape[d].value() <= 1) return in["grad"];
       return meta::fresh(in, x, x.shape, x.dtype);
     },
+    .decompose = cumprod_backward_steps,
 };
 
 }  // namespace fulmen::ops

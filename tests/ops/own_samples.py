@@ -233,8 +233,8 @@ SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ),
     (
         "cumprod_backward",
-        lambda x, y, z: _aten.cumprod_backward(x, y, 1, z),
-        (f(2, 4), f(2, 4), f(2, 4)),
+        lambda x, y: _aten.cumprod_backward(x, y, 1, y.cumprod(1)),
+        (f(2, 4), f(2, 4)),
     ),
     (
         "batch norm, functional",

@@ -201,6 +201,8 @@ FUNCTIONS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], tuple[int, ..
         lambda x: F.interpolate(x * x, scale_factor=2.0, mode="bilinear").square(),
         (2, 2, 3, 3),
     ),
+    "cumprod": (lambda x: (x * x).cumprod(1), (2, 4)),
+    "cumprod with a zero": (lambda x: (x * (x > x.min())).cumprod(0), (4, 3)),
     "gelu": (lambda x: F.gelu(x * x), (3, 4)),
     "silu": (lambda x: F.silu(x * x), (3, 4)),
     "mse_loss": (lambda x: F.mse_loss(x * x, W), (3, 4)),
