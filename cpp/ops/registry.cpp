@@ -163,18 +163,18 @@ const Symbol& Registry::add(const Symbol& row) {
 
 Registry::Registry() : storage_(std::make_shared<Storage>()) {
   for (const auto family :
-       {ops::pointwise_family(),  ops::unary_family(),      ops::special_family(),
-        ops::power_family(),      ops::bitwise_family(),    ops::select_family(),
-        ops::activation_family(), ops::comparison_family(), ops::reduction_family(),
-        ops::statistics_family(), ops::ordering_family(),   ops::scan_family(),
-        ops::softmax_family(),    ops::shape_family(),      ops::indexing_family(),
-        ops::matmul_family(),     ops::linalg_family(),     ops::fft_family(),
-        ops::conv_family(),       ops::pooling_family(),    ops::interpolate_family(),
-        ops::norm_family(),       ops::attention_family(),  ops::embedding_family(),
-        ops::loss_family(),       ops::random_family(),     ops::creation_family(),
-        ops::conversion_family(), ops::state_family(),      ops::prologue_family(),
-        ops::control_family(),    ops::number_family(),     ops::replay_family(),
-        ops::optimizer_family(),  ops::linear_loss_family()}) {
+       {ops::pointwise_family(),     ops::unary_family(),      ops::special_family(),
+        ops::power_family(),         ops::bitwise_family(),    ops::select_family(),
+        ops::activation_family(),    ops::comparison_family(), ops::reduction_family(),
+        ops::statistics_family(),    ops::ordering_family(),   ops::scan_family(),
+        ops::softmax_family(),       ops::shape_family(),      ops::indexing_family(),
+        ops::matmul_family(),        ops::linalg_family(),     ops::fft_family(),
+        ops::conv_family(),          ops::pooling_family(),    ops::interpolate_family(),
+        ops::norm_family(),          ops::attention_family(),  ops::embedding_family(),
+        ops::embedding_bag_family(), ops::loss_family(),       ops::random_family(),
+        ops::creation_family(),      ops::conversion_family(), ops::state_family(),
+        ops::prologue_family(),      ops::control_family(),    ops::number_family(),
+        ops::replay_family(),        ops::optimizer_family(),  ops::linear_loss_family()}) {
     for (const Symbol* row : family) add(*row);
   }
 }

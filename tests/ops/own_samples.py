@@ -251,8 +251,22 @@ SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
         lambda x, y: torch.linalg.lu_solve(*torch.linalg.lu_factor(x), y),
         (f(2, 3, 3), f(2, 3, 2)),
     ),
+    *(
+        (
+            f"embedding_bag, mode {mode}",
+            lambda w, s, mode=mode: _embedding_bag(w, s, mode)[0],
+            (f(6, 3), f(5)),
+        )
+        for mode in range(3)
+    ),
     *BACKWARD_SAMPLES,
 ]
+
+
+def _embedding_bag(weight: torch.Tensor, samples: torch.Tensor, mode: int) -> Any:
+    indices, offsets = torch.tensor([3, 1, 0, 1, 5]), torch.tensor([0, 2, 2])
+    weights = samples if mode == 0 else None
+    return torch.embedding_bag(weight, indices, offsets, False, mode, False, weights, False, 1)
 
 
 def _assigned(x: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
