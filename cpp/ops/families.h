@@ -32,6 +32,8 @@ std::span<const Symbol* const> norm_family();
 std::span<const Symbol* const> attention_family();
 std::span<const Symbol* const> embedding_family();
 std::span<const Symbol* const> embedding_bag_family();
+std::span<const Symbol* const> recurrent_family();
+std::span<const Symbol* const> composite_loss_family();
 std::span<const Symbol* const> loss_family();
 std::span<const Symbol* const> linear_loss_family();
 std::span<const Symbol* const> random_family();

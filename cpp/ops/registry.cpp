@@ -171,10 +171,11 @@ Registry::Registry() : storage_(std::make_shared<Storage>()) {
         ops::matmul_family(),        ops::linalg_family(),     ops::fft_family(),
         ops::conv_family(),          ops::pooling_family(),    ops::interpolate_family(),
         ops::norm_family(),          ops::attention_family(),  ops::embedding_family(),
-        ops::embedding_bag_family(), ops::loss_family(),       ops::random_family(),
-        ops::creation_family(),      ops::conversion_family(), ops::state_family(),
-        ops::prologue_family(),      ops::control_family(),    ops::number_family(),
-        ops::replay_family(),        ops::optimizer_family(),  ops::linear_loss_family()}) {
+        ops::embedding_bag_family(), ops::recurrent_family(),  ops::composite_loss_family(),
+        ops::loss_family(),          ops::random_family(),     ops::creation_family(),
+        ops::conversion_family(),    ops::state_family(),      ops::prologue_family(),
+        ops::control_family(),       ops::number_family(),     ops::replay_family(),
+        ops::optimizer_family(),     ops::linear_loss_family()}) {
     for (const Symbol* row : family) add(*row);
   }
 }

@@ -57,6 +57,13 @@ def _batch_norm(x: torch.Tensor, m: torch.Tensor, v: torch.Tensor, w: torch.Tens
 # Each is (name, function, arguments): bits, dtypes and strides of all gradients equal autograd's.
 GRADIENT_SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("linear", F.linear, (g(2, 3, 4), g(5, 4), g(5))),
+    (
+        "lstm_cell",
+        lambda x, h, c, w, v: torch.lstm_cell(x, (h, c), w, v),
+        (g(3, 5), g(3, 4), g(3, 4), g(16, 5), g(16, 4)),
+    ),
+    ("gru_cell", torch.gru_cell, (g(3, 5), g(3, 4), g(12, 5), g(12, 4), g(12), g(12))),
+    ("rnn_tanh_cell", torch.rnn_tanh_cell, (g(3, 5), g(3, 4), g(4, 5), g(4, 4), g(4), g(4))),
     ("linear of a transposed input", F.linear, (transposed(3, 2, 4), g(5, 4), g(5))),
     ("linear of a vector", F.linear, (g(4), g(5, 4), g(5))),
     ("linear without bias", F.linear, (g(2, 3, 4), transposed(5, 4))),

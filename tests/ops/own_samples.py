@@ -254,19 +254,39 @@ SAMPLES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     *(
         (
             f"embedding_bag, mode {mode}",
-            lambda w, s, mode=mode: _embedding_bag(w, s, mode)[0],
+            lambda w, s, mode=mode: _embedding_bag(w, s, mode),
             (f(6, 3), f(5)),
         )
         for mode in range(3)
     ),
+    (
+        "lstm_cell",
+        lambda x, h, c, w, v: torch.lstm_cell(x, (h, c), w, v),
+        (f(3, 5), f(3, 4), f(3, 4), f(16, 5), f(16, 4)),
+    ),
+    ("gru_cell", torch.gru_cell, (f(3, 5), f(3, 4), f(12, 5), f(12, 4), f(12), f(12))),
+    ("rnn_tanh_cell", torch.rnn_tanh_cell, (f(3, 5), f(3, 4), f(4, 5), f(4, 4), f(4), f(4))),
+    ("rnn_relu_cell", torch.rnn_relu_cell, (f(3, 5), f(3, 4), f(4, 5), f(4, 4))),
     *BACKWARD_SAMPLES,
 ]
 
 
+_INDICES, _OFFSETS = torch.tensor([3, 1, 0, 1, 5]), torch.tensor([0, 2, 2])
+
+
 def _embedding_bag(weight: torch.Tensor, samples: torch.Tensor, mode: int) -> Any:
-    indices, offsets = torch.tensor([3, 1, 0, 1, 5]), torch.tensor([0, 2, 2])
     weights = samples if mode == 0 else None
-    return torch.embedding_bag(weight, indices, offsets, False, mode, False, weights, False, 1)
+    bags, *rest = _aten._embedding_bag(
+        weight, _INDICES, _OFFSETS, False, mode, False, weights, False, 1
+    )
+    grad = _aten._embedding_bag_backward(
+        bags, _INDICES, _OFFSETS, *rest, 6, False, mode, False, weights, 1
+    )
+    if mode > 0:
+        return bags, grad
+    return grad, _aten._embedding_bag_per_sample_weights_backward(
+        bags, weight, _INDICES, _OFFSETS, rest[0], 0, 1
+    )
 
 
 def _assigned(x: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
