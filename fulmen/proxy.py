@@ -192,7 +192,12 @@ def _is_leaf(self: TensorProxy) -> bool:
 
 
 def _requires_grad_(self: TensorProxy, requires_grad: bool = True) -> TensorProxy:
-    if not (is_tracing() and current_tracer().levels.require_grad(self, requires_grad)):
+    if is_tracing() and current_tracer().levels.require_grad(self, requires_grad):
+        return self
+    if bool(requires_grad) != self._requires_grad:
+        # Only a tensor that the program makes is its own: of another one the caller sees the flag.
+        if not requires_grad or self.is_leaf_input or not self.dtype.is_floating_point:
+            raise Unsupported(f"requires_grad_({bool(requires_grad)}){source_suffix()}")
         self._set_requires_grad(requires_grad)
     return self
 
