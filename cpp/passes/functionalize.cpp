@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <unordered_map>
 
 #include "analysis/proxy_map.h"
 #include "analysis/recorded.h"
@@ -14,6 +15,7 @@
 #include "passes/emit.h"
 #include "passes/escape.h"
 #include "passes/inplace_lowering.h"
+#include "passes/saved_values.h"
 #include "passes/view_inverse.h"
 
 // Note [Write-backs]
@@ -298,7 +300,10 @@ class Functionalizer {
       args.push_back(read_arg(a));
       changed = changed || !(args.back() == a);
     }
-    if (&s == &ops::gradients) changed = add_earlier_values(b, args) || changed;
+    if (&s == &ops::gradients) {
+      changed = add_earlier_values(b, args) || changed;
+      check_saved(args[0].items());
+    }
     bool views = false;
     for_each_proxy(b.output, [&](const Proxy* p) {
       const TensorProxy* t = as_tensor(p);
@@ -406,6 +411,9 @@ class Functionalizer {
     check_overlap(b, written);
     const Args args = read_args(b);
     for (Node* n : written) {
+      if (!is_data(n)) last_write_[n->root] = builder_.body().size();
+    }
+    for (Node* n : written) {
       if (is_update(n)) n->root->earlier.push_back(Arg(read(n->root->node)));
     }
     if (row) {
@@ -484,6 +492,26 @@ class Functionalizer {
       if (is_detached(*n->view)) return true;
     }
     return false;
+  }
+
+  // Whether autograd does not count a write to it.
+  static bool is_data(const Node* n) {
+    for (; n->view; n = n->base) {
+      if (n->view->bsym->symbol == &ops::data) return true;
+    }
+    return false;
+  }
+
+  // Eager refuses a backward for which it has saved what was written since: run in order, the
+  // program does so itself.
+  void check_saved(std::span<const Arg> results) {
+    if (last_write_.empty()) return;
+    const auto was_written = [&](const TensorProxy* t, size_t place) {
+      const auto write = last_write_.find(owner_.get(storage_of(t)));
+      return write != last_write_.end() && place < write->second;
+    };
+    const BoundSymbol* b = find_spoiled(trace_.ctx, builder_.body(), results, was_written);
+    if (b) give_up(b, "what its gradient needs is written");
   }
 
   static bool is_detached(const View& view) {
@@ -620,6 +648,10 @@ class Functionalizer {
         share(root);
       }
     });
+    if (builder_.grad_enabled && !whole_step_) {
+      const Arg results[] = {read_arg(trace_.output)};
+      check_saved(results);
+    }
     write_back();
     return read_arg(trace_.output);
   }
@@ -684,7 +716,8 @@ class Functionalizer {
   ProxyMap<Node*> node_of_;
   ProxyMap<const Proxy*> other_;  // results that are no tensors, under their new names
   ProxyMap<Root*> owner_;         // storage → whose it is
-  ProxyMap<bool> shared_;         // inputs that share storage with another
+  std::unordered_map<const Root*, size_t> last_write_;  // the place in the body
+  ProxyMap<bool> shared_;                               // inputs that share storage with another
 };
 
 bool needs_work(const Trace& trace) {
