@@ -410,9 +410,11 @@ class Functionalizer {
     }
     check_overlap(b, written);
     const Args args = read_args(b);
+    const size_t place = builder_.body().size();
     for (Node* n : written) {
-      if (!is_data(n)) last_write_[n->root] = builder_.body().size();
+      if (!is_data(n) && !(lowering && lowering->outside_autograd)) last_write_[n->root] = place;
     }
+    if (row) copied_.emplace(place, args[0].proxy());
     for (Node* n : written) {
       if (is_update(n)) n->root->earlier.push_back(Arg(read(n->root->node)));
     }
@@ -507,6 +509,8 @@ class Functionalizer {
   void check_saved(std::span<const Arg> results) {
     if (last_write_.empty()) return;
     const auto was_written = [&](const TensorProxy* t, size_t place) {
+      const auto copy = copied_.find(place);
+      if (copy != copied_.end() && copy->second == t) return false;
       const auto write = last_write_.find(owner_.get(storage_of(t)));
       return write != last_write_.end() && place < write->second;
     };
@@ -717,6 +721,7 @@ class Functionalizer {
   ProxyMap<const Proxy*> other_;  // results that are no tensors, under their new names
   ProxyMap<Root*> owner_;         // storage → whose it is
   std::unordered_map<const Root*, size_t> last_write_;  // the place in the body
+  std::unordered_map<size_t, const Proxy*> copied_;     // of it eager's write there saves a copy
   ProxyMap<bool> shared_;                               // inputs that share storage with another
 };
 

@@ -91,8 +91,12 @@ const BoundSymbol* find_spoiled(
     const std::shared_ptr<TraceContext>& ctx, const std::vector<const BoundSymbol*>& body,
     std::span<const Arg> results,
     const std::function<bool(const TensorProxy*, size_t place)>& was_written) {
-  std::unordered_set<const Proxy*> wanted;
-  for (const Arg& a : results) for_each_proxy(a, [&](const Proxy* p) { wanted.insert(p); });
+  std::unordered_set<const Proxy*> wanted;  // tensors with a gradient that leads to a result
+  const auto want = [&](const Proxy* p) {
+    const TensorProxy* t = as_tensor(p);
+    if (t && t->type.requires_grad) wanted.insert(p);
+  };
+  for (const Arg& a : results) for_each_proxy(a, want);
   for (size_t i = body.size(); i-- > 0;) {
     const BoundSymbol& b = *body[i];
     if (!any_requires_grad(b.output)) continue;
@@ -108,7 +112,7 @@ const BoundSymbol* find_spoiled(
     if (!leads) continue;
     for (const Arg& a : b.args) {
       for_each_proxy(a, [&](const Proxy* p) {
-        wanted.insert(p);
+        want(p);
         touches = touches || counts(p);
       });
     }

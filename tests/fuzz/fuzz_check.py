@@ -233,6 +233,8 @@ def _check(program: Program, count: collections.Counter[str]) -> Failure | None:
             else:
                 # An in-place operation has spoilt what a gradient needs: eager has none.
                 comparable = False
+                _backward(mine, names)
+                count["backward fails in eager alone"] += mine.backward_error is None
                 count["backward fails in eager"] += 1
         count["raises in eager"] += wanted.error is not None
         if found is not None:
