@@ -27,7 +27,7 @@ from fulmen._core import (
 )
 from fulmen.errors import InternalError, SharpEdgeError, SharpEdgeWarning, UserError
 from fulmen.executors import load_plugin
-from fulmen.grad import grad, value_and_grad, vjp
+from fulmen.grad import grad, jvp, value_and_grad, vjp
 from fulmen.jit import jit, last_prologue, last_traces, stats
 from fulmen.memory import MemoryStats, empty_cache, memory_stats
 from fulmen.options import CACHE, SHARP_EDGES
@@ -63,6 +63,7 @@ __all__ = [
     "grad",
     "interpret",
     "jit",
+    "jvp",
     "last_prologue",
     "last_traces",
     "load_plugin",

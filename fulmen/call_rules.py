@@ -168,6 +168,7 @@ _named_rules: list[tuple[str, str, Any]] = [
     ("torch.Tensor.backward", "same", backward.tensor_backward),
     ("torch.autograd.backward", "same", backward.backward),
     ("torch.autograd.grad", "same", backward.grad),
+    ("fulmen.jvp", "same", torch.func.jvp),
     ("fulmen.backward.plan", "native", None),
     ("fulmen.backward.belongs_to_levels", "native", None),
     ("torch.utils.checkpoint.checkpoint", "same", polyfills.checkpoint),

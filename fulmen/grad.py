@@ -1,4 +1,4 @@
-"""Functions that return gradients: `fulmen.grad`, `fulmen.value_and_grad`, `fulmen.vjp`."""
+"""Functions that return gradients: `fulmen.grad`, `value_and_grad`, `vjp` and `jvp`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._C import _functorch
 from torch.utils import _pytree as pytree
 
 from fulmen.errors import UserRuntimeError, UserTypeError, UserValueError
@@ -55,6 +56,9 @@ def value_and_grad(
 
     @functools.wraps(fn)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
+        if _is_transformed():
+            grads, value = torch.func.grad_and_value(fn, argnums, has_aux)(*args, **kwargs)
+            return value, grads
         nested = _requires_grad((args, kwargs))
         with torch.enable_grad():
             primals, leaves = _primals(args, indices)
@@ -104,6 +108,55 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple
 
     detached = result if nested else pytree.tree_map(_detached, result)
     return detached, pull_back
+
+
+def jvp(
+    fn: Callable[..., Any],
+    primals: tuple[Any, ...],
+    tangents: tuple[Any, ...],
+    *,
+    strict: bool = False,
+    has_aux: bool = False,
+) -> tuple[Any, ...]:
+    """The result of `fn(*primals)` and its derivative in the direction `tangents`, as
+    `torch.func.jvp`.
+
+    One program computes both, forward: the derivative of each operation is PyTorch's own, in
+    operations of the program. What has none, as attention, is refused as PyTorch refuses it.
+
+    Args:
+        fn: is compiled; the program is kept for the functions that were used last.
+        primals: nested lists, tuples and dicts of floating-point tensors.
+        tangents: of the structure of the primals.
+        strict: raise where a result does not depend on the primals, instead of zeros.
+        has_aux: `fn` returns (what is differentiated, anything else).
+
+    Returns:
+        (result, derivative), and the rest of the result with `has_aux`.
+
+    Raises:
+        what `torch.func.jvp` raises.
+    """
+    if _is_transformed():
+        return torch.func.jvp(fn, primals, tangents, strict=strict, has_aux=has_aux)
+    try:
+        program = _forward_program(fn, strict, has_aux)
+    except TypeError:  # a callable without a hash
+        program = _forward_program.__wrapped__(fn, strict, has_aux)
+    return program(primals, tangents)
+
+
+@functools.lru_cache(maxsize=32)
+def _forward_program(fn: Callable[..., Any], strict: bool, has_aux: bool) -> Callable[..., Any]:
+    def program(primals: Any, tangents: Any) -> Any:
+        return torch.func.jvp(fn, primals, tangents, strict=strict, has_aux=has_aux)
+
+    return jit(program)
+
+
+def _is_transformed() -> bool:
+    """Whether this is a part of a function that torch.func transforms."""
+    return _functorch.maybe_current_level() is not None
 
 
 def _requires_grad(tree: Any) -> bool:

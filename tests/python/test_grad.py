@@ -1,9 +1,10 @@
-"""fulmen.grad, value_and_grad and vjp against torch.func."""
+"""fulmen.grad, value_and_grad, vjp and jvp against torch.func."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 import fulmen
 
@@ -92,3 +93,50 @@ def test_refusals() -> None:
         fulmen.grad(lambda x: x.sum())(torch.ones(3, dtype=torch.int64))
     with pytest.raises(ValueError, match="argnums names argument 2"):
         fulmen.grad(lambda x: x.sum(), 2)(torch.ones(3))
+
+
+def test_jvp() -> None:
+    def f(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm((x @ w).tanh(), (4,)).softmax(-1)
+
+    x, w = torch.randn(3, 5), torch.randn(5, 4)
+    for _ in range(2):
+        got = fulmen.jvp(f, (x, w), (x.cos(), w.sin()))
+        torch.testing.assert_close(got, torch.func.jvp(f, (x, w), (x.cos(), w.sin())))
+
+
+def test_jvp_and_other_transforms() -> None:
+    x = torch.randn(3, 5)
+
+    def cube(a: torch.Tensor) -> torch.Tensor:
+        return (a.sin() ** 3).sum()
+
+    product = fulmen.jvp(fulmen.grad(cube), (x,), (x.cos(),))
+    expected = torch.func.jvp(torch.func.grad(cube), (x,), (x.cos(),))
+    torch.testing.assert_close(product, expected)
+
+    def slope(a: torch.Tensor) -> torch.Tensor:
+        return fulmen.jvp(torch.sin, (a,), (a,))[1].sum()
+
+    torch.testing.assert_close(fulmen.grad(slope)(x), x.cos() - x * x.sin())
+    inside = fulmen.jit(slope)
+    torch.testing.assert_close(inside(x), (x * x.cos()).sum())
+    assert not fulmen.stats(inside).splits
+
+
+def test_jvp_refusals() -> None:
+    x = torch.randn(3)
+    result, derivative, rest = fulmen.jvp(lambda a: (a * 2, a + 1), (x,), (x,), has_aux=True)
+    torch.testing.assert_close((result, derivative, rest), (x * 2, x * 2, x + 1))
+    with pytest.raises(RuntimeError, match="same python structure"):
+        fulmen.jvp(torch.sin, (x,), (x, x))
+    with pytest.raises(RuntimeError, match="different size"):
+        fulmen.jvp(torch.sin, (x,), (x[:2],))
+
+    class Callable:
+        __hash__ = None  # type: ignore[assignment]
+
+        def __call__(self, a: torch.Tensor) -> torch.Tensor:
+            return a * 3
+
+    torch.testing.assert_close(fulmen.jvp(Callable(), (x,), (x,))[1], x * 3)
