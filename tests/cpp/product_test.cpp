@@ -205,7 +205,9 @@ TEST_CASE("a loss in parts has the value and the gradients of one in double") {
       l.input_gradient = gx.data();
       l.weight_gradient = gw.data();
       l.bias_gradient = gb.data();
-      const double loss = linear_cross_entropy(l, isa, serial(), 1);  // parts of 48 rows
+      l.part_bytes = 1;  // parts of 48 rows
+      std::vector<float> scores(static_cast<size_t>(num_scores(l)));
+      const double loss = linear_cross_entropy(l, scores.data(), isa, serial());
       std::vector<double> rx(gx.size()), rw(gw.size()), rb(gb.size());
       double expected = 0;
       const double scale = mean ? 1.0 / (kRows - 2) : 1;
