@@ -246,11 +246,14 @@ void multiply_rows(const Packed& packed, int64_t from, int64_t to) {
   const Product& p = packed.p;
   const Loops& loops = packed.loops;
   const int64_t blocks = std::max<int64_t>(1, parts_of(p.k, kDepth));
-  const int64_t left_block = loops.rows * (kDepth + kRowPadding);
+  const int64_t left_block = loops.rows * kLeftStride;
   const int64_t together =
       std::clamp<int64_t>(left_bytes() / (blocks * left_block * 4), 1, kMostTogether);
   float* left = own_scratch.floats(together * blocks * left_block);
   const bool by_depth = p.a.row == 1 && p.a.column != 1;
+  const bool in_place = p.a.type == Element::kFloat32 && (by_depth || p.a.column == 1);
+  const int64_t stride = by_depth ? p.a.column : p.a.row;
+  const int64_t packed_stride = by_depth ? loops.rows : kLeftStride;
   const auto& micro = loops.micro[by_depth ? 1 : 0];
   alignas(64) float tiles[kMostTogether * kMostRows * kTileStride];
   const int64_t panels = packed.panels();
@@ -261,8 +264,10 @@ void multiply_rows(const Packed& packed, int64_t from, int64_t to) {
     const auto height = [&](int64_t r) {
       return static_cast<int>(std::min<int64_t>(loops.rows, p.m - first - r * loops.rows));
     };
-    loops.pack_left(at(p.a, first, 0), p.a.type, p.a.row, p.a.column, last - first, p.k, by_depth,
-                    left);
+    const int64_t unpacked = in_place ? (last - first) / loops.rows : 0;  // tiles
+    const int64_t packed_from = first + unpacked * loops.rows;
+    loops.pack_left(at(p.a, packed_from, 0), p.a.type, p.a.row, p.a.column, last - packed_from, p.k,
+                    by_depth, left);
     const int64_t next = std::min(p.m, to * loops.rows) - last;
     const Ahead ahead(p.a, last, std::clamp<int64_t>(next, 0, last - first), panels, by_depth);
     for (int64_t j = 0; j < panels; ++j) {
@@ -277,7 +282,11 @@ void multiply_rows(const Packed& packed, int64_t from, int64_t to) {
           if (b == 0 && !packed.streams)
             fetch_result(moved(out, r * loops.rows, 0), height(r), count);
           const int all = height(r) > loops.rows / 2 ? 1 : 0;
-          micro[all][vectors - 1](length, left + (r * blocks + b) * left_block, right,
+          const bool lies = r < unpacked;
+          const float* block =
+              lies ? reinterpret_cast<const float*>(at(p.a, first + r * loops.rows, depth))
+                   : left + ((r - unpacked) * blocks + b) * left_block;
+          micro[all][vectors - 1](length, block, lies ? stride : packed_stride, right,
                                   tiles + r * loops.rows * kTileStride, b > 0,
                                   ahead.lines(r * loops.rows, loops.rows, depth, length, j));
         }

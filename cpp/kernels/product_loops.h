@@ -6,14 +6,16 @@ namespace fulmen::kernels {
 
 // Note [Product tiles]
 // A tile of the result has `rows` rows, of which each element of the left operand is broadcast, and
-// up to kTileVectors vectors of columns. The left operand is packed for some tiles at a time, as
-// blocks of kDepth, in the order in which its elements lie in memory, so that packing is copying:
-// by row (kDepth + kRowPadding floats each; the padding keeps rows out of one another's cache
-// sets), or by depth (the tile's rows side by side). The right one is packed in panels of whole
-// vectors: for each of the depth's elements, the panel's columns. Both are float32 by then. Which
-// operand of the product is which side is the planner's choice: tiles can be stored transposed.
+// up to kTileVectors vectors of columns. The left operand is read where it lies if it is float32
+// and its rows or columns are contiguous. Else, and for the rows of a tile that is not whole, it is
+// packed for some tiles at a time, as blocks of kDepth, in the order in which its elements lie in
+// memory, so that packing is copying: by row (kLeftStride floats each, which keeps rows out of one
+// another's cache sets), or by depth (the tile's rows side by side). The right one is packed in
+// panels of whole vectors: for each of the depth's elements, the panel's columns. Both are float32
+// by then. Which operand of the product is which side is the planner's choice: tiles can be stored
+// transposed.
 inline constexpr int kDepth = 256;
-inline constexpr int kRowPadding = 16;
+inline constexpr int kLeftStride = kDepth + 16;
 inline constexpr int kTileVectors = 3;
 inline constexpr int kMostRows = 8, kMostLanes = 16;
 inline constexpr int kTileStride =
@@ -31,8 +33,9 @@ inline constexpr int kLinesEvery = 16;
 inline constexpr int kPackedAhead = 8;
 
 // `left`, `right` and `tile` as in Note [Product tiles]; adds to the tile, or sets it.
-using MicroKernel = void (*)(int64_t depth, const float* left, const float* right, float* tile,
-                             bool adds, const Lines& ahead);
+// `left_stride`: from a row to the next, or from one of the depth's elements to the next.
+using MicroKernel = void (*)(int64_t depth, const float* left, int64_t left_stride,
+                             const float* right, float* tile, bool adds, const Lines& ahead);
 
 // The loops for one instruction set.
 struct Loops {
