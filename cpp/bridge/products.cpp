@@ -73,18 +73,18 @@ Sizes sizes_of(const BoundSymbol& bsym, const Form& form) {
 
 // Note [Which products]
 // float16 and bfloat16 without instructions for them: all, as PyTorch multiplies them element by
-// element, 5 to 50 times slower than float32. float32 on AMD's processors: all; measured on Zen 4,
-// the loops reach 0.87 to 0.95 of the peak and the library 0.77 to 0.88, and up to a third of the
-// library's time is enough for few rows. Elsewhere the library suits the processor; with few rows,
-// or few columns, a product is bound by how fast the other operand is read, which ATen packs before
-// it multiplies.
+// element, 5 to 50 times slower than float32. float32 on AMD's processors with AVX-512: all, as the
+// loops reach 0.9 to 0.95 of the peak of Zen 4 and the library 0.77 to 0.88. Elsewhere those with
+// few rows, or few columns: they are bound by how fast the other operand is read, which ATen packs
+// before it multiplies (with AVX2 alone the loops are 0.97 of the library's time on larger ones on
+// Zen 4, and unmeasured on others).
 std::string reason_to_leave(const Sizes& s, Element e, Isa isa) {
   if (isa == Isa::kNone) return "it has loops for processors with AVX2 alone";
   if (e != Element::kFloat32) {
     return has_instructions_for(e) ? "PyTorch has kernels for this dtype on this processor" : "";
   }
   static const bool amd = __builtin_cpu_is("amd");
-  if (amd || std::min(s.m, s.n) <= kFewRows) return "";
+  if ((amd && isa == Isa::kAvx512) || std::min(s.m, s.n) <= kFewRows) return "";
   return "ATen is as fast on more than a few rows";
 }
 

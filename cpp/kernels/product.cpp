@@ -251,7 +251,9 @@ void multiply_rows(const Packed& packed, int64_t from, int64_t to) {
       std::clamp<int64_t>(left_bytes() / (blocks * left_block * 4), 1, kMostTogether);
   float* left = own_scratch.floats(together * blocks * left_block);
   const bool by_depth = p.a.row == 1 && p.a.column != 1;
-  const bool in_place = p.a.type == Element::kFloat32 && (by_depth || p.a.column == 1);
+  // By depth a tile's rows are a part of a line: of less than half a line, copies pay.
+  const bool in_place =
+      p.a.type == Element::kFloat32 && (by_depth ? loops.rows >= 8 : p.a.column == 1);
   const int64_t stride = by_depth ? p.a.column : p.a.row;
   const int64_t packed_stride = by_depth ? loops.rows : kLeftStride;
   const auto& micro = loops.micro[by_depth ? 1 : 0];
