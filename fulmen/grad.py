@@ -10,7 +10,7 @@ import torch
 from torch._C import _functorch
 from torch.utils import _pytree as pytree
 
-from fulmen.errors import UserRuntimeError, UserTypeError, UserValueError
+from fulmen.errors import UserRuntimeError, UserValueError
 from fulmen.jit import jit
 
 
@@ -33,9 +33,9 @@ def grad(
         the gradient, with the structure of the argument; a tuple of these for a tuple of argnums.
 
     Raises:
-        UserRuntimeError: `fn` returned no floating-point tensor of one element.
-        UserTypeError: an argument to differentiate holds something else.
-        UserValueError: `argnums` names an argument that the call does not have.
+        UserRuntimeError: `fn` returned no floating-point tensor of one element; an argument to
+            differentiate holds a tensor of integers; `argnums` names none that the call has.
+        UserValueError: an argument to differentiate holds no tensor.
     """
     compute = value_and_grad(fn, argnums, has_aux)
 
@@ -78,7 +78,7 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple
     primals, as `torch.func.vjp`.
 
     Args:
-        fn: is compiled.
+        fn: is compiled; the program is kept for the functions that were used last.
         primals: nested lists, tuples and dicts of floating-point tensors.
 
     Returns:
@@ -86,19 +86,20 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple
         tuple with one entry for each primal.
 
     Raises:
-        UserTypeError: a primal holds something else than floating-point tensors.
-        UserValueError: the cotangents have another structure than the result.
+        UserRuntimeError: a primal holds a tensor of integers; the cotangents have another
+            structure than the result.
+        UserValueError: a primal holds no tensor.
     """
     nested = _requires_grad(primals)
     with torch.enable_grad():
         inputs, leaves = _primals(primals, tuple(range(len(primals))))
-        result = jit(fn)(*inputs)
+        result = _kept(_program, fn)(*inputs)
     outputs, structure = pytree.tree_flatten(result)
 
     def pull_back(cotangents: Any) -> tuple[Any, ...]:
         seeds, given = pytree.tree_flatten(cotangents)
         if given != structure:
-            raise UserValueError(
+            raise UserRuntimeError(
                 f"vjp(): got cotangents of structure {given}; expected that of the result, "
                 f"{structure}",
                 "vjp-structure",
@@ -139,11 +140,20 @@ def jvp(
     """
     if _is_transformed():
         return torch.func.jvp(fn, primals, tangents, strict=strict, has_aux=has_aux)
+    return _kept(_forward_program, fn, strict, has_aux)(primals, tangents)
+
+
+def _kept(make: Any, *args: Any) -> Any:
+    """`make(*args)` from its cache, or made anew where an argument, a callable, has no hash."""
     try:
-        program = _forward_program(fn, strict, has_aux)
-    except TypeError:  # a callable without a hash
-        program = _forward_program.__wrapped__(fn, strict, has_aux)
-    return program(primals, tangents)
+        return make(*args)
+    except TypeError:
+        return make.__wrapped__(*args)
+
+
+@functools.lru_cache(maxsize=32)
+def _program(fn: Callable[..., Any]) -> Callable[..., Any]:
+    return jit(fn)
 
 
 @functools.lru_cache(maxsize=32)
@@ -179,8 +189,9 @@ def _primals(
         if not isinstance(leaf, torch.Tensor) or not (
             leaf.is_floating_point() or leaf.is_complex()
         ):
-            what = f"a tensor of {leaf.dtype}" if isinstance(leaf, torch.Tensor) else repr(leaf)
-            raise UserTypeError(
+            is_tensor = isinstance(leaf, torch.Tensor)
+            what = f"a tensor of {leaf.dtype}" if is_tensor else repr(leaf)
+            raise (UserRuntimeError if is_tensor else UserValueError)(
                 f"grad(): got {what} to differentiate by; expected floating-point tensors. "
                 "Name other arguments with argnums",
                 "grad-argument",
@@ -193,7 +204,7 @@ def _primals(
     primals = list(args)
     for i in indices:
         if not -len(args) <= i < len(args):
-            raise UserValueError(
+            raise UserRuntimeError(
                 f"grad(): argnums names argument {i}; the call has {len(args)} positional ones",
                 "grad-argnums",
             )

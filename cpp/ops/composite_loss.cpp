@@ -47,10 +47,11 @@ Arg poisson_steps(Call& in) {
 
 }  // namespace
 
+// The default reduction is that of torch.triplet_margin_loss, which is not ATen's.
 constinit const Symbol triplet_margin_loss{
     .schema =
         "triplet_margin_loss(Tensor anchor, Tensor positive, Tensor negative, float margin=1.0, "
-        "float p=2.0, float eps=1e-06, bool swap=False, int reduction=1) -> Tensor",
+        "float p=2.0, float eps=1e-06, bool swap=False, int reduction=0) -> Tensor",
     .torch = "torch.triplet_margin_loss",
     .tags = kPure | kReduction,
     .decompose = triplet_steps,

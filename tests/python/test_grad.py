@@ -82,16 +82,18 @@ def test_vjp() -> None:
     cotangents = {"h": torch.ones_like(got["h"]) * 2, "sum": torch.tensor(3.0).double()}
     assert equal(pull(cotangents), expected_pull(cotangents))
     assert equal(pull(cotangents), expected_pull(cotangents))
-    with pytest.raises(ValueError, match="cotangents of structure"):
+    with pytest.raises(RuntimeError, match="cotangents of structure"):
         pull(cotangents["h"])
 
 
 def test_refusals() -> None:
     with pytest.raises(RuntimeError, match=r"shape \(3, 4\); expected a floating-point tensor of"):
         fulmen.grad(lambda x: x * 2)(torch.ones(3, 4))
-    with pytest.raises(TypeError, match=r"torch.int64 to differentiate by"):
+    with pytest.raises(RuntimeError, match=r"torch.int64 to differentiate by"):
         fulmen.grad(lambda x: x.sum())(torch.ones(3, dtype=torch.int64))
-    with pytest.raises(ValueError, match="argnums names argument 2"):
+    with pytest.raises(ValueError, match=r"got 2\.0 to differentiate by"):
+        fulmen.grad(lambda x: x.sum())(2.0)
+    with pytest.raises(RuntimeError, match="argnums names argument 2"):
         fulmen.grad(lambda x: x.sum(), 2)(torch.ones(3))
 
 
