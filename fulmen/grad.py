@@ -191,7 +191,8 @@ def _primals(
         ):
             is_tensor = isinstance(leaf, torch.Tensor)
             what = f"a tensor of {leaf.dtype}" if is_tensor else repr(leaf)
-            raise (UserRuntimeError if is_tensor else UserValueError)(
+            RightError = UserRuntimeError if is_tensor else UserValueError
+            raise RightError(
                 f"grad(): got {what} to differentiate by; expected floating-point tensors. "
                 "Name other arguments with argnums",
                 "grad-argument",
