@@ -85,12 +85,15 @@ def gradients(
     inputs: Sequence[torch.Tensor],
     retain_graph: bool = False,
     earlier: Sequence[Sequence[torch.Tensor]] | None = None,
+    strides: Sequence[Sequence[int] | None] | None = None,
 ) -> tuple[torch.Tensor, ...]:
     """The gradients of `outputs` with respect to `inputs`, as torch.autograd.grad gives them.
 
     Args:
         earlier: for each input the values that it had before it was updated.
+        strides: those that PyTorch gives the gradients anyway.
     """
+    del strides
     if not earlier:
         return torch.autograd.grad(outputs, inputs, seeds, retain_graph=retain_graph)
     found = []
@@ -110,6 +113,10 @@ class _Freed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         raise RuntimeError("Trying to backward through the graph a second time")
+
+
+def backward_begins() -> None:
+    """What follows is a part of a backward."""
 
 
 def freed(value: torch.Tensor) -> torch.Tensor:

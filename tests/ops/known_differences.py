@@ -122,7 +122,7 @@ UNSAMPLED: dict[str, str] = {
     "check_tensor": "a statement of prologues",
     "set_inference_mode": "a mode, no operation: tests/python/test_inference_mode.py",
     "cuda": "needs a device",
-    **dict.fromkeys(("check_leaves", "freed", "gradients"), STEP),
+    **dict.fromkeys(("backward_begins", "check_leaves", "freed", "gradients"), STEP),
     **dict.fromkeys(("exchange_random_state", "random_state"), "tests/python/test_checkpoint.py"),
     **dict.fromkeys(
         ("linear_cross_entropy", "linear_cross_entropy_forward", "scaled_gradient"),
