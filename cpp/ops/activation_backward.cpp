@@ -207,7 +207,8 @@ constinit const Symbol hardshrink_backward{
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
       require_one_layout(in);
-      return where(le(abs(in["self"]), in["lambd"]), 0.0, in["grad_out"]);
+      // As eager's vectors, a NaN passes no gradient on.
+      return where(gt(abs(in["self"]), in["lambd"]), in["grad_out"], 0.0);
     },
 };
 constinit const Symbol softshrink_backward{

@@ -105,8 +105,16 @@ Arg rms_norm_meta(Call& in) {
   if (is_zero(numel(x))) in.unsupported("an empty input");
   TensorType out = x;
   out.device = check::device(in, {&in.tensor("input"), in.opt_tensor("weight")});
-  out.strides = meta::suggests_channels_last(x) ? meta::channels_last_strides(x.shape)
-                                                : contiguous_strides(x.shape);
+  const bool last = meta::suggests_channels_last(x);
+  TensorType scale = x;  // a number for each row
+  const size_t rows = x.ndim() - in.dims("normalized_shape").size();
+  for (size_t i = rows; i < x.ndim(); ++i) scale.shape[i] = 1;
+  scale.strides = contiguous_strides(scale.shape);
+  const TensorType* operands[] = {&x, &scale};
+  out.strides = meta::pointwise_strides(operands, x.shape);
+  const bool is_so = last ? meta::is_channels_last_contiguous(out) : is_contiguous(out);
+  if (!is_so)
+    out.strides = last ? meta::channels_last_strides(x.shape) : contiguous_strides(x.shape);
   return in.make(std::move(out));
 }
 

@@ -77,3 +77,34 @@ MENDED_STEPS = {
         returns=("v1", "a0"),
     ),
 }
+
+# With generated kernels.
+MENDED_KERNELS = {
+    "norms of single elements take no powers": Program(
+        inputs=("a0 = torch.tensor([[3e38], [1e-40], [6e4], [-0.0]])",),
+        args=("a0",),
+        body=("v1 = a0.norm(dim=1)", "v2 = torch.linalg.vector_norm(a0, 3, 1) * 2"),
+        returns=("v1", "v2"),
+    ),
+    "strides of a root-mean-square norm": Program(
+        inputs=(
+            "a0 = torch.randn((5, 1), generator=g).T",
+            "a1 = torch.randn((1, 22), generator=g).T",
+        ),
+        args=("a0", "a1"),
+        body=("v1 = F.rms_norm(a0, (5,), None, 1e-3)", "v2 = F.rms_norm(a1, (1,))"),
+        returns=("v1", "v2"),
+    ),
+    "a backward that eager refuses, and nobody asks for": Program(
+        inputs=("a0 = torch.randn((3,), generator=g).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = torch.logaddexp(a0, a0 > 0)",),
+        returns=("v1",),
+    ),
+    "NaN has no gradient behind hardshrink": Program(
+        inputs=("a0 = torch.full((32,), float('nan')).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = F.hardshrink(a0)",),
+        returns=("v1",),
+    ),
+}
