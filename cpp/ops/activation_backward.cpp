@@ -218,7 +218,7 @@ constinit const Symbol softshrink_backward{
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
       require_one_layout(in);
-      return where(le(abs(in["self"]), in["lambd"]), 0.0, in["grad_output"]);
+      return where(gt(abs(in["self"]), in["lambd"]), in["grad_output"], 0.0);
     },
 };
 // (output, buffer); the buffer holds what the gradient takes from the CPU kernel.

@@ -101,10 +101,16 @@ MENDED_KERNELS = {
         body=("v1 = torch.logaddexp(a0, a0 > 0)",),
         returns=("v1",),
     ),
-    "NaN has no gradient behind hardshrink": Program(
+    "NaN has no gradient behind hardshrink and softshrink": Program(
         inputs=("a0 = torch.full((32,), float('nan')).requires_grad_()",),
         args=("a0",),
-        body=("v1 = F.hardshrink(a0)",),
+        body=("v1 = F.hardshrink(a0)", "v2 = F.softshrink(a0)"),
+        returns=("v1", "v2"),
+    ),
+    "the gradient of logit at a negative zero": Program(
+        inputs=("a0 = torch.full((64,), -0.0).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = torch.logit(a0)",),
         returns=("v1",),
     ),
 }
