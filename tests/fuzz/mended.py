@@ -5,6 +5,12 @@ from __future__ import annotations
 from fuzz_program import Program
 
 MENDED = {
+    "a write to the only result of a split": Program(
+        inputs=("a0 = torch.ones((1,)).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = (a0 * 2).unbind()[0]", "v1.tanh_()"),
+        returns=("v1",),
+    ),
     "a write to .data after the tensor was used": Program(
         inputs=("a0 = torch.ones((2,)).requires_grad_()",),
         args=("a0",),
