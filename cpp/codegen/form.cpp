@@ -98,6 +98,7 @@ const std::unordered_map<const Symbol*, Form>& forms() {
       {&index_select, Form::kIndexSelect},
       {&gather, Form::kGather},
       {&ops::index, Form::kIndex},
+      {&one_hot, Form::kOneHot},
   };
   return table;
 }

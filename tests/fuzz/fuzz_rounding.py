@@ -75,8 +75,13 @@ def rounding(generator: torch.Generator | None) -> Iterator[None]:
         torch.set_default_dtype(default)
 
 
+def _real(t: Tensor) -> Tensor:
+    return torch.view_as_real(t.resolve_conj().resolve_neg()) if t.is_complex() else t
+
+
 def move(t: Tensor, generator: torch.Generator) -> None:
     """Each element off by units in the last place, in place."""
+    t = t if t.is_conj() or t.is_neg() else _real(t)
     if not t.is_floating_point() or t._is_zerotensor() or not t.numel() or 0 in t.stride():
         return
     units = 2 if t.dtype in (torch.float32, torch.float64) else 1
@@ -136,16 +141,17 @@ class Judge:
         ours, eager = ours.detach(), eager.detach()
         if ours.shape != eager.shape or ours.dtype != eager.dtype:
             return False
+        ours, eager = _real(ours), _real(eager)
         for draws in (0, FEW_DRAWS, DRAWS):
             while len(self.moved) < draws:
                 generator = torch.Generator().manual_seed(len(self.moved))
                 self.moved.append(self._draw(generator))
-            near = [m[name].detach() for m in self.moved[:draws] if name in m]
+            near = [_real(m[name].detach()) for m in self.moved[:draws] if name in m]
             near = [m for m in near if m.shape == eager.shape]
             if draws and len(near) < draws:
                 return True  # rounding decides which way the program goes
             exact = self._draw(None).get(name) if draws == DRAWS else None
-            if _is_near(ours, eager, near, exact):
+            if _is_near(ours, eager, near, None if exact is None else _real(exact.detach())):
                 return True
         return False
 
@@ -186,7 +192,7 @@ def _is_near(ours: Tensor, eager: Tensor, near: list[Tensor], exact: Tensor | No
         largest = torch.where(b.isfinite(), b, 0.0).abs().max()
         allowed = allowed.clamp(min=64 * torch.finfo(torch.float64).eps * float(largest))
     elif exact is not None and exact.shape == eager.shape:
-        true = exact.detach().double()
+        true = exact.double()
         errors = (b - true).abs().nan_to_num(0, 0, 0)
         most = FACTOR * _most_up_to(true.abs().nan_to_num(), errors)
         same = same | (a == true) | ((a - true).abs() <= most)

@@ -107,10 +107,16 @@ MENDED_KERNELS = {
         body=("v1 = torch.logaddexp(a0, a0 > 0)",),
         returns=("v1",),
     ),
-    "NaN has no gradient behind hardshrink and softshrink": Program(
-        inputs=("a0 = torch.full((32,), float('nan')).requires_grad_()",),
-        args=("a0",),
-        body=("v1 = F.hardshrink(a0)", "v2 = F.softshrink(a0)"),
+    "gradients of activations at NaN": Program(
+        inputs=(
+            "a0 = torch.full((64,), float('nan')).requires_grad_()",
+            "a1 = torch.full((64,), float('nan')).requires_grad_()",
+        ),
+        args=("a0", "a1"),
+        body=(
+            "v1 = F.hardshrink(a0) + F.softshrink(a0) + F.hardtanh(a0) + F.relu6(a0)",
+            "v2 = (F.elu(a1), F.selu(a1), F.hardswish(a1))",
+        ),
         returns=("v1", "v2"),
     ),
     "the gradient of logit at a negative zero": Program(
