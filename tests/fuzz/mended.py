@@ -86,6 +86,12 @@ MENDED_STEPS = {
 
 # With generated kernels.
 MENDED_KERNELS = {
+    "a tensor made like one that is written before it is needed": Program(
+        inputs=("a0 = torch.randn((17, 65), generator=g)",),
+        args=("a0",),
+        body=("v1 = torch.zeros_like(a0.mT)", "a0.addcmul_(a0, a0.abs())", "v2 = (v1 + 2).log()"),
+        returns=("v2",),
+    ),
     "norms of single elements take no powers": Program(
         inputs=("a0 = torch.tensor([[3e38], [1e-40], [6e4], [-0.0]])",),
         args=("a0",),

@@ -227,7 +227,7 @@ EXPERTS = [
              layer_types=["conv", "full_attention"], **_EXPERTS),
     _decoder("hunyuan-moe", "HunYuanMoEV1", group="moe", head_dim=8, num_experts=4, moe_topk=2),
     _decoder("flex-olmo", "FlexOlmo", group="moe", **_EXPERTS),
-    _decoder("dots1", "Dots1", group="moe", **_ROUTED),
+    _decoder("dots1", "Dots1", group="moe", n_shared_experts=1, **_ROUTED),
     _decoder("minimax-m2", "MiniMaxM2", group="moe", head_dim=8, rotary_dim=8, **_LOCAL_EXPERTS),
     _decoder("solar-open", "SolarOpen", group="moe", head_dim=8, **_ROUTED),
     _decoder("afmoe", "Afmoe", group="moe", head_dim=8, sliding_window=4,
