@@ -5,6 +5,12 @@ from __future__ import annotations
 from fuzz_program import Program
 
 MENDED = {
+    "a number written to an expanded tensor": Program(
+        inputs=("a0 = torch.ones((1, 3, 2)).expand(2, 3, 2)",),
+        args=("a0",),
+        body=("a0[..., 0] = 2.0",),
+        returns=("a0",),
+    ),
     "a write to the only result of a split": Program(
         inputs=("a0 = torch.ones((1,)).requires_grad_()",),
         args=("a0",),
