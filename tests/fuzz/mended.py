@@ -92,6 +92,12 @@ MENDED_STEPS = {
 
 # With generated kernels.
 MENDED_KERNELS = {
+    "a comparison of what has no gradient": Program(
+        inputs=("a0 = torch.ones((3,)).requires_grad_()", "a1 = a0.view_as(a0)"),
+        args=("a0", "a1"),
+        body=("v1 = torch.heaviside(a1, a0)", "v2 = a0[torch.tensor([0, 2])]", "v3 = v1 <= v1"),
+        returns=("v2", "v3"),
+    ),
     "a tensor made like one that is written before it is needed": Program(
         inputs=("a0 = torch.randn((17, 65), generator=g)",),
         args=("a0",),
