@@ -144,6 +144,7 @@ Indexed apply_views(Builder& b, const Arg& tensor, const Arg& index) {
         break;
       }
       case Arg::Kind::kString: throw Unsupported("a string as index");
+      case Arg::Kind::kTuple:  // inside of a tuple it is a list of indices
       case Arg::Kind::kList: put(index_tensor(b, a, tensor_of(tensor).type.device)); break;
       default:
         fail(b, ErrorKind::kIndex, "index-type",

@@ -5,6 +5,12 @@ from __future__ import annotations
 from fuzz_program import Program
 
 MENDED = {
+    "indices in a tuple inside of a tuple": Program(
+        inputs=("a0 = torch.zeros((3, 4))",),
+        args=("a0",),
+        body=("a0[(0, 2), (1, 3)] = 2.0", "v1 = a0[..., (0, 3)]"),
+        returns=("a0", "v1"),
+    ),
     "a number written to an expanded tensor": Program(
         inputs=("a0 = torch.ones((1, 3, 2)).expand(2, 3, 2)",),
         args=("a0",),
