@@ -21,8 +21,6 @@ namespace {
 
 using kernels::Element;
 
-constexpr int64_t kPartBytes = 56 << 20;
-
 class LossKernel final : public exec::Kernel {
  public:
   LossKernel(const BoundSymbol& bsym, const exec::SlotOf& slot_of)
@@ -75,8 +73,10 @@ class LossKernel final : public exec::Kernel {
     at::Tensor input = gradient(for_input_, x, &l.input_gradient);
     at::Tensor weight = gradient(for_weight_, w, &l.weight_gradient);
     at::Tensor bias = gradient(for_bias_, b, &l.bias_gradient);
-    const double value =
-        kernels::linear_cross_entropy(l, products_isa(), aten_threads(), kPartBytes);
+    // A tensor, as its memory is recycled.
+    const at::Tensor scores = at::detail::empty_cpu({kernels::num_scores(l)}, at::kFloat);
+    const double value = kernels::linear_cross_entropy(l, scores.mutable_data_ptr<float>(),
+                                                       products_isa(), aten_threads());
     at::Tensor loss = at::scalar_tensor(value, at::TensorOptions(loss_dtype_));
     if (target_.kind == Target::Kind::kSlot) return target_.store(std::move(loss), slots);
     at::Tensor* all[] = {&loss, &input, &weight, &bias};

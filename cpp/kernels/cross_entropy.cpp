@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <vector>
 
 #include "kernels/product_loops.h"
@@ -12,16 +9,11 @@
 namespace fulmen::kernels {
 namespace {
 
-struct Free {
-  void operator()(float* p) const { std::free(p); }
-};
-using Floats = std::unique_ptr<float, Free>;
-
-Floats floats(int64_t count) {
-  const auto bytes = static_cast<size_t>((count * 4 + 4095) / 4096 * 4096);
-  Floats memory(static_cast<float*>(std::aligned_alloc(4096, bytes)));
-  if (!memory) throw std::bad_alloc();
-  return memory;
+// Whole vectors of rows, which are columns of some of the products.
+int64_t rows_of_part(const LinearCrossEntropy& l) {
+  const int64_t most = std::max<int64_t>(48, l.part_bytes / (l.classes * 4));
+  const int64_t parts = std::max<int64_t>(1, (l.rows + most - 1) / most);
+  return ((l.rows + parts - 1) / parts + 15) / 16 * 16;
 }
 
 Operand rows_of(const Operand& o, int64_t first) {
@@ -31,8 +23,10 @@ Operand rows_of(const Operand& o, int64_t first) {
 
 }  // namespace
 
-double linear_cross_entropy(const LinearCrossEntropy& l, Isa isa, const Parallel& parallel,
-                            int64_t parts_bytes) {
+int64_t num_scores(const LinearCrossEntropy& l) { return rows_of_part(l) * l.classes; }
+
+double linear_cross_entropy(const LinearCrossEntropy& l, float* scores, Isa isa,
+                            const Parallel& parallel) {
   const Loops& loops = loops_for(isa);
   const auto target = [&](int64_t row) { return l.target[row * l.target_stride]; };
   int64_t count = 0;
@@ -40,11 +34,7 @@ double linear_cross_entropy(const LinearCrossEntropy& l, Isa isa, const Parallel
   const double scale = l.mean ? 1.0 / static_cast<double>(count) : 1.0;
   const bool differentiates = l.input_gradient || l.weight_gradient || l.bias_gradient;
 
-  const int64_t most = std::max<int64_t>(48, parts_bytes / (l.classes * 4));
-  const int64_t parts = std::max<int64_t>(1, (l.rows + most - 1) / most);
-  // Whole vectors of rows, which are columns of some of the products.
-  const int64_t part_rows = ((l.rows + parts - 1) / parts + 15) / 16 * 16;
-  const Floats scores = floats(part_rows * l.classes);
+  const int64_t part_rows = rows_of_part(l);
   const std::vector<float> ones(l.bias_gradient ? part_rows : 0, 1.0f);
   if (l.bias_gradient) std::fill_n(l.bias_gradient, l.classes, 0.0f);
   if (l.weight_gradient && l.rows == 0)
@@ -61,11 +51,11 @@ double linear_cross_entropy(const LinearCrossEntropy& l, Isa isa, const Parallel
               x,
               weight_columns,
               l.bias,
-              {scores.get(), Element::kFloat32, l.classes, 1}},
+              {scores, Element::kFloat32, l.classes, 1}},
              isa, parallel);
     in_parallel(parallel, rows, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        float* row = scores.get() + i * l.classes;
+        float* row = scores + i * l.classes;
         const int64_t own = target(first + i);
         const bool counts = own != l.ignored;
         const double score = counts ? row[own] : 0;
@@ -76,20 +66,20 @@ double linear_cross_entropy(const LinearCrossEntropy& l, Isa isa, const Parallel
         if (differentiates) row[own] -= static_cast<float>(scale);
       }
     });
-    const Operand slopes{scores.get(), Element::kFloat32, l.classes, 1};
+    const Operand slopes{scores, Element::kFloat32, l.classes, 1};
     if (l.input_gradient) {
       const Result out{l.input_gradient + first * l.features, Element::kFloat32, l.features, 1};
       multiply({rows, l.features, l.classes, slopes, l.weight, {}, out}, isa, parallel);
     }
     if (l.weight_gradient) {
-      const Operand columns{scores.get(), Element::kFloat32, 1, l.classes};
+      const Operand columns{scores, Element::kFloat32, 1, l.classes};
       const Result out{l.weight_gradient, Element::kFloat32, l.features, 1};
       const Operand so_far{out.data, out.type, out.row, out.column};
       multiply({l.classes, l.features, rows, columns, x, first == 0 ? Operand() : so_far, out}, isa,
                parallel);
     }
     if (l.bias_gradient) {
-      loops.spread(reinterpret_cast<const char*>(scores.get()), Element::kFloat32, l.classes, rows,
+      loops.spread(reinterpret_cast<const char*>(scores), Element::kFloat32, l.classes, rows,
                    ones.data(), rows, 1, l.classes, l.bias_gradient, l.classes);
     }
   }

@@ -1,5 +1,7 @@
 #include "kernels/product.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -10,17 +12,24 @@
 namespace fulmen::kernels {
 namespace {
 
+constexpr int64_t kLeastDotDepth = 64;
 constexpr int64_t kDotLongs = 64;  // long rows whose sums are stored at once
 // Columns whose sums stay in the first cache; of one or two rows more, as long reads are faster.
 constexpr int64_t kSpread = 512, kWideSpread = 4096;
 constexpr int64_t kMostSpreadShorts = 8;
 constexpr int64_t kMostDepth = 4096, kSlice = 1024;  // deeper products are cut into slices
 constexpr int64_t kPackedBytes = 4 << 20;            // of the right operand
-constexpr int64_t kLeftBytes = 384 << 10;            // of the left one, beside it
 constexpr int64_t kMostTogether = 8;                 // rows of tiles
 constexpr int64_t kElementsPerPart = 16 << 10;
 constexpr int64_t kBytesPerPart = 128 << 10;
 constexpr int64_t kFlopsPerPart = 1 << 20;
+
+int64_t second_cache() {
+  static const int64_t bytes = std::max<int64_t>(sysconf(_SC_LEVEL2_CACHE_SIZE), 512 << 10);
+  return bytes;
+}
+// Of the left operand's rows that are multiplied together: they stay in the second cache.
+int64_t left_bytes() { return second_cache() / 8 * 5; }
 
 int64_t parts_of(int64_t n, int64_t part) { return (n + part - 1) / part; }
 
@@ -105,7 +114,7 @@ void dot_products(const Product& p, const Loops& loops, const Parallel& parallel
         loops.dot(at(p.b, 0, j), p.b.type, p.b.column, count, shorts, stride, p.m, p.k, sums,
                   kDotLongs);
       }
-      loops.store(sums, kDotLongs, p.m, count, moved(p.added, 0, j), moved(p.out, 0, j));
+      loops.store(sums, kDotLongs, p.m, count, moved(p.added, 0, j), moved(p.out, 0, j), false);
     }
   });
 }
@@ -132,36 +141,39 @@ void spread_products(const Product& p, const Loops& loops, const Parallel& paral
                      shorts + d, stride, p.m, count, part, width);
         for (int64_t i = 0; i < p.m * width; ++i) sums[i] += part[i];
       }
-      loops.store(sums, width, p.m, count, moved(p.added, 0, j), moved(p.out, 0, j));
+      loops.store(sums, width, p.m, count, moved(p.added, 0, j), moved(p.out, 0, j), false);
     }
   });
 }
 
-// Brings rows of the left operand into the second cache while the ones before are multiplied.
+// Rows of the left operand that are multiplied next, in parts, one for each of `parts` tiles.
+// Whole rows of a depth block, or all rows of parts of it.
 class Ahead {
  public:
-  Ahead(const Operand& a, int64_t row, int64_t rows, int64_t depth) : a_(a), row_(row) {
-    const int64_t line = 64 / size_of(a.type);
-    along_depth_ = a.column == 1;
-    lines_ = along_depth_ ? parts_of(depth, line) : depth;
-    step_ = along_depth_ ? line : 1;
-    left_ = (along_depth_ ? rows : std::min<int64_t>(rows, 1)) * lines_;
-  }
-  int64_t lines() const { return left_; }
-  void fetch(int64_t count) {
-    for (; count > 0 && left_ > 0; --count, --left_) {
-      __builtin_prefetch(at(a_, row_, line_ * step_), 0, 2);
-      if (++line_ == lines_) {
-        line_ = 0;
-        ++row_;
-      }
+  Ahead(const Operand& a, int64_t row, int64_t rows, int64_t parts, bool by_depth)
+      : a_(a), row_(row), rows_(rows), parts_(parts), by_depth_(by_depth) {}
+
+  // While rows [first, first + height) of those before are multiplied.
+  Lines lines(int64_t first, int64_t height, int64_t depth, int64_t length, int64_t part) const {
+    height = std::min(height, rows_ - first);
+    if (height <= 0) return {};
+    const int64_t size = size_of(a_.type), of = by_depth_ ? length : height;
+    const int64_t each = parts_of(of, parts_), begin = part * each;
+    const int64_t count = std::min(each, of - begin);
+    if (count <= 0) return {};
+    if (!by_depth_) {
+      return {at(a_, row_ + first + begin, depth), a_.row * size, kLinesEvery * size,
+              static_cast<int>(count)};
     }
+    const int64_t rate = parts_of(count * kLinesEvery, length);
+    return {at(a_, row_ + first, depth + begin), a_.column * size, rate * a_.column * size,
+            static_cast<int>(rate)};
   }
 
  private:
   const Operand& a_;
-  int64_t row_, line_ = 0, lines_, step_, left_;
-  bool along_depth_;
+  int64_t row_, rows_, parts_;
+  bool by_depth_;
 };
 
 // Brings the part of the result that comes next, which may be far from the one before.
@@ -178,6 +190,22 @@ void fetch_result(const Result& out, int64_t rows, int64_t columns) {
   }
 }
 
+bool on_a_line(const Result& out) { return reinterpret_cast<uintptr_t>(out.data) % 64 == 0; }
+
+// Whether the result is written past the caches, in which it wouldn't stay: reading its lines first
+// is a tenth of a product of little depth. By whole lines: their parts would be slow.
+bool streams(const Product& p, const Loops& loops) {
+  const int64_t stride = p.out.column == 1 ? p.out.row : p.out.row == 1 ? p.out.column : 1;
+  return p.out.type == Element::kFloat32 && loops.lanes * 4 == 64 && stride % 16 == 0 &&
+         on_a_line(p.out) && p.m * p.n * 4 > second_cache();
+}
+// Orders what is written past the caches before what follows.
+void fence() {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 // Columns of the right operand that are packed at once.
 int64_t packed_columns(const Product& p, const Loops& loops) {
   const int64_t width = kTileVectors * loops.lanes;
@@ -185,19 +213,21 @@ int64_t packed_columns(const Product& p, const Loops& loops) {
   return std::max<int64_t>(2 * width, fitting);
 }
 
-// What packing costs, in elements that are copied.
-double packing_cost(const Product& p, const Loops& loops) {
-  constexpr double kTransposed = 3;
+// What is copied, in elements of the left operand. The right one's copy goes through a larger
+// cache; a result that is stored transposed meets whole lines as well, but in more places.
+double copying_cost(const Product& p, const Loops& loops) {
+  const auto of = [](int64_t a, int64_t b) {
+    return static_cast<double>(a) * static_cast<double>(b);
+  };
   const auto blocks = static_cast<double>(parts_of(p.n, packed_columns(p, loops)));
-  const double left = static_cast<double>(p.m) * blocks * (p.a.column == 1 ? 1 : kTransposed);
-  const double right = static_cast<double>(p.n) * (p.b.column == 1 ? 1 : kTransposed);
-  return left + right;
+  return of(p.m, p.k) * blocks + 2 * of(p.n, p.k) + (p.out.column == 1 ? 0 : of(p.m, p.n));
 }
 
 // One column block of a tiled product, whose right operand is packed.
 struct Packed {
   const Product& p;
   const Loops& loops;
+  bool streams;
   int64_t begin, columns;  // of the block
   const float* right;
 
@@ -216,11 +246,18 @@ void multiply_rows(const Packed& packed, int64_t from, int64_t to) {
   const Product& p = packed.p;
   const Loops& loops = packed.loops;
   const int64_t blocks = std::max<int64_t>(1, parts_of(p.k, kDepth));
-  const int64_t left_block = loops.rows * (kDepth + kRowPadding);
+  const int64_t left_block = loops.rows * kLeftStride;
   const int64_t together =
-      std::clamp<int64_t>(kLeftBytes / (blocks * left_block * 4), 1, kMostTogether);
+      std::clamp<int64_t>(left_bytes() / (blocks * left_block * 4), 1, kMostTogether);
   float* left = own_scratch.floats(together * blocks * left_block);
-  alignas(64) float tiles[kMostTogether][kMostRows * kTileStride];
+  const bool by_depth = p.a.row == 1 && p.a.column != 1;
+  // By depth a tile's rows are a part of a line: of less than half a line, copies pay.
+  const bool in_place =
+      p.a.type == Element::kFloat32 && (by_depth ? loops.rows >= 8 : p.a.column == 1);
+  const int64_t stride = by_depth ? p.a.column : p.a.row;
+  const int64_t packed_stride = by_depth ? loops.rows : kLeftStride;
+  const auto& micro = loops.micro[by_depth ? 1 : 0];
+  alignas(64) float tiles[kMostTogether * kMostRows * kTileStride];
   const int64_t panels = packed.panels();
   for (int64_t i = from; i < to; i += together) {
     const int64_t first = i * loops.rows;
@@ -229,49 +266,52 @@ void multiply_rows(const Packed& packed, int64_t from, int64_t to) {
     const auto height = [&](int64_t r) {
       return static_cast<int>(std::min<int64_t>(loops.rows, p.m - first - r * loops.rows));
     };
-    for (int64_t r = 0; r < rows; ++r) {
-      loops.pack_left(at(p.a, first + r * loops.rows, 0), p.a.type, p.a.row, p.a.column, height(r),
-                      p.k, left + r * blocks * left_block);
-    }
-    Ahead next(p.a, last,
-               std::clamp<int64_t>(std::min(p.m, to * loops.rows) - last, 0, last - first), p.k);
-    const int64_t some = parts_of(next.lines(), panels);
+    const int64_t unpacked = in_place ? (last - first) / loops.rows : 0;  // tiles
+    const int64_t packed_from = first + unpacked * loops.rows;
+    loops.pack_left(at(p.a, packed_from, 0), p.a.type, p.a.row, p.a.column, last - packed_from, p.k,
+                    by_depth, left);
+    const int64_t next = std::min(p.m, to * loops.rows) - last;
+    const Ahead ahead(p.a, last, std::clamp<int64_t>(next, 0, last - first), panels, by_depth);
     for (int64_t j = 0; j < panels; ++j) {
-      next.fetch(some);
       const int vectors = packed.vectors(j);
       const int64_t column = packed.begin + j * packed.width();
       const int64_t count = std::min(packed.width(), p.n - column);
+      const Result out = moved(p.out, first, column);
       for (int64_t b = 0; b < blocks; ++b) {
-        const float* right = packed.panel(j) + b * kDepth * vectors * loops.lanes;
+        const int64_t depth = b * kDepth, length = std::min<int64_t>(kDepth, p.k - depth);
+        const float* right = packed.panel(j) + depth * vectors * loops.lanes;
         for (int64_t r = 0; r < rows; ++r) {
-          if (b == 0) fetch_result(moved(p.out, first + r * loops.rows, column), height(r), count);
-          loops.micro[vectors - 1](std::min<int64_t>(kDepth, p.k - b * kDepth),
-                                   left + (r * blocks + b) * left_block, right, tiles[r], b > 0);
+          if (b == 0 && !packed.streams)
+            fetch_result(moved(out, r * loops.rows, 0), height(r), count);
+          const int all = height(r) > loops.rows / 2 ? 1 : 0;
+          const bool lies = r < unpacked;
+          const float* block =
+              lies ? reinterpret_cast<const float*>(at(p.a, first + r * loops.rows, depth))
+                   : left + ((r - unpacked) * blocks + b) * left_block;
+          micro[all][vectors - 1](length, block, lies ? stride : packed_stride, right,
+                                  tiles + r * loops.rows * kTileStride, b > 0,
+                                  ahead.lines(r * loops.rows, loops.rows, depth, length, j));
         }
       }
-      for (int64_t r = 0; r < rows; ++r) {
-        const int64_t row = first + r * loops.rows;
-        loops.store(tiles[r], kTileStride, height(r), count, moved(p.added, row, column),
-                    moved(p.out, row, column));
-      }
+      loops.store(tiles, kTileStride, last - first, count, moved(p.added, first, column), out,
+                  packed.streams && on_a_line(out));
     }
   }
+  if (packed.streams) fence();
 }
 
 // See Note [Product tiles].
-void tiled_product(const Product& p, const Loops& loops, const Parallel& parallel) {
+void tiled_product(const Product& p, const Loops& loops, const Parallel& parallel, bool streams) {
   const int64_t width = kTileVectors * loops.lanes;
   const int64_t block = packed_columns(p, loops);
   for (int64_t begin = 0; begin < p.n; begin += block) {
     const int64_t columns = std::min(block, p.n - begin);
     float* right = shared_scratch.floats(parts_of(columns, width) * width * p.k);
-    const Packed packed{p, loops, begin, columns, right};
+    const Packed packed{p, loops, streams, begin, columns, right};
     const auto pack = [&](int64_t from, int64_t to) {
-      for (int64_t i = from; i < to; ++i) {
-        loops.pack_right(at(p.b, 0, begin + i * width), p.b.type, p.b.row, p.b.column,
-                         std::min(width, columns - i * width), packed.vectors(i) * loops.lanes, p.k,
-                         right + i * width * p.k);
-      }
+      const int64_t first = from * width, count = std::min(to * width, columns) - first;
+      loops.pack_right(at(p.b, 0, begin + first), p.b.type, p.b.row, p.b.column, count, p.k,
+                       right + first * p.k);
     };
     in_parallel(parallel, packed.panels(), kElementsPerPart / (width * p.k + 1) + 1, pack);
     in_parallel(parallel, parts_of(p.m, loops.rows),
@@ -280,10 +320,11 @@ void tiled_product(const Product& p, const Loops& loops, const Parallel& paralle
   }
 }
 
-void best_tiled_product(const Product& p, const Loops& loops, const Parallel& parallel) {
+void best_tiled_product(const Product& p, const Loops& loops, const Parallel& parallel,
+                        bool streams) {
   const Product other = transposed(p);
-  const bool as_it_is = packing_cost(p, loops) < packing_cost(other, loops);
-  tiled_product(as_it_is ? p : other, loops, parallel);
+  const bool as_it_is = copying_cost(p, loops) <= copying_cost(other, loops);
+  tiled_product(as_it_is ? p : other, loops, parallel, streams);
 }
 
 // In slices of the depth, so that what is packed stays in the cache.
@@ -297,9 +338,9 @@ void sliced_product(const Product& p, const Loops& loops, const Parallel& parall
     slice.a = moved(p.a, 0, d);
     slice.b = moved(p.b, d, 0);
     if (d > 0) slice.added = {slice.out.data, Element::kFloat32, slice.out.row, slice.out.column};
-    best_tiled_product(slice, loops, parallel);
+    best_tiled_product(slice, loops, parallel, false);
   }
-  if (!in_place) loops.store(static_cast<float*>(slice.out.data), p.n, p.m, p.n, {}, p.out);
+  if (!in_place) loops.store(static_cast<float*>(slice.out.data), p.n, p.m, p.n, {}, p.out, false);
 }
 
 }  // namespace
@@ -333,10 +374,11 @@ void multiply(const Product& product, Isa isa, const Parallel& parallel) {
   Product p = product.m <= product.n ? product : transposed(product);
   const bool deep = p.b.row == 1 || p.k == 1;
   const bool wide = p.b.column == 1 || p.n == 1;
-  if (deep && p.m <= loops.most_dot_shorts) return dot_products(p, loops, parallel);
+  const bool few = p.m <= loops.most_dot_shorts && (p.k >= kLeastDotDepth || p.m == 1);
+  if (deep && few) return dot_products(p, loops, parallel);
   if (wide && p.m <= kMostSpreadShorts) return spread_products(p, loops, parallel);
   if (p.k > kMostDepth) return sliced_product(p, loops, parallel);
-  best_tiled_product(p, loops, parallel);
+  best_tiled_product(p, loops, parallel, streams(p, loops));
 }
 
 }  // namespace fulmen::kernels

@@ -17,6 +17,7 @@ inline Vec zero() { return _mm256_setzero_ps(); }
 inline Vec splat(float v) { return _mm256_set1_ps(v); }
 inline Vec load(const float* p) { return _mm256_loadu_ps(p); }
 inline void store_vec(float* p, Vec v) { _mm256_storeu_ps(p, v); }
+inline void stream(float* p, Vec v) { _mm256_stream_ps(p, v); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 inline Vec plus(Vec a, Vec b) { return _mm256_add_ps(a, b); }
 inline Vec minus(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
@@ -65,7 +66,46 @@ inline __m128 sum_of_four(Vec a, Vec b, Vec c, Vec d) {
   return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
 }
 
+// Four elements, as float32.
+template <Element E>
+inline void widen_rows(const char* p, float* to);
+
+inline Vec low(Vec a, Vec b) {
+  return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+inline Vec high(Vec a, Vec b) {
+  return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+// A square of vectors: pairs of floats, of doubles, then halves.
+[[gnu::always_inline]] inline void transpose(Vec (&v)[8]) {
+  Vec w[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    w[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+    w[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    v[i] = low(w[i], w[i + 2]);
+    v[i + 1] = high(w[i], w[i + 2]);
+    v[i + 2] = low(w[i + 1], w[i + 3]);
+    v[i + 3] = high(w[i + 1], w[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    w[j] = _mm256_permute2f128_ps(v[j], v[4 + j], 0x20);
+    w[4 + j] = _mm256_permute2f128_ps(v[j], v[4 + j], 0x31);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) v[i] = w[i];
+}
+
 #include "kernels/product_loops.inc"
+
+template <Element E>
+inline void widen_rows(const char* p, float* to) {
+  _mm_storeu_ps(to, widened_four<E>(p));
+}
 
 }  // namespace
 

@@ -20,6 +20,7 @@ inline Vec zero() { return _mm512_setzero_ps(); }
 inline Vec splat(float v) { return _mm512_set1_ps(v); }
 inline Vec load(const float* p) { return _mm512_loadu_ps(p); }
 inline void store_vec(float* p, Vec v) { _mm512_storeu_ps(p, v); }
+inline void stream(float* p, Vec v) { _mm512_stream_ps(p, v); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Vec plus(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 inline Vec minus(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
@@ -71,6 +72,59 @@ inline __m128 sum_of_four(Vec a, Vec b, Vec c, Vec d) {
   const __m256 cd = _mm256_hadd_ps(halves_of(c), halves_of(d));
   const __m256 all = _mm256_hadd_ps(ab, cd);
   return _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+}
+
+// Eight elements, as float32.
+template <Element E>
+inline void widen_rows(const char* p, float* to) {
+  if constexpr (E == Element::kFloat32) {
+    _mm256_storeu_ps(to, _mm256_loadu_ps(reinterpret_cast<const float*>(p)));
+    return;
+  }
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  if constexpr (E == Element::kFloat16) {
+    _mm256_storeu_ps(to, _mm256_cvtph_ps(bits));
+  } else {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+}
+
+inline Vec low(Vec a, Vec b) {
+  return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+inline Vec high(Vec a, Vec b) {
+  return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+// A square of vectors: pairs of floats, of doubles, then quarters.
+[[gnu::always_inline]] inline void transpose(Vec (&v)[16]) {
+  Vec w[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    w[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+    w[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    v[i] = low(w[i], w[i + 2]);
+    v[i + 1] = high(w[i], w[i + 2]);
+    v[i + 2] = low(w[i + 1], w[i + 3]);
+    v[i + 3] = high(w[i + 1], w[i + 3]);
+  }
+  // v[4 q + j] holds, of each quarter l, rows 4 q to 4 q + 3 of column 4 l + j.
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const Vec a = _mm512_shuffle_f32x4(v[j], v[4 + j], 0x44);
+    const Vec b = _mm512_shuffle_f32x4(v[8 + j], v[12 + j], 0x44);
+    const Vec c = _mm512_shuffle_f32x4(v[j], v[4 + j], 0xee);
+    const Vec d = _mm512_shuffle_f32x4(v[8 + j], v[12 + j], 0xee);
+    w[j] = _mm512_shuffle_f32x4(a, b, 0x88);
+    w[4 + j] = _mm512_shuffle_f32x4(a, b, 0xdd);
+    w[8 + j] = _mm512_shuffle_f32x4(c, d, 0x88);
+    w[12 + j] = _mm512_shuffle_f32x4(c, d, 0xdd);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) v[i] = w[i];
 }
 
 #include "kernels/product_loops.inc"

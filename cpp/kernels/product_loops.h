@@ -6,40 +6,57 @@ namespace fulmen::kernels {
 
 // Note [Product tiles]
 // A tile of the result has `rows` rows, of which each element of the left operand is broadcast, and
-// up to kTileVectors vectors of columns. The left operand is packed as blocks of kDepth: rows of
-// kDepth + kRowPadding floats each (the padding keeps rows out of one another's cache sets). The
-// right one is packed in panels of whole vectors: for each of the depth's elements, the panel's
-// columns. Both are float32 by then. Which operand of the product is which side is the planner's
-// choice: a tile can be stored transposed.
+// up to kTileVectors vectors of columns. The left operand is read where it lies if it is float32
+// and its rows or columns are contiguous. Else, and for the rows of a tile that is not whole, it is
+// packed for some tiles at a time, as blocks of kDepth, in the order in which its elements lie in
+// memory, so that packing is copying: by row (kLeftStride floats each, which keeps rows out of one
+// another's cache sets), or by depth (the tile's rows side by side). The right one is packed in
+// panels of whole vectors: for each of the depth's elements, the panel's columns. Both are float32
+// by then. Which operand of the product is which side is the planner's choice: tiles can be stored
+// transposed.
 inline constexpr int kDepth = 256;
-inline constexpr int kRowPadding = 16;
+inline constexpr int kLeftStride = kDepth + 16;
 inline constexpr int kTileVectors = 3;
 inline constexpr int kMostRows = 8, kMostLanes = 16;
 inline constexpr int kTileStride =
     kTileVectors * kMostLanes;  // floats from one row of a tile to the next
 
+// Lines of memory that are brought into the second cache while a tile is computed: at its start and
+// after each kLinesEvery elements of the depth `count` of them, `step` bytes apart.
+struct Lines {
+  const char* first = nullptr;
+  int64_t step = 0, part_step = 0;
+  int count = 0;
+};
+inline constexpr int kLinesEvery = 16;
+// Rows that are fetched ahead of the one that is packed.
+inline constexpr int kPackedAhead = 8;
+
 // `left`, `right` and `tile` as in Note [Product tiles]; adds to the tile, or sets it.
-using MicroKernel = void (*)(int64_t depth, const float* left, const float* right, float* tile,
-                             bool adds);
+// `left_stride`: from a row to the next, or from one of the depth's elements to the next.
+using MicroKernel = void (*)(int64_t depth, const float* left, int64_t left_stride,
+                             const float* right, float* tile, bool adds, const Lines& ahead);
 
 // The loops for one instruction set.
 struct Loops {
-  int lanes;                        // of a vector
-  int rows;                         // of a tile
-  int dot_shorts;                   // short rows for which `dot` reads the long ones once
-  int most_dot_shorts;              // up to which `dot` is faster than tiles
-  MicroKernel micro[kTileVectors];  // by vectors of columns, less one
+  int lanes;            // of a vector
+  int rows;             // of a tile
+  int dot_shorts;       // short rows for which `dot` reads the long ones once
+  int most_dot_shorts;  // up to which `dot` is faster than tiles
+  // By row or by depth; half of a tile's rows or all; vectors of columns, less one.
+  MicroKernel micro[2][2][kTileVectors];
 
-  // `count` rows into a block row of the left operand; rows of zeros follow, up to `rows`.
+  // `count` rows into blocks of the left operand, those of each tile's rows one after the other;
+  // rows of zeros fill the last tile.
   void (*pack_left)(const char* source, Element type, int64_t row_stride, int64_t depth_stride,
-                    int count, int64_t depth, float* packed);
-  // `count` columns into a panel of `width`, the rest zeros.
+                    int64_t count, int64_t depth, bool by_depth, float* packed);
+  // `count` columns into panels; zeros fill the last one's last vector.
   void (*pack_right)(const char* source, Element type, int64_t depth_stride, int64_t column_stride,
-                     int64_t count, int width, int64_t depth, float* packed);
+                     int64_t count, int64_t depth, float* packed);
   // Sums, in rows that are `stride` apart, with what is added to them, into the result. Changes
-  // the sums.
+  // the sums. `streams`: past the caches; float32 in whole vectors that are aligned.
   void (*store)(float* sums, int64_t stride, int64_t rows, int64_t columns, const Operand& added,
-                const Result& out);
+                const Result& out, bool streams);
   // Products of long rows with short rows, both contiguous along the depth: sums[s][l].
   void (*dot)(const char* longs, Element type, int64_t long_stride, int64_t num_longs,
               const float* shorts, int64_t short_stride, int64_t num_shorts, int64_t depth,

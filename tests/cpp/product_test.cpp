@@ -34,23 +34,25 @@ class Matrix {
         column_(order == 'r'   ? 1
                 : order == 'c' ? rows
                                : 2),
-        values_(static_cast<size_t>(2 * kGuard + rows * row_ + columns * column_), kCanary) {
+        values_(static_cast<size_t>(2 * kGuard + rows * row_ + columns * column_), kCanary),
+        origin_(kGuard -
+                static_cast<int64_t>(reinterpret_cast<uintptr_t>(values_.data()) % 64 / 4)) {
     std::uniform_real_distribution<float> value(-1, 1);
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t c = 0; c < columns; ++c) at(r, c) = value(random);
     }
   }
   float& at(int64_t r, int64_t c) {
-    return values_[static_cast<size_t>(kGuard + r * row_ + c * column_)];
+    return values_[static_cast<size_t>(origin_ + r * row_ + c * column_)];
   }
-  Operand operand() { return {values_.data() + kGuard, Element::kFloat32, row_, column_}; }
-  Result result() { return {values_.data() + kGuard, Element::kFloat32, row_, column_}; }
+  Operand operand() { return {values_.data() + origin_, Element::kFloat32, row_, column_}; }
+  Result result() { return {values_.data() + origin_, Element::kFloat32, row_, column_}; }
   // Whether nothing but elements was written.
   bool is_intact() {
     std::vector<float> copy = values_;
     for (int64_t r = 0; r < rows_; ++r) {
       for (int64_t c = 0; c < columns_; ++c)
-        copy[static_cast<size_t>(kGuard + r * row_ + c * column_)] = kCanary;
+        copy[static_cast<size_t>(origin_ + r * row_ + c * column_)] = kCanary;
     }
     return std::all_of(copy.begin(), copy.end(), [](float v) { return v == kCanary; });
   }
@@ -60,10 +62,11 @@ class Matrix {
   static constexpr float kCanary = 12345.0f;
   int64_t rows_, columns_, row_, column_;
   std::vector<float> values_;
+  int64_t origin_;  // of elements, which start at a line of the cache
 };
 
 void check_product(int64_t m, int64_t n, int64_t k, const char* orders, Isa isa, int added,
-                   std::mt19937& random) {
+                   std::mt19937& random, const Parallel& parallel = serial()) {
   CAPTURE(m);
   CAPTURE(n);
   CAPTURE(k);
@@ -74,7 +77,7 @@ void check_product(int64_t m, int64_t n, int64_t k, const char* orders, Isa isa,
   Product p{m, n, k, a.operand(), b.operand(), {}, out.result()};
   if (added) p.added = more.operand();
   if (added == 1) p.added.row = 0;
-  multiply(p, isa, serial());
+  multiply(p, isa, parallel);
   double worst = 0;
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t j = 0; j < n; ++j) {
@@ -104,6 +107,21 @@ TEST_CASE("products of all shapes and layouts are those of double, and write not
     }
     check_product(40, 70, 5000, "rrr", isa, 2, random);
     check_product(40, 70, 5000, "ccr", isa, 1, random);
+  }
+}
+
+TEST_CASE("results that are larger than the caches, in uneven parts") {
+  std::mt19937 random(5);
+  const Parallel threes = {
+      [](int64_t units, int64_t, void (*work)(void*, int64_t, int64_t), void* data) {
+        for (int64_t i = 0; i < units; i += 3) work(data, i, std::min(i + 3, units));
+      },
+      2};
+  for (const Isa isa : isas()) {
+    for (const char* orders : {"rrr", "crr", "rcr", "rrc", "ccc"}) {
+      check_product(800, 1040, 9, orders, isa, 1, random, threes);
+      check_product(1041, 800, 5, orders, isa, 0, random, threes);
+    }
   }
 }
 
@@ -187,7 +205,9 @@ TEST_CASE("a loss in parts has the value and the gradients of one in double") {
       l.input_gradient = gx.data();
       l.weight_gradient = gw.data();
       l.bias_gradient = gb.data();
-      const double loss = linear_cross_entropy(l, isa, serial(), 1);  // parts of 48 rows
+      l.part_bytes = 1;  // parts of 48 rows
+      std::vector<float> scores(static_cast<size_t>(num_scores(l)));
+      const double loss = linear_cross_entropy(l, scores.data(), isa, serial());
       std::vector<double> rx(gx.size()), rw(gw.size()), rb(gb.size());
       double expected = 0;
       const double scale = mean ? 1.0 / (kRows - 2) : 1;
