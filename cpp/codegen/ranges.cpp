@@ -40,7 +40,10 @@ class Ranges {
     if (n.kind == NodeKind::kReduce && (n.reduce == ReduceOp::kMax || n.reduce == ReduceOp::kMin)) {
       r = of(n.operands[0], depth - 1);
     }
-    if (n.kind == NodeKind::kOp && is_integral(n.compute)) r = of_operation(n, depth - 1);
+    if (n.kind == NodeKind::kOp && is_integral(n.compute)) {
+      r = of_operation(n, depth - 1);
+      if (n.lane != Lane::kConvert && !within(r, of_dtype(n.compute))) return all;
+    }
     return within(r, all) ? r : all;
   }
 
