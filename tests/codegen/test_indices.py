@@ -136,7 +136,7 @@ CASES: dict[str, tuple[Any, Any]] = {
     "index": (lambda x, i: x[i] * 2, [4, -6]),
     "one_hot": (lambda x, i: F.one_hot(i, 5) * 2, [4, 5]),
     "negative one_hot": (lambda x, i: F.one_hot(i, 5) * 2, [4, -1]),
-    "a divisor of another type": (lambda x, i: x[i.to(torch.uint8) % 256] * 2, [0, 1]),
+    "a divisor of another type": (lambda x, i: x[(i.to(torch.uint8) % 256).long()] * 2, [0, 1]),
     "computed": (lambda x, i: x.index_select(0, i + 4) * 2, [0, 1]),
 }
 
