@@ -64,15 +64,22 @@ class CheckLeavesKernel final : public exec::Kernel {
   std::vector<uint32_t> leaves_;
 };
 
+class NothingKernel final : public exec::Kernel {
+ public:
+  void run(exec::Slot*) const override {}
+};
+
 class GradStateExecutor final : public exec::SoleExecutor {
  public:
   std::string_view name() const override { return "grad state"; }
   bool concerns(const Symbol& symbol) const override {
-    return &symbol == &ops::freed || &symbol == &ops::check_leaves;
+    return &symbol == &ops::freed || &symbol == &ops::check_leaves ||
+           &symbol == &ops::backward_begins;
   }
   std::unique_ptr<exec::Kernel> compile(
       const BoundSymbol& b, const exec::SlotOf& slot_of,
       const std::shared_ptr<const exec::Compilation>&) const override {
+    if (b.symbol == &ops::backward_begins) return std::make_unique<NothingKernel>();
     if (b.symbol == &ops::freed) {
       return std::make_unique<FreedKernel>(slot_of(b.args[0].proxy()), slot_of(b.output.proxy()));
     }

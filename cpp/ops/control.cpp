@@ -43,6 +43,13 @@ constinit const Symbol gradients{
     .aten = "-",
 };
 
+constinit const Symbol backward_begins{
+    .schema = "backward_begins() -> ()",
+    .torch = "fulmen.autograd.backward_begins",
+    .meta = [](Call&) -> Arg { return {}; },
+    .aten = "-",
+};
+
 constinit const Symbol freed{
     .schema = "freed(Tensor input) -> Tensor",
     .torch = "fulmen.autograd.freed",
@@ -63,8 +70,8 @@ constinit const Symbol check_leaves{
 };
 
 std::span<const Symbol* const> control_family() {
-  static constexpr const Symbol* kRows[] = {&del_last_used, &differentiable, &gradients, &freed,
-                                            &check_leaves};
+  static constexpr const Symbol* kRows[] = {&del_last_used,   &differentiable, &gradients,
+                                            &backward_begins, &freed,          &check_leaves};
   return kRows;
 }
 

@@ -14,6 +14,8 @@ extern const Symbol differentiable;
 // `inputs[i]`, a parameter, had before it was updated: what was computed from them counts as well.
 // The pass of the same name writes them.
 extern const Symbol gradients;
+// Where the backward of such a call begins: stays where it computes values of the forward again.
+extern const Symbol backward_begins;
 // A value whose graph a backward has consumed: what follows it back raises eager's error.
 extern const Symbol freed;
 // Raises if a hook on one of these leaves would have to run.

@@ -65,6 +65,7 @@ class Expansion {
     }
     retains_ = retains_ || retain;
     out_.body = std::move(g.forward);
+    out_.body.push_back(ctx_.make_bound_symbol(ops::backward_begins, {}, Arg(), b.source));
     out_.body.insert(out_.body.end(), g.backward.begin(), g.backward.end());
     std::unordered_set<const Proxy*> fresh;
     for (const BoundSymbol* s : g.backward) {

@@ -59,8 +59,10 @@ class Partitioner {
  private:
   size_t size() const { return dag_.nodes.size(); }
   const BoundSymbol& bsym(size_t i) const { return *dag_.nodes[i].bsym; }
+  // What a backward computes again stays behind its forward, or it would not be worth it.
   bool joins(size_t parent, size_t child) const {
-    return domain_[parent] >= 0 && domain_[parent] == domain_[child];
+    return domain_[parent] >= 0 && domain_[parent] == domain_[child] &&
+           num_backwards_[parent] == num_backwards_[child];
   }
 
   // What must come before each bound symbol, and after. Symbols that may be fused read through
@@ -74,7 +76,11 @@ class Partitioner {
     for (uint32_t i = 0; i < size(); ++i) {
       if (is_write_back(bsym(i))) written.insert(bsym(i).args[0].proxy());
     }
+    num_backwards_.resize(size());
+    int begun = 0;
     for (uint32_t i = 0; i < size(); ++i) {
+      if (bsym(i).symbol == &ops::backward_begins) ++begun;
+      num_backwards_[i] = begun;
       is_view_[i] = rules_.is_view && rules_.is_view(bsym(i)) && !is_made_like(bsym(i), written);
       fusable_[i] = !is_view_[i] && first_tensor(bsym(i).output) && !writes_shared(bsym(i)) &&
                     rules_.refusal(bsym(i)).empty();
@@ -466,6 +472,7 @@ class Partitioner {
   std::vector<bool> is_view_, fusable_;
   std::vector<std::vector<uint32_t>> parents_, children_;
   std::vector<int> domain_, stage_;
+  std::vector<int> num_backwards_;  // that begin before it
   std::vector<uint32_t> leader_;
   std::vector<int> region_at_;
   std::vector<const BoundSymbol*> regions_;
