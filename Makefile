@@ -112,10 +112,14 @@ test-cpython: $(STAMPS)/build
 
 N ?= 10000
 SEED ?= 0
+FUZZ = OMP_NUM_THREADS=1 FULMEN_VERIFY=1 $(PY) tests/fuzz/fuzz_run.py --seed $(SEED) --jobs $(JOBS)
 .PHONY: fuzz
 fuzz: build
-	@OMP_NUM_THREADS=1 FULMEN_VERIFY=1 $(PY) tests/fuzz/fuzz_run.py --programs $(N) --seed $(SEED) --jobs $(JOBS)
-	@OMP_NUM_THREADS=1 FULMEN_VERIFY=1 $(PY) tests/fuzz/fuzz_run.py --whole --programs $(N) --seed $(SEED) --jobs $(JOBS)
+	@$(FUZZ) --programs $(N)
+	@$(FUZZ) --programs $(N) --whole
+	@$(FUZZ) --programs $(N) --kernels
+	@$(FUZZ) --programs $(N) --kernels --whole
+	@$(FUZZ) --programs $(N) --regions
 
 .PHONY: test-asan
 test-asan: $(STAMPS)/build

@@ -148,9 +148,12 @@ Region::Region(const BoundSymbol& bsym, std::shared_ptr<const exec::Compilation>
     const auto at = std::find(seeded_.begin(), seeded_.end(), result.tensor());
     grad_index_.push_back(at == seeded_.end() ? -1 : static_cast<int>(at - seeded_.begin()));
   }
+  // What only comparisons and the like read is in no graph, as in eager.
+  const auto gradients = bsym.arg("backward").program()->output.items();
   for (size_t i = 0; i < primal_->inputs.size(); ++i) {
     const TensorProxy* t = as_tensor(primal_->inputs[i]);
-    if (t && t->type.requires_grad) differentiable_inputs_.push_back(i);
+    const bool reached = gradients.size() <= i || !gradients[i].is_none();
+    if (t && t->type.requires_grad && reached) differentiable_inputs_.push_back(i);
   }
   size_t kept = 0;
   for (const Arg& value : primal_->output.items()[1].items()) {

@@ -98,6 +98,7 @@ const std::unordered_map<const Symbol*, Form>& forms() {
       {&index_select, Form::kIndexSelect},
       {&gather, Form::kGather},
       {&ops::index, Form::kIndex},
+      {&one_hot, Form::kOneHot},
   };
   return table;
 }
@@ -152,6 +153,13 @@ bool gathers(const BoundSymbol& bsym, Form form) {
   const bool first = bsym.symbol == &ops::embedding_weight_first;
   return (!limit || limit->is_none()) &&
          is_index(*find_argument(bsym, first ? "indices" : "input"));
+}
+
+// Whether integers of type `t` can be `value`.
+bool holds(DType t, int64_t value) {
+  const int bits = 8 * static_cast<int>(itemsize(t));
+  if (t == DType::kBool || t == DType::kUInt8) return value >= 0 && value < 256;
+  return bits == 64 || (value >= -(int64_t{1} << (bits - 1)) && value < int64_t{1} << (bits - 1));
 }
 
 Call call_of(const BoundSymbol& bsym, Builder& builder) {
@@ -375,7 +383,8 @@ std::string lane_problem(Lane lane, DType compute, const Args& operands) {
   const bool divides = lane == Lane::kFloorDiv || lane == Lane::kRemainder || lane == Lane::kFmod;
   if (divides && is_integral(compute)) {
     const Arg& divisor = operands[1];
-    if (divisor.kind() != Arg::Kind::kInt || divisor.integer() == 0 || divisor.integer() == -1) {
+    if (divisor.kind() != Arg::Kind::kInt || divisor.integer() == 0 || divisor.integer() == -1 ||
+        !holds(compute, divisor.integer())) {
       return "an integer division that may raise";
     }
   }

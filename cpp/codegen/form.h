@@ -39,6 +39,7 @@ enum class Form : uint8_t {
   kIndexSelect,  // indices of one dimension
   kGather,       // an index for every element
   kIndex,        // x[i, j]
+  kOneHot,       // one_hot() with a number of classes
   kWriteBack,    // copy_() into an input, which then has the value
 };
 

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
 #include <unordered_map>
 
 #include "analysis/proxy_map.h"
 #include "codegen/form.h"
 #include "codegen/index_map.h"
 #include "codegen/parts.h"
+#include "codegen/ranges.h"
 #include "ir/builder.h"
 #include "ir/region.h"
 #include "ops/meta.h"
@@ -18,12 +18,6 @@
 
 namespace fulmen::codegen {
 namespace {
-
-// The elements of one program: a range of each loop that lowering starts from.
-struct Range {
-  int64_t begin = 0, end = 0;
-};
-using Box = std::vector<Range>;
 
 // Beyond this place of a loop elements come from elsewhere; caught by `lower`.
 struct Split {
@@ -244,6 +238,7 @@ class Lowering {
     if (form == Form::kFull) return number(filler_of(*bsym), type.dtype, false);
     if (form == Form::kArange) return counted(*bsym, type, map);
     if (is_gather(form)) return gathered(*bsym, form, type, map);
+    if (form == Form::kOneHot) return one_hot(*bsym, map);
     if (form == Form::kMaskedFill) return masked_fill(*bsym, type, map);
     if (form == Form::kPickGradient) return pick_gradient(*bsym, type, map);
     if (form == Form::kLane || form == Form::kConvert) return pointwise(*bsym, type, map);
@@ -453,6 +448,15 @@ class Lowering {
     return element(x, dims, false);
   }
 
+  uint32_t one_hot(const BoundSymbol& bsym, const IndexMap& map) {
+    const TensorProxy* classes = bsym.args[0].tensor();
+    const uint32_t own = value(classes, IndexMap(map.begin(), map.end() - 1));
+    require_bounds(classes, own, 0, bsym.output.tensor()->type.shape.back().value());
+    const uint32_t here = operation(Lane::kEq, DType::kInt32, DType::kBool,
+                                    {index_value(map.back()), converted(own, DType::kInt32)});
+    return converted(here, DType::kInt64);
+  }
+
   // The element of a tensor in memory; `wraps`: negative indices count from the end.
   uint32_t element(const TensorProxy* x, const std::vector<Gathered>& dims, bool wraps) {
     // A view's memory is walked by its own strides, from its first element.
@@ -506,10 +510,8 @@ class Lowering {
 
   // Indices are an input of the region, which is checked, or numbers whose range is known.
   void require_bounds(const Proxy* index, uint32_t node, int64_t first, int64_t end) {
-    if (const auto range = range_of(node)) {
-      if (range->begin >= first && range->end <= end) return;
-      refuse("an index that is out of bounds");
-    }
+    const Range range = range_of(program_, box_, node);
+    if (range.begin >= first && range.end <= end) return;
     while (!inputs_.get(index)) {
       const BoundSymbol* view = definitions_.get(index);
       const Form form = view ? form_of(*view) : Form::kNone;
@@ -528,23 +530,6 @@ class Lowering {
   void add_check(const IndexCheck& check) {
     auto& checks = program_.checks;
     if (std::find(checks.begin(), checks.end(), check) == checks.end()) checks.push_back(check);
-  }
-
-  // Of integers that loops alone decide.
-  std::optional<Range> range_of(uint32_t node) const {
-    const Node& n = program_.nodes[node];
-    if (n.kind == NodeKind::kOp && n.lane == Lane::kConvert) {
-      const bool keeps = n.dtype == DType::kInt64 || n.dtype == DType::kInt32;
-      return keeps && is_integral(n.compute) ? range_of(n.operands[0]) : std::nullopt;
-    }
-    if (n.kind != NodeKind::kIndex) return std::nullopt;
-    const Access& a = program_.accesses[n.index];
-    Range r{a.offset, a.offset + 1};
-    for (size_t i = 0; i < a.strides.size(); ++i) {
-      const int64_t reach = a.strides[i] * std::max<int64_t>(box_[i].end - box_[i].begin - 1, 0);
-      (reach < 0 ? r.begin : r.end) += reach;
-    }
-    return r;
   }
 
   const Arg& argument(const BoundSymbol& bsym, std::string_view name) {

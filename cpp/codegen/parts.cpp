@@ -17,6 +17,7 @@
 #include "ops/reduction.h"
 #include "ops/select.h"
 #include "ops/shape.h"
+#include "ops/special.h"
 #include "ops/unary.h"
 #include "support/error.h"
 #include "support/flags.h"
@@ -27,7 +28,7 @@ namespace {
 using namespace ops;
 
 // 0, 1, … size - 1 along dimension `d` of `ndim`, with ones elsewhere.
-Arg indices(Call& in, int64_t size, size_t d, size_t ndim) {
+Arg indices(int64_t size, size_t d, size_t ndim) {
   Arg out = record(arange, {Arg(size), Arg(DType::kInt64), Arg(), Arg(), Arg(), Arg()});
   for (size_t i = 0; i < ndim; ++i) {
     if (i != d) out = record(unsqueeze, {out, Arg(static_cast<int64_t>(i))});
@@ -51,8 +52,8 @@ Arg piece(const Arg& x, size_t d, int64_t start, int64_t length) {
 Arg triangle(Call& in, bool lower) {
   const TensorType& t = in.type("input");
   const size_t n = t.ndim();
-  const Arg rows = indices(in, t.shape[n - 2].value(), n - 2, n);
-  const Arg columns = indices(in, t.shape[n - 1].value(), n - 1, n);
+  const Arg rows = indices(t.shape[n - 2].value(), n - 2, n);
+  const Arg columns = indices(t.shape[n - 1].value(), n - 1, n);
   const Arg distance = columns - rows, &diagonal = in["diagonal"];
   const Arg kept = lower ? le(distance, diagonal) : ge(distance, diagonal);
   return where(kept, in["input"], t.dtype == DType::kBool ? Arg(false) : Arg(0));
@@ -81,7 +82,43 @@ Arg first_extreme(Call& in, const Symbol& reduce) {
   // NaN counts as the most extreme; the first of equals is taken.
   const Arg extreme = record(reduce, {x, dim, Arg(true)});
   const Arg found = is_floating(t.dtype) ? logical_or(eq(x, extreme), is_nan(x)) : eq(x, extreme);
-  return amin(where(found, indices(in, size, d, t.ndim()), size), dim, keep);
+  // One is found: with the last index elsewhere, all are indices.
+  return amin(where(found, indices(size, d, t.ndim()), size - 1), dim, keep);
+}
+
+double largest(DType t) {
+  switch (t) {
+    case DType::kFloat16: return 65504.0;
+    case DType::kBFloat16: return 0x1.fep127;
+    case DType::kFloat32: return std::numeric_limits<float>::max();
+    default: return std::numeric_limits<double>::max();
+  }
+}
+
+// NaN and infinities replaced by numbers.
+Arg numbers_for(Call& in) {
+  const TensorType& t = in.type("input");
+  if (!is_floating(t.dtype)) return {};
+  const double most = largest(t.dtype);
+  const auto given = [&](std::string_view name, double otherwise) {
+    return in.has(name) ? in.real(name) : otherwise;
+  };
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const Arg x = in["input"];
+  Arg out = where(eq(x, kInfinity), given("posinf", most), x);
+  out = where(eq(x, -kInfinity), given("neginf", -most), out);
+  return where(is_nan(x), given("nan", 0.0), out);
+}
+
+// x * log(y), but 0 where x is, and NaN where y is; half types round the logarithm as well.
+Arg weighted_log(Call& in) {
+  const Arg operands[] = {in["input"], in["other"]};
+  const DType dtype = meta::float_dtype(in, meta::result_type(in, operands));
+  const auto operand = [&](const Arg& a) {
+    return a.is_tensor() ? converted(a, dtype) : filled(in, Dims(), a, dtype);
+  };
+  const Arg x = operand(in["input"]), y = operand(in["other"]);
+  return where(is_nan(y), y, where(eq(x, 0), 0, x * log(y)));
 }
 
 // Around each dimension, the last two numbers for the first one from the end.
@@ -169,6 +206,8 @@ const std::unordered_map<const Symbol*, Parts>& table() {
       {&triu, [](Call& in) { return triangle(in, false); }},
       {&isposinf, [](Call& in) { return infinite(in, kInfinity); }},
       {&isneginf, [](Call& in) { return infinite(in, -kInfinity); }},
+      {&nan_to_num, numbers_for},
+      {&xlogy, weighted_log},
       {&argmax, [](Call& in) { return first_extreme(in, amax); }},
       {&argmin, [](Call& in) { return first_extreme(in, amin); }},
       {&constant_pad_nd, [](Call& in) { return padded(in, in["value"]); }},

@@ -59,13 +59,15 @@ Arg gelu_gradient(Call& in) {
   return math.down(g * (cdf + x * pdf));
 }
 
+// What a NaN's gradient is differs from one function to the other; here it is as of eager's
+// vectors, whose last elements eager computes in another way.
 Arg elu_gradient(Call& in) {
   const Opmath math(in);
   const Arg x = math.up(in["self_or_result"]), g = math.up(in["grad_output"]);
   const double alpha = in.real("alpha"), scale = in.real("scale"), step = in.real("input_scale");
   const Arg slope = in.flag("is_result") ? (x + Arg(alpha * scale)) * Arg(step)
                                          : exp(x * Arg(step)) * Arg(step * alpha * scale);
-  return math.down(where(le(x, 0), g * slope, g * Arg(scale)));
+  return math.down(where(gt(x, 0), g * Arg(scale), g * slope));
 }
 
 }  // namespace
@@ -96,8 +98,8 @@ constinit const Symbol hardtanh_backward{
     .decompose = [](Call& in) -> Arg {
       require_one_layout(in);
       const Arg x = in["self"];
-      const Arg outside = logical_or(le(x, in["min_val"]), ge(x, in["max_val"]));
-      return where(outside, 0.0, in["grad_output"]);
+      const Arg inside = logical_and(gt(x, in["min_val"]), lt(x, in["max_val"]));
+      return where(inside, in["grad_output"], 0.0);
     },
 };
 constinit const Symbol elu_backward{
@@ -160,7 +162,7 @@ constinit const Symbol hardswish_backward{
       require_one_layout(in);
       const Opmath math(in);
       const Arg x = math.up(in["self"]), g = math.up(in["grad_output"]);
-      const Arg middle = where(lt(x, 3.0), g * (x / 3.0 + 0.5), g);
+      const Arg middle = where(ge(x, 3.0), g, g * (x / 3.0 + 0.5));
       return math.down(where(le(x, -3.0), 0.0, middle));
     },
 };
@@ -207,7 +209,7 @@ constinit const Symbol hardshrink_backward{
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
       require_one_layout(in);
-      return where(le(abs(in["self"]), in["lambd"]), 0.0, in["grad_out"]);
+      return where(gt(abs(in["self"]), in["lambd"]), in["grad_out"], 0.0);
     },
 };
 constinit const Symbol softshrink_backward{
@@ -217,7 +219,7 @@ constinit const Symbol softshrink_backward{
     .meta = meta::elementwise<meta::kFloats, meta::Result::kCommon>,
     .decompose = [](Call& in) -> Arg {
       require_one_layout(in);
-      return where(le(abs(in["self"]), in["lambd"]), 0.0, in["grad_output"]);
+      return where(gt(abs(in["self"]), in["lambd"]), in["grad_output"], 0.0);
     },
 };
 // (output, buffer); the buffer holds what the gradient takes from the CPU kernel.

@@ -144,6 +144,7 @@ Indexed apply_views(Builder& b, const Arg& tensor, const Arg& index) {
         break;
       }
       case Arg::Kind::kString: throw Unsupported("a string as index");
+      case Arg::Kind::kTuple:  // inside of a tuple it is a list of indices
       case Arg::Kind::kList: put(index_tensor(b, a, tensor_of(tensor).type.device)); break;
       default:
         fail(b, ErrorKind::kIndex, "index-type",
@@ -176,6 +177,13 @@ Arg without_leading_ones(Builder& b, const Arg& value) {
   return view(value, b.ctx().make_collection(Arg::Kind::kTuple, shape));
 }
 
+bool repeats(const TensorType& t) {
+  for (size_t i = 0; i < t.ndim(); ++i) {
+    if (is_zero(t.strides[i]) && t.shape[i].value_or(2) > 1) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Arg getitem(Builder& b, const Arg& tensor, const Arg& index) {
@@ -195,6 +203,8 @@ Arg setitem(Builder& b, const Arg& tensor, const Arg& index, const Arg& value) {
   const DType dtype = tensor_of(tensor).type.dtype;
   Arg source = value;
   if (indexed.tensors.empty()) {
+    // Eager copies a number as well, and a copy refuses what a fill does not.
+    if (repeats(tensor_of(indexed.view).type)) throw Unsupported("a write to an expanded tensor");
     if (value.is_number()) {
       if (value.kind() == Arg::Kind::kComplex && !is_complex(dtype)) {
         throw Unsupported("a complex value for a real tensor");

@@ -243,6 +243,8 @@ constinit const Symbol linalg_vector_norm{
         const DType dtype = real_dtype(x.tensor()->type.dtype);
         return record(sum_dim, {ne(x, 0), in["dim"], in["keepdim"], dtype});
       }
+      // Eager takes no power, which could overflow, of a single element.
+      if (meta::reduced_count(in) == Dim(1)) return amax(abs(x), in["dim"], in["keepdim"]);
       x = math.up(x);
       if (ord == 1.0) return math.down(sum_dim(abs(x), in["dim"], in["keepdim"]));
       if (ord == 2.0) return math.down(sqrt(sum_dim(square(abs(x)), in["dim"], in["keepdim"])));

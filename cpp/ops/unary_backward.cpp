@@ -56,9 +56,7 @@ constinit const Symbol logit_backward{
     .decompose = [](Call& in) -> Arg {
       Opmath math(in);
       const Arg g = math.up(in[0]), x = math.up(in[1]);
-      // At 0 and 1 the sign is the gradient's, whichever zero x is.
-      const Arg infinite = g * std::numeric_limits<double>::infinity();
-      const Arg slope = where(logical_or(eq(x, 0.0), eq(x, 1.0)), infinite, g / (x * (1.0 - x)));
+      const Arg slope = g / (x * (1.0 - x));
       const double eps = in.has("eps") ? in.real("eps") : -1.0;
       const bool clamps = eps >= 0;
       const Arg outside = logical_or(lt(x, clamps ? eps : 0.0), gt(x, clamps ? 1.0 - eps : 1.0));

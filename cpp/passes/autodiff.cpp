@@ -170,6 +170,12 @@ class ReverseWalk {
       builder_.body().resize(mark);
       why = e.what();
       return false;
+    } catch (const UserError& e) {
+      if (!b.symbol->vjp) throw;
+      // Eager's backward raises it, if one is asked for.
+      builder_.body().resize(mark);
+      why = e.what();
+      return false;
     }
     keep(b);
     return true;

@@ -473,7 +473,8 @@ class Functionalizer {
       if (at->view->bsym->symbol->name() == "unfold")
         give_up(&b, "overlapping windows are written");
       // Autograd refuses writes to these, and to views of leaves.
-      if (builder_.grad_enabled && at->view->results.size() > 1 && any_requires_grad(b.args)) {
+      const bool several = at->view->bsym->output.is_collection();
+      if (builder_.grad_enabled && several && any_requires_grad(b.args)) {
         give_up(&b, "one of several views that gradients depend on is written");
       }
     }

@@ -72,12 +72,16 @@ class Partitioner {
     fusable_.resize(size());
     parents_.resize(size());
     children_.resize(size());
+    std::unordered_set<const Proxy*> written;
+    for (uint32_t i = 0; i < size(); ++i) {
+      if (is_write_back(bsym(i))) written.insert(bsym(i).args[0].proxy());
+    }
     num_backwards_.resize(size());
     int begun = 0;
     for (uint32_t i = 0; i < size(); ++i) {
       if (bsym(i).symbol == &ops::backward_begins) ++begun;
       num_backwards_[i] = begun;
-      is_view_[i] = rules_.is_view && rules_.is_view(bsym(i));
+      is_view_[i] = rules_.is_view && rules_.is_view(bsym(i)) && !is_made_like(bsym(i), written);
       fusable_[i] = !is_view_[i] && first_tensor(bsym(i).output) && !writes_shared(bsym(i)) &&
                     rules_.refusal(bsym(i)).empty();
       for (const uint32_t p : dag_.nodes[i].parents) {
@@ -92,6 +96,18 @@ class Partitioner {
       parents_[i].erase(std::unique(parents_[i].begin(), parents_[i].end()), parents_[i].end());
       for (const uint32_t p : parents_[i]) children_[p].push_back(i);
     }
+  }
+
+  // Whether it is a tensor of its own that takes its shape from one of these: where it is read,
+  // that one may be written already.
+  static bool is_made_like(const BoundSymbol& b, const std::unordered_set<const Proxy*>& written) {
+    const TensorProxy* t = first_tensor(b.output);
+    if (written.empty() || !t || t->alias_of) return false;
+    bool found = false;
+    for (const Arg& a : b.args) {
+      for_each_proxy(a, [&](const Proxy* p) { found = found || written.contains(storage_of(p)); });
+    }
+    return found;
   }
 
   // Whether it writes to an input that has its storage in common with others.

@@ -79,6 +79,43 @@ def test_indexing(isa: str, guard: None) -> None:
     check(lambda x, i: (x * 3)[i] * 2, x, few, regions=2)
 
 
+@pytest.mark.parametrize("isa", ISAS, indirect=True)
+def test_indices_that_a_region_computes(isa: str, guard: None) -> None:
+    x, i, words = torch.randn(33, 7), integers(40, 33, 7), integers(100, 5)
+    check(lambda x, i: x.gather(0, (i * 13 - 4) % 33) * 2, x, i)
+    check(lambda x, i: x.gather(0, (i // 3).clamp(0, 32)) * 2, x, i)
+    check(lambda x, i: x.gather(0, torch.where(i > 8, i % 4, 32 - i % 33)) * 2, x, i)
+    check(lambda x, i: x.gather(0, i.long() % 33) * 2, x, i.to(torch.uint8))
+    check(lambda x, i: x.gather(0, i.long()) * 2, torch.randn(256, 7), i.to(torch.uint8))
+    check(lambda x: x.gather(1, x.argmax(1, keepdim=True)) * 2, x)
+    check(lambda x: x.gather(0, x.argmin(0, keepdim=True)) * 2, x)
+    check(lambda x, w: x[w % 33 - 33, None].sin() * 2, x[:, 0], words)
+    nan = torch.where(x > 1, float("nan"), x)
+    check(lambda x: x.gather(1, x.argmax(1, keepdim=True)) * 2, nan)
+
+
+def test_indices_that_may_be_out_of_bounds() -> None:
+    x, i = torch.randn(33, 7), integers(9, 33, 7)
+    for fn in (
+        lambda x, i: x.gather(0, i * 3) * 2,
+        lambda x, i: x.gather(0, i % 34) * 2,
+        lambda x, i: x.gather(0, (i % 33) * (1 << 40) // (1 << 40)) * 2,
+        lambda x, i: x.gather(0, i.clamp(max=32)) * 2,
+        lambda x, i: x.gather(0, (i * 100).to(torch.int32).to(torch.int16).long() % 40) * 2,
+    ):
+        fused, problem = compare(fn, (x, i))
+        assert not problem, problem
+        assert fused.regions == 2, str(fused.trace)
+
+
+@pytest.mark.parametrize("isa", ISAS, indirect=True)
+def test_one_hot(isa: str, guard: None) -> None:
+    for shape in ((33, 7), (), (1,), (0, 3), (130,)):
+        check(lambda i: F.one_hot(i, 5).float() * 2, integers(5, *shape))
+    check(lambda i: F.one_hot(i % 6, 6).bfloat16().cos(), integers(90, 4, 9), regions=2)
+    check(lambda x: F.one_hot(x.argmax(-1), 9).float() - x, torch.randn(33, 9))
+
+
 def test_what_is_left_to_pytorch() -> None:
     x = torch.randn(5, 9)
     for fn, args in (
@@ -97,6 +134,10 @@ CASES: dict[str, tuple[Any, Any]] = {
     "index_select": (lambda x, i: x.index_select(0, i) * 2, [1, 5]),
     "gather": (lambda x, i: x.gather(0, i[:, None]) * 2, [1, -1]),
     "index": (lambda x, i: x[i] * 2, [4, -6]),
+    "one_hot": (lambda x, i: F.one_hot(i, 5) * 2, [4, 5]),
+    "negative one_hot": (lambda x, i: F.one_hot(i, 5) * 2, [4, -1]),
+    "a divisor of another type": (lambda x, i: x[(i.to(torch.uint8) % 256).long()] * 2, [0, 1]),
+    "computed": (lambda x, i: x.index_select(0, i + 4) * 2, [0, 1]),
 }
 
 

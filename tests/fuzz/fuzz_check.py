@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from fuzz_rounding import EXECUTORS, Judge, move_all, rounding
 
 import fulmen
 from fuzz_program import Program, load
 
 Tensor = torch.Tensor
+# Whether ours and eager's values of a named tensor are the same.
+Same = Callable[[str, Tensor, Tensor], bool]
 SEEDS = (11, 11, 12)  # of the calls: the first compiles, the next ones find a program
 # Of gradients, relative to the largest: rules may sum in another order than PyTorch's.
 # By what the text of a program names; the coarsest counts.
@@ -142,7 +147,7 @@ def _meta(v: Tensor) -> dict[str, Any]:
     }
 
 
-def _compare(mine: Call, theirs: Call, compiled: bool) -> Failure | None:
+def _compare(mine: Call, theirs: Call, compiled: bool, same: Same) -> Failure | None:
     if (mine.error is None) != (theirs.error is None):
         return Failure("error", f"{mine.error!r}, eager: {theirs.error!r}")
     if theirs.error is not None and not isinstance(mine.error, type(theirs.error)):
@@ -160,10 +165,12 @@ def _compare(mine: Call, theirs: Call, compiled: bool) -> Failure | None:
             continue
         ours, wanted = _meta(a), _meta(b)
         for key in ours:
+            if key == "strides" and not b.numel():
+                continue  # nobody can tell
             # A view that was written in a forbidden way has no state in eager.
             if ours[key] != wanted[key] and not isinstance(wanted[key], str):
                 return Failure(key, f"{name}: {ours[key]}, eager: {wanted[key]}")
-        if not _same_bits(a, b):
+        if not same(name, a, b):
             return Failure("value", f"{name}: {a.detach()}, eager: {b.detach()}")
         # A write that leaves the value as it was may go.
         written = name in theirs.known and not _same_bits(b, theirs.before[name])
@@ -179,7 +186,7 @@ def _compare(mine: Call, theirs: Call, compiled: bool) -> Failure | None:
     return None
 
 
-def _compare_gradients(mine: Call, theirs: Call, tolerance: float) -> Failure | None:
+def _compare_gradients(mine: Call, theirs: Call, same: Same) -> Failure | None:
     if mine.backward_error is not None:
         return Failure("backward error", repr(mine.backward_error))
     for name, v in theirs.known.items():
@@ -192,27 +199,64 @@ def _compare_gradients(mine: Call, theirs: Call, tolerance: float) -> Failure | 
             continue
         if (a.shape, a.dtype) != (b.shape, b.dtype):
             return Failure("gradient's type", f"{name}: {a.dtype}, eager: {b.dtype}")
-        scale = float(b.abs().nan_to_num(0, 0, 0).max()) if b.numel() else 0.0
-        bound = tolerance * max(scale, 1.0)
-        if not torch.allclose(a, b, rtol=0, atol=bound, equal_nan=True):
+        if not same(f"{name}.grad", a, b):
             return Failure("gradient", f"{name}: {a}, eager: {b}")
     return None
 
 
-def check(program: Program, count: collections.Counter[str] | None = None) -> Failure | None:
-    """The first difference from eager, if any; `count` gets what the program was."""
+def _within(tolerance: float, a: Tensor, b: Tensor) -> bool:
+    scale = float(b.abs().nan_to_num(0, 0, 0).max()) if b.numel() else 0.0
+    return torch.allclose(a, b, rtol=0, atol=tolerance * max(scale, 1.0), equal_nan=True)
+
+
+def _state(function: Any) -> list[Tensor]:
+    is_module = isinstance(function, torch.nn.Module)
+    return [*function.parameters(), *function.buffers()] if is_module else []
+
+
+def _judge(program: Program, seeds: tuple[int, ...]) -> Judge:
+    """Of the last of some calls, before which come the others."""
+
+    def again(program: Program, generator: torch.Generator | None) -> dict[str, Tensor]:
+        make_function, make_inputs = load(program.text(), "fuzz")
+        function = make_function()
+        move_all(_state(function), generator)
+        for seed in seeds:
+            scope, args = make_inputs(seed, function)
+            move_all([v for v in scope.values() if isinstance(v, Tensor)], generator)
+            with rounding(generator):
+                call = _call(function, (scope, args), function)
+                if call.error is None:
+                    _backward(call, _differentiable(call))
+        found = {n: v for n, v in call.tensors.items() if isinstance(v, Tensor)}
+        leaves = {n: v for n, v in call.known.items() if _is_leaf(v) is True}
+        return found | {f"{n}.grad": v.grad for n, v in leaves.items() if v.grad is not None}
+
+    return Judge(program, again)
+
+
+def check(
+    program: Program, count: collections.Counter[str] | None = None, kernels: bool = False
+) -> Failure | None:
+    """The first difference from eager, if any; `count` gets what the program was.
+
+    With kernels differences must be of rounding, else there is none but in gradients.
+    """
     count = count if count is not None else collections.Counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _check(program, count)
+        return _check(program, count, kernels)
 
 
-def _check(program: Program, count: collections.Counter[str]) -> Failure | None:
+check_kernels = functools.partial(check, kernels=True)
+
+
+def _check(program: Program, count: collections.Counter[str], kernels: bool) -> Failure | None:
     text = program.text()
     tolerance = next((t for word, t in TOLERANCES if word in text), TOLERANCES[1][1])
     make_function, make_inputs = load(text, "fuzz")
     plain, compiled = make_function(), make_function()
-    jitted = fulmen.jit(compiled, cache=program.cache)
+    jitted = fulmen.jit(compiled, cache=program.cache, executors=EXECUTORS if kernels else ())
     comparable = True
     for number, seed in enumerate(SEEDS):
         wanted = _call(plain, make_inputs(seed, plain), plain)
@@ -222,13 +266,17 @@ def _check(program: Program, count: collections.Counter[str]) -> Failure | None:
             return Failure("crash", repr(e))
         if isinstance(mine.error, fulmen.InternalError):
             return Failure("internal error", str(mine.error))
-        found = _compare(mine, wanted, fulmen.stats(jitted).cache_misses > 0)
+        same: Same = lambda _, a, b: _same_bits(a, b)  # noqa: E731
+        near: Same = lambda _, a, b: _within(tolerance, a, b)  # noqa: E731
+        if kernels:
+            same = near = _judge(program, SEEDS[: number + 1])
+        found = _compare(mine, wanted, fulmen.stats(jitted).cache_misses > 0, same)
         if found is None and wanted.error is None and comparable:
             names = _differentiable(wanted)
             _backward(wanted, names)
             if wanted.backward_error is None:
                 _backward(mine, names)
-                found = _compare_gradients(mine, wanted, tolerance)
+                found = _compare_gradients(mine, wanted, near)
                 count["backward"] += any(v.grad is not None for v in wanted.known.values())
             else:
                 # An in-place operation has spoilt what a gradient needs: eager has none.
@@ -242,5 +290,6 @@ def _check(program: Program, count: collections.Counter[str]) -> Failure | None:
     stats = fulmen.stats(jitted)
     count["left to eager"] += "the whole function" in stats.splits
     count["cache hits"] += stats.cache_hits > 0
+    count["kernels"] += "fusion" in stats.kernels
     count["programs"] += 1
     return None

@@ -27,12 +27,13 @@ BINARY = "add sub mul maximum minimum atan2 div pow".split()
 COMPARISONS = "gt lt ge eq ne le".split()
 REDUCTIONS = "sum mean amax amin prod var std logsumexp norm argmax max min any all cumsum".split()
 INPLACE_UNARY = "tanh_ sigmoid_ sin_ relu_ neg_ exp_ abs_ square_ zero_ sqrt_ floor_ cos_".split()
-MAX_NUMEL = 64
 MAX_VALUE = 1e4
 
 
 class Generator:
     """Grows one program."""
+
+    MAX_NUMEL = 64
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -375,7 +376,7 @@ class Generator:
         known = dict(self.scope)
         try:
             exec(text, self.scope)
-            bad = any(_is_too_much(self.value(n)) for n in self._tensors())
+            bad = any(self.too_much(self.value(n)) for n in self._tensors())
         except Exception:
             if self.chance(0.01):
                 self.body.append(text)
@@ -384,11 +385,19 @@ class Generator:
         # A value that grew too large may have done so in place: the program ends before that.
         if bad:
             self.scope = known
-            if any(_is_too_much(self.value(n)) for n in self.names):
+            if any(self.too_much(self.value(n)) for n in self.names):
                 raise _Full
             return
         self.body.append(text)
         self.names = self._tensors()
+
+    def too_much(self, v: Tensor) -> bool:
+        """Whether the tensor is larger than those of programs, or has larger numbers."""
+        if v.numel() > self.MAX_NUMEL:
+            return True
+        if v.is_floating_point():
+            return not bool((v.detach().abs() <= MAX_VALUE).all())
+        return bool(v.numel()) and v.dtype == torch.int64 and int(v.abs().max()) > MAX_VALUE
 
     def _tensors(self) -> list[str]:
         found = [n for n in self.names if n in self.scope or not n.isidentifier()]
@@ -435,8 +444,8 @@ class Generator:
             value = f"torch.randn(({shape[1]}, {shape[0]}), dtype={dtype}, generator=g).t()"
         return [f"{name} = {value}{grad}"]
 
-    def program(self) -> Program:
-        is_module = self.chance(0.3)
+    def program(self, modules: bool = True) -> Program:
+        is_module = modules and self.chance(0.3)
         state: list[str] = []
         g = torch.Generator().manual_seed(1)
         self.scope["g"] = g
@@ -455,6 +464,9 @@ class Generator:
                 continue
             args.append(f"a{i}")
             inputs += lines
+        if not args:
+            inputs, args = [f"a0 = torch.ones((3,), dtype=torch.{self.dtype})"], ["a0"]
+            exec(inputs[0], self.scope)
         self.names += [*args, *args]
         self.names = list(dict.fromkeys(self.names))
         numbers = ["k = 2", f"n = {self.random.choice((1.5, 0.5, 2))}"]
@@ -502,14 +514,6 @@ class Generator:
 
 class _Full(Exception):
     """The program can't grow further."""
-
-
-def _is_too_much(v: Any) -> bool:
-    if v.numel() > MAX_NUMEL:
-        return True
-    if v.is_floating_point():
-        return not bool((v.detach().abs() <= MAX_VALUE).all())
-    return bool(v.numel()) and v.dtype == torch.int64 and int(v.abs().max()) > MAX_VALUE
 
 
 def generate(seed: int) -> Program:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import collections
 import faulthandler
+import functools
 import json
 import os
 import subprocess
@@ -24,18 +25,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 CHUNK = 100
 
 
-def check_chunk(first: int, count: int, folder: Path, whole: bool) -> None:
+def check_chunk(first: int, count: int, folder: Path, modes: list[str]) -> None:
     """In a process of its own: writes what it found, and before each program which one it is."""
-    # Bits are compared, and generated kernels round in other places.
-    os.environ.setdefault("FULMEN_EXECUTORS", "")
     import torch
+    from fuzz_regions import generate_region
     from fuzz_whole import check_whole
 
     from fuzz_check import check as check_call
     from fuzz_generate import generate
     from fuzz_reduce import reduce, script
 
-    check = check_whole if whole else check_call
+    make = generate_region if "regions" in modes else generate
+    kernels = "kernels" in modes or "regions" in modes
+    check = functools.partial(check_whole if "whole" in modes else check_call, kernels=kernels)
 
     faulthandler.enable()
     torch.set_num_threads(1)
@@ -44,7 +46,7 @@ def check_chunk(first: int, count: int, folder: Path, whole: bool) -> None:
     current = folder / f"{first}.now"
     for seed in range(first, first + count):
         current.write_text(str(seed))
-        program = generate(seed)
+        program = make(seed)
         failure = check(program, counts)
         if failure is None:
             continue
@@ -58,7 +60,7 @@ def check_chunk(first: int, count: int, folder: Path, whole: bool) -> None:
     (folder / f"{first}_{count}.json").write_text(json.dumps(done))
 
 
-def run(first: int, programs: int, jobs: int, folder: Path, whole: bool) -> dict[str, Any]:
+def run(first: int, programs: int, jobs: int, folder: Path, options: list[str]) -> dict[str, Any]:
     """Runs all chunks that have no result yet; returns everything found."""
     folder.mkdir(parents=True, exist_ok=True)
     chunks = [
@@ -70,9 +72,7 @@ def run(first: int, programs: int, jobs: int, folder: Path, whole: bool) -> dict
     while waiting or running:
         while waiting and len(running) < jobs:
             chunk = waiting.pop(0)
-            command = [sys.executable, __file__, "--folder", str(folder)]
-            command += ["--whole"] if whole else []
-            command.append("--chunk")
+            command = [sys.executable, __file__, "--folder", str(folder), *options, "--chunk"]
             log = (folder / f"{chunk[0]}.log").open("wb")
             running[subprocess.Popen([*command, *map(str, chunk)], stdout=log, stderr=log)] = chunk
         time.sleep(0.2)
@@ -115,13 +115,17 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--folder", type=Path, default=None)
     parser.add_argument("--whole", action="store_true", help="backward inside of the program")
+    parser.add_argument("--kernels", action="store_true", help="with generated kernels")
+    parser.add_argument("--regions", action="store_true", help="programs of what kernels compute")
     parser.add_argument("--chunk", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    folder = options.folder or Path("build/fuzz_whole" if options.whole else "build/fuzz")
+    modes = [m for m in ("whole", "kernels", "regions") if getattr(options, m)]
+    folder = options.folder or Path("build", "_".join(["fuzz", *modes]))
     if options.chunk:
-        check_chunk(*options.chunk, folder, options.whole)
+        check_chunk(*options.chunk, folder, modes)
         return 0
-    found = run(options.seed, options.programs, options.jobs, folder, options.whole)
+    flags = [f"--{m}" for m in modes]
+    found = run(options.seed, options.programs, options.jobs, folder, flags)
     kinds = collections.Counter(f["kind"] for f in found["failures"])
     for failure in found["failures"]:
         print(f"seed {failure['seed']}: {failure['kind']}: {failure['script']}")

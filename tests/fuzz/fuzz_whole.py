@@ -1,16 +1,19 @@
-"""Runs a program and its backward as one compiled function, and compares gradients bit for bit."""
+"""Runs a program and its backward as one compiled function, and compares gradients: bit for bit, or
+up to what kernels round."""
 
 from __future__ import annotations
 
 import collections
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from fuzz_rounding import EXECUTORS, Judge, move_all, rounding
 
 import fulmen
-from fuzz_check import SEEDS, Failure, _flat, _same_bits
+from fuzz_check import SEEDS, Failure, Same, _flat, _same_bits, _state
 from fuzz_program import Program, load
 
 Tensor = torch.Tensor
@@ -45,19 +48,48 @@ def _step(function: Any) -> Callable[..., Any]:
     return step
 
 
-def check_whole(program: Program, count: collections.Counter[str] | None = None) -> Failure | None:
+def check_whole(
+    program: Program, count: collections.Counter[str] | None = None, kernels: bool = False
+) -> Failure | None:
     """The first difference from eager, if any; `count` gets what the program was."""
     count = count if count is not None else collections.Counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _check(program, count)
+        return _check(program, count, kernels)
 
 
-def _check(program: Program, count: collections.Counter[str]) -> Failure | None:
+check_whole_kernels = functools.partial(check_whole, kernels=True)
+
+
+def _judge(program: Program, seeds: tuple[int, ...]) -> Judge:
+    """Of the last of some steps, before which come the others."""
+
+    def again(program: Program, generator: torch.Generator | None) -> dict[str, Tensor]:
+        make_function, make_inputs = load(program.text(), "fuzz")
+        function = make_function()
+        move_all(_state(function), generator)
+        for seed in seeds:
+            scope, args = make_inputs(seed, function)
+            move_all([v for v in scope.values() if isinstance(v, Tensor)], generator)
+            torch.manual_seed(3)
+            with rounding(generator):
+                try:
+                    out = _step(function)(_leaves(scope, function), *args)
+                except Exception:
+                    return {}
+        found = {} if out is None else {"loss": out[0], **_flat(out[1], "gradient")}
+        return {n: v for n, v in found.items() if v is not None}
+
+    return Judge(program, again)
+
+
+def _check(program: Program, count: collections.Counter[str], kernels: bool) -> Failure | None:
     make_function, make_inputs = load(program.text(), "fuzz")
     plain, compiled = make_function(), make_function()
-    eager, jitted = _step(plain), fulmen.jit(_step(compiled), cache=program.cache)
-    for seed in SEEDS[1:]:
+    executors = EXECUTORS if kernels else ()
+    eager = _step(plain)
+    jitted = fulmen.jit(_step(compiled), cache=program.cache, executors=executors)
+    for number, seed in enumerate(SEEDS[1:]):
         scope, args = make_inputs(seed, plain)
         torch.manual_seed(3)
         try:
@@ -74,15 +106,20 @@ def _check(program: Program, count: collections.Counter[str]) -> Failure | None:
             got = jitted(_leaves(scope, compiled), *args)
         except BaseException as e:  # panics of the core are no Exception
             return Failure("error", repr(e))
-        if fulmen.stats(jitted).splits:
+        stats = fulmen.stats(jitted)
+        if stats.splits:
             count["left to eager"] += 1
             return None
-        if got is None or not _same_bits(got[0], wanted[0]):
+        same: Same = lambda _, a, b: _same_bits(a, b)  # noqa: E731
+        if kernels:
+            same = _judge(program, SEEDS[1 : number + 2])
+        if got is None or not same("loss", got[0], wanted[0]):
             return Failure("value", f"{got and got[0]}, eager: {wanted[0]}")
         for i, (a, b) in enumerate(zip(got[1], wanted[1], strict=True)):
             if (a is None) != (b is None):
                 return Failure("gradient is None", f"{i}: {a}, eager: {b}")
-            if a is not None and b is not None and not _same_bits(a, b):
+            if a is not None and b is not None and not same(f"gradient[{i}]", a, b):
                 return Failure("gradient", f"{i}: {a}, eager: {b}")
+    count["kernels"] += "fusion" in stats.kernels
     count["programs"] += 1
     return None

@@ -5,6 +5,24 @@ from __future__ import annotations
 from fuzz_program import Program
 
 MENDED = {
+    "indices in a tuple inside of a tuple": Program(
+        inputs=("a0 = torch.zeros((3, 4))",),
+        args=("a0",),
+        body=("a0[(0, 2), (1, 3)] = 2.0", "v1 = a0[..., (0, 3)]"),
+        returns=("a0", "v1"),
+    ),
+    "a number written to an expanded tensor": Program(
+        inputs=("a0 = torch.ones((1, 3, 2)).expand(2, 3, 2)",),
+        args=("a0",),
+        body=("a0[..., 0] = 2.0",),
+        returns=("a0",),
+    ),
+    "a write to the only result of a split": Program(
+        inputs=("a0 = torch.ones((1,)).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = (a0 * 2).unbind()[0]", "v1.tanh_()"),
+        returns=("v1",),
+    ),
     "a write to .data after the tensor was used": Program(
         inputs=("a0 = torch.ones((2,)).requires_grad_()",),
         args=("a0",),
@@ -98,5 +116,60 @@ MENDED_STEPS = {
         args=("a0",),
         body=("v1 = a0 * 2", "v2 = v1.reshape(3, -1)", "v2.copy_(a0)", "v3 = v2 * 2"),
         returns=("v1", "v2", "v3"),
+    ),
+}
+
+# With generated kernels.
+MENDED_KERNELS = {
+    "a comparison of what has no gradient": Program(
+        inputs=("a0 = torch.ones((3,)).requires_grad_()", "a1 = a0.view_as(a0)"),
+        args=("a0", "a1"),
+        body=("v1 = torch.heaviside(a1, a0)", "v2 = a0[torch.tensor([0, 2])]", "v3 = v1 <= v1"),
+        returns=("v2", "v3"),
+    ),
+    "a tensor made like one that is written before it is needed": Program(
+        inputs=("a0 = torch.randn((17, 65), generator=g)",),
+        args=("a0",),
+        body=("v1 = torch.zeros_like(a0.mT)", "a0.addcmul_(a0, a0.abs())", "v2 = (v1 + 2).log()"),
+        returns=("v2",),
+    ),
+    "norms of single elements take no powers": Program(
+        inputs=("a0 = torch.tensor([[3e38], [1e-40], [6e4], [-0.0]])",),
+        args=("a0",),
+        body=("v1 = a0.norm(dim=1)", "v2 = torch.linalg.vector_norm(a0, 3, 1) * 2"),
+        returns=("v1", "v2"),
+    ),
+    "strides of a root-mean-square norm": Program(
+        inputs=(
+            "a0 = torch.randn((5, 1), generator=g).T",
+            "a1 = torch.randn((1, 22), generator=g).T",
+        ),
+        args=("a0", "a1"),
+        body=("v1 = F.rms_norm(a0, (5,), None, 1e-3)", "v2 = F.rms_norm(a1, (1,))"),
+        returns=("v1", "v2"),
+    ),
+    "a backward that eager refuses, and nobody asks for": Program(
+        inputs=("a0 = torch.randn((3,), generator=g).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = torch.logaddexp(a0, a0 > 0)",),
+        returns=("v1",),
+    ),
+    "gradients of activations at NaN": Program(
+        inputs=(
+            "a0 = torch.full((64,), float('nan')).requires_grad_()",
+            "a1 = torch.full((64,), float('nan')).requires_grad_()",
+        ),
+        args=("a0", "a1"),
+        body=(
+            "v1 = F.hardshrink(a0) + F.softshrink(a0) + F.hardtanh(a0) + F.relu6(a0)",
+            "v2 = (F.elu(a1), F.selu(a1), F.hardswish(a1))",
+        ),
+        returns=("v1", "v2"),
+    ),
+    "the gradient of logit at a negative zero": Program(
+        inputs=("a0 = torch.full((64,), -0.0).requires_grad_()",),
+        args=("a0",),
+        body=("v1 = torch.logit(a0)",),
+        returns=("v1",),
     ),
 }

@@ -147,6 +147,22 @@ DECODERS = [
     _decoder("biogpt", "BioGpt"),
     _decoder("xlnet", "XLNet", {"vocab_size": VOCABULARY, **TOKEN_IDS}, model="XLNetLMHeadModel",
              d_model=32, n_layer=2, n_head=4, d_inner=48, cached=False),
+    _decoder("cwm", "Cwm", sliding_window=4,
+             layer_types=["sliding_attention", "full_attention"]),
+    _decoder("doge", "Doge"),
+    _decoder("jais2", "Jais2", head_dim=8),
+    _decoder("ministral3", "Ministral3", head_dim=8),
+    _decoder("vaultgemma", "VaultGemma", head_dim=8, query_pre_attn_scalar=8, sliding_window=4),
+    _decoder("youtu", "Youtu", **_MLA),
+    _decoder(
+        "gemma3n", "Gemma3n", config="Gemma3nTextConfig", head_dim=8, sliding_window=4,
+        num_kv_shared_layers=0, vocab_size_per_layer_input=VOCABULARY, laurel_rank=4,
+        hidden_size_per_layer_input=8, layer_types=["sliding_attention", "full_attention"],
+        activation_sparsity_pattern=[0.5, 0.0], intermediate_size=[48, 48],
+    ),
+    _decoder("bert-generation", "BertGeneration", model="BertGenerationDecoder", is_decoder=True),
+    _decoder("trocr", "TrOCR", d_model=32, decoder_layers=2, decoder_attention_heads=4,
+             decoder_ffn_dim=48),
     _decoder("bart-decoder", "Bart", d_model=32, decoder_layers=2, decoder_attention_heads=4,
              decoder_ffn_dim=48),
 ]  # fmt: skip
@@ -160,6 +176,15 @@ _DEEPSEEK: dict[str, Any] = {
     "moe_intermediate_size": 16,
     "first_k_dense_replace": 1,
     "n_group": 2,
+    "topk_group": 1,
+}
+
+_ROUTED: dict[str, Any] = {
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "first_k_dense_replace": 1,
+    "n_group": 1,
     "topk_group": 1,
 }
 
@@ -202,6 +227,14 @@ EXPERTS = [
              layer_types=["conv", "full_attention"], **_EXPERTS),
     _decoder("hunyuan-moe", "HunYuanMoEV1", group="moe", head_dim=8, num_experts=4, moe_topk=2),
     _decoder("flex-olmo", "FlexOlmo", group="moe", **_EXPERTS),
+    _decoder("dots1", "Dots1", group="moe", n_shared_experts=1, **_ROUTED),
+    _decoder("minimax-m2", "MiniMaxM2", group="moe", head_dim=8, rotary_dim=8, **_LOCAL_EXPERTS),
+    _decoder("solar-open", "SolarOpen", group="moe", head_dim=8, **_ROUTED),
+    _decoder("afmoe", "Afmoe", group="moe", head_dim=8, sliding_window=4,
+             global_attn_every_n_layers=2, moe_intermediate_size=16, **_EXPERTS),
+    _decoder("glm4-moe-lite", "Glm4MoeLite", group="moe", **_DEEPSEEK),
+    _decoder("longcat-flash", "LongcatFlash", group="moe", num_layers=2, head_dim=8,
+             ffn_hidden_size=48, expert_ffn_hidden_size=16, zero_expert_num=1, **_DEEPSEEK),
 ]  # fmt: skip
 
 _MAMBA: dict[str, Any] = {**_SMALL, **TOKEN_IDS, "state_size": 8, "time_step_rank": 4}
@@ -250,6 +283,16 @@ STATE_SPACE = [
         shared_expert_intermediate_size=16, linear_num_value_heads=4, linear_num_key_heads=2,
         linear_key_head_dim=8, linear_value_head_dim=8,
         layer_types=["linear_attention", "full_attention"], **_EXPERTS,
+    ),
+    _decoder(
+        "qwen3.5", "Qwen3_5", config="Qwen3_5TextConfig", group="state_space", head_dim=8,
+        linear_num_value_heads=4, linear_num_key_heads=2, linear_key_head_dim=8,
+        linear_value_head_dim=8, layer_types=["linear_attention", "full_attention"],
+    ),
+    _decoder(
+        "olmo-hybrid", "OlmoHybrid", group="state_space", linear_num_key_heads=2,
+        linear_num_value_heads=2, linear_key_head_dim=8, linear_value_head_dim=8,
+        layer_types=["linear_attention", "full_attention"],
     ),
     _decoder("lfm2", "Lfm2", group="state_space", layer_types=["conv", "full_attention"]),
     _decoder("nemotron-h", "NemotronH", group="state_space", head_dim=8, ssm_state_size=8,

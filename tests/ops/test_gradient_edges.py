@@ -57,7 +57,8 @@ def _problem(fn: Callable[..., Any], *args: torch.Tensor) -> str:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("tensors", [1, 2])
 def test_special_values(tensors: int, dtype: torch.dtype) -> None:
-    grid = torch.tensor(list(itertools.product(VALUES, repeat=tensors)), dtype=dtype)
+    # In whole vectors: some of eager's kernels treat the elements that are left otherwise.
+    grid = torch.tensor(list(itertools.product(VALUES, repeat=tensors)), dtype=dtype).repeat(64, 1)
     rows = _rows(tensors)
     assert len(rows) > 30
     wrong = {}
