@@ -401,13 +401,13 @@ nb::list Recorder::leading_to(nb::list outputs, nb::handle candidates) const {
     bool leads = false;
     for_each_proxy(body[i]->output, [&](const Proxy* p) {
       const TensorProxy* t = as_tensor(p);
-      leads = leads || (t && t->type.requires_grad && wanted.contains(storage_of(p)));
+      leads = leads || (t && requires_grad(*t) && wanted.contains(storage_of(p)));
     });
     if (!leads) continue;
     for (const Arg& a : body[i]->args) {
       for_each_proxy(a, [&](const Proxy* p) {
         const TensorProxy* t = as_tensor(p);
-        if (t && t->type.requires_grad) wanted.insert(storage_of(p));
+        if (t && requires_grad(*t)) wanted.insert(storage_of(p));
       });
     }
   }
@@ -470,6 +470,11 @@ Trace Recorder::finish(nb::handle output, const std::string& name) {
   trace.body = builder().body();
   trace.provenance = "Acquisition";
   return trace;
+}
+
+bool Recorder::requires_grad(const TensorProxy& t) const {
+  const Arg args[] = {Arg(&t)};
+  return t.type.requires_grad || builder().has_late_graph(args);
 }
 
 nb::object Recorder::gradient_strides(nb::handle outputs, nb::handle seeds, nb::handle inputs) {

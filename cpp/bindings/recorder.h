@@ -80,6 +80,8 @@ class Recorder final : public TensorLifter {
   std::string where() const { return source_suffix(builder().source); }
   // That of this thread: see Note [Modes].
   bool grad_enabled() const;
+  // What eager says now, which may be more than when `t` was made.
+  bool requires_grad(const TensorProxy& t) const;
   // Forgets which parameters autocast has cast, as the end of its outermost region does.
   void clear_cast_cache() { cast_cache_.clear(); }
 

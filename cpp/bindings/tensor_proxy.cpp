@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "bindings/recorder.h"
 #include "bridge/bridge.h"
 #include "support/error.h"
 
@@ -72,7 +73,10 @@ nb::object strides(const TensorProxy& t) { return dims_to_tuple(t.type.strides);
 nb::object dtype(const TensorProxy& t) { return constant(Arg(t.type.dtype)); }
 nb::object device(const TensorProxy& t) { return constant(Arg(t.type.device)); }
 nb::object ndim(const TensorProxy& t) { return nb::int_(t.type.ndim()); }
-nb::object requires_grad(const TensorProxy& t) { return nb::bool_(t.type.requires_grad); }
+nb::object requires_grad(const TensorProxy& t) {
+  const Recorder* recorder = Recorder::current();
+  return nb::bool_(recorder ? recorder->requires_grad(t) : t.type.requires_grad);
+}
 nb::object contiguous(const TensorProxy& t) { return nb::bool_(is_contiguous(t.type)); }
 nb::object is_leaf_input(const TensorProxy& t) { return nb::bool_(t.is_leaf); }
 nb::object is_inference(const TensorProxy& t) { return nb::bool_(t.is_inference); }

@@ -44,13 +44,15 @@ class Builder {
   Device default_device;
   const SourceLine* source = nullptr;
 
+  // Whether one of `args` got a graph after it was made: see Note [Late graphs].
+  bool has_late_graph(std::span<const Arg> args) const;
+
  private:
   // Note [Late graphs]
   // A write in grad mode gives a storage a graph, which tensors that were made before share: the
   // base of the written view and its other views, but not what was detached from them. Their types
   // say what was true when they were made; results of later calls are asked here.
   void note_graphs(const Symbol& symbol, const Arg& output);
-  bool has_late_graph(std::span<const Arg> args) const;
 
   std::shared_ptr<TraceContext> ctx_;
   std::vector<const BoundSymbol*> body_;

@@ -446,3 +446,20 @@ def test_numbers_that_decide() -> None:
         assert torch.equal(got, expected)
     with pytest.raises(ZeroDivisionError):
         fast(torch.tensor([0.0, -1.0]))
+
+
+def test_a_view_says_that_its_base_got_a_graph_since() -> None:
+    def step(a: torch.Tensor, b: torch.Tensor) -> tuple[bool, bool, torch.Tensor]:
+        values, _ = b.topk(1, 0)
+        view, apart = values.unsqueeze(0), values.detach()
+        values *= a
+        if view.requires_grad:
+            view.sum().double().backward()
+        return view.requires_grad, apart.requires_grad, view.detach()
+
+    results = []
+    for f in (step, fulmen.jit(step)):
+        a = torch.tensor(2.0, requires_grad=True)
+        results.append((f(a, torch.ones(1, 1)), a.grad))
+    assert results[0] == results[1]
+    assert results[0][0][:2] == (True, False)
