@@ -82,6 +82,8 @@ def measure(kind: str, rounds: int, names: list[str]) -> list[dict[str, Any]]:
     )  # fmt: skip
     rows: list[dict[str, Any]] = []
     for name, make in MODELS.items():
+        # torch.compile counts compilations of code that models share, and then gives up.
+        torch.compiler.reset()
         torch.manual_seed(0)
         original = make()
         calls: dict[str, Call] = {}
