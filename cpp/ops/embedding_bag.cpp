@@ -17,6 +17,15 @@ namespace {
 
 constexpr int64_t kSum = 0, kMax = 2;
 
+// Whether the CPU adds rows up without asking for the bag of each index, which then is empty.
+bool adds_rows(Call& in) {
+  const TensorType& weight = in.type("weight");
+  const TensorProxy* samples = in.opt_tensor("per_sample_weights");
+  const bool pads = in.has("padding_idx") && in.integer("padding_idx") >= 0;
+  return in.integer("mode") == kSum && !pads && weight.dtype != DType::kFloat64 &&
+         weight.strides[1] == Dim(1) && (!samples || samples->type.strides[0] == Dim(1));
+}
+
 // (bags, the bag of each index, the bags' sizes, the indices of maxima), as on the CPU. Where the
 // weight has no gradient (`forward_only`) some are longer by the last offset.
 Arg bag_meta(Call& in, bool forward_only) {
@@ -44,8 +53,9 @@ Arg bag_meta(Call& in, bool forward_only) {
   const auto numbers = [&](const Dims& shape) {
     return meta::fresh(in, offsets, shape, offsets.dtype);
   };
-  return in.tuple({meta::fresh(in, weight, table, weight.dtype), numbers(indices.shape),
-                   numbers(Dims{sizes}), numbers(mode == kMax ? table : Dims{sizes})});
+  return in.tuple({meta::fresh(in, weight, table, weight.dtype),
+                   numbers(adds_rows(in) ? Dims{0} : indices.shape), numbers(Dims{sizes}),
+                   numbers(mode == kMax ? table : Dims{sizes})});
 }
 
 Args bag_vjp(Call& in, const Arg& out, const Arg& grad) {
