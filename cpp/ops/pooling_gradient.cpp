@@ -31,9 +31,11 @@ Arg gradient_3d_meta(Call& in) {
   return gradient_meta<kKeepsChannelsLast>(in);
 }
 
-Arg strides_of(Call& in, size_t n) {
-  return in.ints(in.has("stride") ? in.integers("stride", n) : in.integers("kernel_size", n));
+// An empty stride is none: windows beside each other.
+std::string_view stride_of(Call& in, size_t n) {
+  return in.has("stride") && !in.integers("stride", n).empty() ? "stride" : "kernel_size";
 }
+Arg strides_of(Call& in, size_t n) { return in.ints(in.integers(stride_of(in, n), n)); }
 
 Arg ints_of(Call& in, std::string_view param, size_t n) { return in.ints(in.integers(param, n)); }
 
@@ -51,7 +53,7 @@ Arg in_2d(Call& in, std::string_view param, int64_t height) {
 }
 
 Arg max_pool1d_in_2d(Call& in) {
-  const Arg stride = in.has("stride") ? in_2d(in, "stride", 1) : in_2d(in, "kernel_size", 1);
+  const Arg stride = in_2d(in, stride_of(in, 1), 1);
   return record(max_pool2d_with_indices,
                 {flat(in["input"]), in_2d(in, "kernel_size", 1), stride, in_2d(in, "padding", 0),
                  in_2d(in, "dilation", 1), in["ceil_mode"]});
@@ -138,7 +140,7 @@ Args avg_pool_vjp(Call& in, const Arg&, const Arg& grad) {
 }
 
 Arg avg_pool1d_steps(Call& in) {
-  const Arg stride = in.has("stride") ? in_2d(in, "stride", 1) : in_2d(in, "kernel_size", 1);
+  const Arg stride = in_2d(in, stride_of(in, 1), 1);
   return unflat(record(
       avg_pool2d, {flat(in["input"]), in_2d(in, "kernel_size", 1), stride, in_2d(in, "padding", 0),
                    in["ceil_mode"], in["count_include_pad"], Arg()}));

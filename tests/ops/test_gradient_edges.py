@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import exactness
 import gradients
 
+import fulmen
 from fulmen import _core
 
 VALUES = [-torch.inf, -2.0, -1.0, -0.5, -0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 3.0, torch.inf, torch.nan]
@@ -136,3 +137,15 @@ def test_special_rows(name: str) -> None:
 def test_special_vectors(name: str, row: int) -> None:
     x = torch.tensor(MATRIX[row], dtype=torch.float64, requires_grad=True)
     assert not _problem(WHOLE[name], x)
+
+
+@pytest.mark.parametrize("name", ["max_pool1d", "avg_pool1d", "max_pool2d", "avg_pool3d"])
+def test_an_empty_stride_of_a_pool_is_none(name: str) -> None:
+    pool = getattr(torch.nn.functional, name)
+    gradients = []
+    for f in (pool, fulmen.jit(pool)):
+        x = torch.arange(2 * 3 * 6.0 ** int(name[-2])).reshape(2, 3, *[6] * int(name[-2]))
+        x.requires_grad_()
+        f(x, 2, ()).square().sum().backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
