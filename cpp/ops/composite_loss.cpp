@@ -56,6 +56,7 @@ constinit const Symbol triplet_margin_loss{
     .tags = kPure | kReduction,
     .decompose = triplet_steps,
     .augmented = triplet_steps,
+    .aten = "triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap, reduction)",
 };
 constinit const Symbol poisson_nll_loss{
     .schema =

@@ -149,3 +149,17 @@ def test_an_empty_stride_of_a_pool_is_none(name: str) -> None:
         f(x, 2, ()).square().sum().backward()
         gradients.append(x.grad)
     assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_reductions_of_composite_losses(reduction: str) -> None:
+    x, y, z = (torch.arange(12.0).reshape(3, 4).sin() + i for i in range(3))
+
+    def losses(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (
+            torch.nn.functional.triplet_margin_loss(x, y, z, reduction=reduction),
+            torch.triplet_margin_loss(x, y, z),
+            torch.nn.functional.poisson_nll_loss(x, y.abs(), full=True, reduction=reduction),
+        )
+
+    torch.testing.assert_close(fulmen.jit(losses)(x), losses(x))
